@@ -1,0 +1,106 @@
+"""What flows between the stages: shards, batches of decoded examples, scored batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of the data that one task reads.
+
+    `piece` is a Parquet row group's index; None is the whole file. `size_bytes` is the share of
+    the file that the shard stands for, used for progress only.
+    """
+
+    split: str
+    path: str
+    format: str
+    piece: int | None = None
+    size_bytes: int = 0
+
+    def __str__(self) -> str:
+        return self.path if self.piece is None else f"{self.path} row group {self.piece}"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a format has to decode: column names, and whether the raw examples are kept too."""
+
+    columns: tuple[str, ...]
+    serialized: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Decoded examples of one shard, in file order.
+
+    Attributes:
+      shard: where they come from.
+      positions: int64[N], each row's 0-based index in its file (for Parquet: in the whole file).
+      columns: N rows; one Arrow column for each projected column that this batch has. A column
+        that no row of the batch has may be absent. Scalars are primitive columns, or
+        `list<primitive>` as tf.Example has them; a missing value is null or an empty list.
+      serialized: binary[N], the raw serialised tf.Examples, where the projection asks for them.
+    """
+
+    shard: Shard
+    positions: np.ndarray
+    columns: pa.RecordBatch
+    serialized: pa.Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows (int64 indices), in their order."""
+        indices = pa.array(rows, pa.int64())
+        return Batch(
+            self.shard,
+            self.positions[rows],
+            self.columns.take(indices),
+            None if self.serialized is None else self.serialized.take(indices),
+        )
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A row that could not be scored: where it stands, which stage gave up on it, and why.
+
+    `position` is the row's 0-based index in its file; -1 stands for the unknown number of rows
+    behind a point from which a file cannot be read on.
+    """
+
+    split: str
+    path: str
+    position: int
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A batch whose every row has a label and every version's prediction.
+
+    Attributes:
+      batch: the examples, N rows.
+      labels: by output, float64[N] (class index, 0/1 or a real value) or float64[N, K].
+      weights: float64[N], or None when every example counts as one.
+      hashes: uint64[N], each example's identity: the id column's hash, or the content's.
+      predictions: by (version, output), float32 or float64, [N] or [N, K]; never NaN.
+      predict_seconds: by version, what predicting this batch took.
+    """
+
+    batch: Batch
+    labels: Mapping[str, np.ndarray]
+    weights: np.ndarray | None
+    hashes: np.ndarray
+    predictions: Mapping[tuple[str, str], np.ndarray]
+    predict_seconds: Mapping[str, float]
+
+    def __len__(self) -> int:
+        return len(self.batch)

@@ -1,0 +1,47 @@
+"""Bytes to columns: one module for each file format. To add one: a module and a line below."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from typing import Protocol
+
+from transforms import batch, errors
+
+# Modules, not objects: a format's libraries (TensorFlow for TFRecord) load when it is used.
+REGISTRY = {
+    "tfrecord": "transforms.formats.tfrecord",
+    "parquet": "transforms.formats.parquet",
+    "csv": "transforms.formats.csv",
+    "jsonl": "transforms.formats.jsonl",
+}
+
+
+class Format(Protocol):
+    """What a format's module provides."""
+
+    # File name endings by which a format is recognised, such as (".csv", ".csv.gz").
+    SUFFIXES: tuple[str, ...]
+
+    def pieces(self, path: str, size_bytes: int) -> list[tuple[int | None, int]]:
+        """The (piece, size in bytes) of each shard of a file; [(None, size)] if not split."""
+
+    def columns(self, path: str) -> tuple[str, ...] | None:
+        """All the columns a file declares; None where only reading all of it would tell."""
+
+    def read(
+        self, shard: batch.Shard, projection: batch.Projection, batch_size: int
+    ) -> Iterator[batch.Batch | batch.DeadLetter]:
+        """The shard's rows in batches of `batch_size` (the last one shorter), and what is damaged."""
+
+
+def get(name: str) -> Format:
+    """The format's module; raises ConfigError for an unknown name."""
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise errors.ConfigError(
+            f"Unknown data format {name!r}; known are {', '.join(REGISTRY)}.{hint}"
+        )
+    return importlib.import_module(REGISTRY[name])  # type: ignore[return-value]

@@ -1,0 +1,77 @@
+"""Opening and listing files, the same way for local paths and Beam's filesystem URLs."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from apache_beam.io import filesystem, filesystems
+
+_BLOCK_BYTES = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Stands in a stream for what could not be read there: one row, or the rest of the file."""
+
+    reason: str
+
+
+def open_raw(path: str) -> BinaryIO:
+    """The file's bytes as they are stored, seekable; OSError or Beam's error if it cannot open."""
+    return filesystems.FileSystems.open(
+        path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
+    )
+
+
+def blocks(path: str) -> Iterator[bytes | Damage]:
+    """The file's content in blocks of at most 1 MiB, unzipped if it is gzip.
+
+    Gzip is told by content and not by name, since object stores may unzip what they serve.
+    Damaged or truncated gzip ends with a Damage, after all that could still be unzipped. Beam's
+    own decompression takes a truncated file for a complete one, so it is not used.
+    """
+    with open_raw(path) as file:
+        zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        file.seek(0)
+        if zipped:
+            yield from _unzipped(file)
+        else:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
+
+
+def _unzipped(file: BinaryIO) -> Iterator[bytes | Damage]:
+    with gzip.GzipFile(fileobj=file) as stream:
+        try:
+            # read1, because read would drop what it unzipped just before an error.
+            while block := stream.read1(_BLOCK_BYTES):
+                yield block
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield Damage(f"the rest of the file cannot be read: {error}")
+
+
+def match(pattern: str) -> dict[str, int]:
+    """The size in bytes of each file that a path or glob stands for, sorted by path.
+
+    Raises what the filesystem raises for an unknown scheme or a failed request.
+    """
+    if is_remote(pattern):
+        [result] = filesystems.FileSystems.match([pattern])
+        sizes = {found.path: found.size_in_bytes for found in result.metadata_list}
+    else:
+        # Beam's local matching walks every folder below, and finds nothing for relative globs.
+        paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
+        sizes = {os.path.normpath(path): os.path.getsize(path) for path in paths if os.path.isfile(path)}
+    return dict(sorted(sizes.items()))
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path is a URL, which only a Beam filesystem can open."""
+    return filesystems.FileSystems.get_scheme(path) is not None

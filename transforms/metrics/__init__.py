@@ -1,0 +1,22 @@
+"""The table's statistics and the metrics made of them. To add one: see CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+from transforms.metrics import classes, confusion, counts, curves, flips, means, metric
+
+# Metric class name -> the columnar kernel that computes it. Whatever else TFMA knows goes through
+# TFMA's own combiners (tfma.py).
+REGISTRY: dict[str, metric.Builder] = {
+    **counts.METRICS,
+    **confusion.METRICS,
+    **curves.METRICS,
+    **means.METRICS,
+    **classes.METRICS,
+    **flips.METRICS,
+}
+
+
+def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+    """The columnar metrics of a request; None where only TFMA can compute it."""
+    builder = REGISTRY.get(request.class_name)
+    return builder(request) if builder else None

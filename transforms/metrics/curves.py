@@ -1,0 +1,261 @@
+"""Metrics of the whole curve of thresholds, from TFMA's histogram of 10,000 score buckets.
+
+TFMA reads a curve off the histogram at T interpolated thresholds, -1e-7, 1/(T-1), ..., 1+1e-7
+(`binary_confusion_matrices._interpolated_thresholds`). Between two thresholds with no score in
+between nothing changes, so only a slice's occupied buckets are kept: a slice of 20 examples costs
+20 points, not 10,000, and the numbers are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from transforms.metrics import metric, statistics
+from transforms.metrics.metric import ratio
+
+_EPSILON = 1e-7
+_DEFAULT_THRESHOLDS = 10_000
+_PLOT_THRESHOLDS = 1_000
+# Curves are finished in blocks of this many points (x 8 bytes x a dozen arrays).
+_BLOCK_POINTS = 1 << 20
+
+
+def _edges() -> np.ndarray:
+    """Each bucket's lower edge, float64[10,002]; computed as TFMA does, division by division."""
+    inner = np.arange(statistics.HISTOGRAM_BUCKETS) / statistics.HISTOGRAM_BUCKETS
+    return np.concatenate([[-np.inf], inner, [np.inf]])
+
+
+def interpolated(count: int) -> np.ndarray:
+    """TFMA's and Keras's `count` thresholds."""
+    inner = (np.arange(count - 2) + 1) * 1.0 / (count - 1)
+    return np.concatenate([[-_EPSILON], inner, [1.0 + _EPSILON]])
+
+
+def _rebin(thresholds: np.ndarray) -> np.ndarray:
+    """For each bucket the last threshold whose decision it is still above, int64[10,002].
+
+    A bucket is above a threshold when its lower edge is at least 1e-7 beyond it: a score right
+    on a threshold is below it, as the strict comparison of the exact path has it.
+    """
+    shifted = np.where(thresholds == 0, thresholds, thresholds + _EPSILON)
+    return np.searchsorted(shifted[1:], _edges(), side="right")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Curves of some slices, padded to the same number of points.
+
+    Point 0 is the lowest threshold (all predicted positive), the last one the highest (none).
+
+    Attributes:
+      rows: the slices, int64[G].
+      tp, fp, fn, tn: float64[G, P].
+      thresholds: float64[G, P], the largest threshold at which the point's counts hold.
+    """
+
+    rows: np.ndarray
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+    thresholds: np.ndarray
+
+
+def curves(
+    sheet: statistics.Sheet, statistic: statistics.Histogram, count: int
+) -> Iterator[Curve]:
+    """The curves of all slices that have examples, in blocks of similar numbers of points."""
+    thresholds = interpolated(count)
+    sums = sheet.pairs(statistic)
+    values = sums.high if sums.low is None else sums.high + sums.low
+    owner, cell = np.divmod(sums.keys, statistic.cells)
+    # TFMA sets the last threshold's positives to 0, so the last two bins go in one step.
+    step = np.minimum(_rebin(thresholds)[cell // 2], count - 2)
+    key = owner * count + step
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    if not len(first):
+        return
+    positive = np.add.reduceat(np.where(cell % 2 == 1, values, 0.0), first)
+    negative = np.add.reduceat(np.where(cell % 2 == 0, values, 0.0), first)
+    owner, step = owner[first], step[first]
+    rows, start, length = np.unique(owner, return_index=True, return_counts=True)
+    width = 1 << np.ceil(np.log2(length)).astype(np.int64)
+    for points in np.unique(width):
+        similar = np.flatnonzero(width == points)
+        per_block = max(1, _BLOCK_POINTS // int(points))
+        for block in np.split(similar, range(per_block, len(similar), per_block)):
+            inside = np.arange(points) < length[block, None]
+            index = np.where(inside, start[block, None] + np.arange(points), 0)
+            pos = np.where(inside, positive[index], 0.0)
+            neg = np.where(inside, negative[index], 0.0)
+            last = np.where(inside, thresholds[step[index]], thresholds[-1])
+            yield Curve(
+                rows[block],
+                _above(pos),
+                _above(neg),
+                _below(pos),
+                _below(neg),
+                np.concatenate([last, np.full((len(block), 1), thresholds[-1])], axis=1),
+            )
+
+
+def _above(steps: np.ndarray) -> np.ndarray:
+    sums = steps[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return np.concatenate([sums, np.zeros((len(steps), 1))], axis=1)
+
+
+def _below(steps: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((len(steps), 1)), steps.cumsum(axis=1)], axis=1)
+
+
+def _area(curve: Curve, which: str, method: str) -> np.ndarray:
+    """The area under the ROC or PR curve, float64[G]; NaN without both classes.
+
+    TFMA gives 0 for a slice of one class only, where the area is not defined.
+    """
+    tp, fp = curve.tp, curve.fp
+    positives, negatives = tp[:, :1], fp[:, :1]
+    if which == "PR" and method == "interpolation":
+        return _interpolated_pr(tp, fp)
+    recall = ratio(tp, np.broadcast_to(positives, tp.shape))
+    if which == "ROC":
+        x, y = ratio(fp, np.broadcast_to(negatives, fp.shape)), recall
+    else:
+        x = recall
+        y = np.divide(tp, tp + fp, out=np.zeros(tp.shape), where=tp + fp != 0)
+    pairs = y[:, :-1], y[:, 1:]
+    heights = {
+        "interpolation": lambda: (pairs[0] + pairs[1]) / 2,
+        "minoring": lambda: np.minimum(*pairs),
+        "majoring": lambda: np.maximum(*pairs),
+    }[method]()
+    return ((x[:, :-1] - x[:, 1:]) * heights).sum(axis=1)
+
+
+def _interpolated_pr(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    """Area under the PR curve after Davis & Goadrich (2006), as TFMA and Keras compute it."""
+    predicted = tp + fp
+    gained = tp[:, :-1] - tp[:, 1:]
+    step = predicted[:, :-1] - predicted[:, 1:]
+    after = predicted[:, 1:]
+    slope = np.divide(gained, step, out=np.zeros(step.shape), where=step > 0)
+    intercept = tp[:, 1:] - slope * after
+    growth = np.divide(predicted[:, :-1], after, out=np.ones(after.shape), where=after != 0)
+    area = np.where(step > 0, slope * (gained + intercept * np.log(growth)), 0.0).sum(axis=1)
+    return ratio(area, tp[:, 0])
+
+
+def _best(bound: np.ndarray, wanted: np.ndarray, feasible: np.ndarray) -> np.ndarray:
+    """The largest wanted value at a feasible point; 0 where none is (TFMA), NaN if undefined."""
+    undefined = np.isnan(bound).all(axis=1) | np.isnan(wanted).all(axis=1)
+    best = np.where(feasible & ~np.isnan(wanted), wanted, -np.inf).max(axis=1)
+    return np.where(undefined, np.nan, np.where(np.isneginf(best), 0.0, best))
+
+
+def _rates(curve: Curve) -> dict[str, np.ndarray]:
+    return {
+        "recall": ratio(curve.tp, curve.tp + curve.fn),
+        "precision": ratio(curve.tp, curve.tp + curve.fp),
+        "specificity": ratio(curve.tn, curve.tn + curve.fp),
+        "false_positive_rate": ratio(curve.fp, curve.fp + curve.tn),
+        "threshold": curve.thresholds,
+    }
+
+
+# Class name -> (the argument that sets the bound, the rate it bounds, what is then maximised).
+_CONSTRAINED = {
+    "SensitivityAtSpecificity": ("specificity", "specificity", "recall"),
+    "SpecificityAtSensitivity": ("sensitivity", "recall", "specificity"),
+    "PrecisionAtRecall": ("recall", "recall", "precision"),
+    "RecallAtPrecision": ("precision", "precision", "recall"),
+    "RecallAtFalsePositiveRate": ("false_positive_rate", "false_positive_rate", "recall"),
+    "ThresholdAtRecall": ("recall", "recall", "threshold"),
+}
+
+
+def _over_curves(
+    request: metric.Request, value: Callable[[Curve], np.ndarray]
+) -> tuple[metric.Metric, ...]:
+    statistic = statistics.Histogram(request.target)
+    count = request.config.get("num_thresholds") or _DEFAULT_THRESHOLDS
+
+    def finish(sheet: statistics.Sheet) -> metric.Values:
+        values = np.full(len(sheet), np.nan)
+        for curve in curves(sheet, statistic, count):
+            values[curve.rows] = value(curve)
+        return metric.Values(values)
+
+    return (metric.Metric(request.key(), (statistic,), finish),)
+
+
+def _auc(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+    moved = request.with_class()
+    # With top_k the scores that are left out become -inf: TFMA's own path has its rules for them.
+    if moved is None or moved.target.top_k is not None:
+        return None
+    if not moved.accepts("num_thresholds", "curve", "summation_method"):
+        return None
+    which = "PR" if request.class_name == "AUCPrecisionRecall" else moved.config.get("curve", "ROC")
+    method = moved.config.get("summation_method", "interpolation")
+    if which.upper() not in ("ROC", "PR") or method not in ("interpolation", "minoring", "majoring"):
+        return None
+    return _over_curves(moved, lambda curve: _area(curve, which.upper(), method))
+
+
+def _constrained(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+    argument, bounded, wanted = _CONSTRAINED[request.class_name]
+    moved = request.with_class()
+    if moved is None or moved.target.top_k is not None:
+        return None
+    bound = moved.config.get(argument)
+    if not moved.accepts("num_thresholds", argument) or not isinstance(bound, int | float):
+        return None
+
+    def value(curve: Curve) -> np.ndarray:
+        rates = _rates(curve)
+        limited = rates[bounded]
+        feasible = limited <= bound if bounded == "false_positive_rate" else limited >= bound
+        return _best(limited, rates[wanted], feasible)
+
+    return _over_curves(moved, value)
+
+
+def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+    """TFMA's ConfusionMatrixPlot: counts at -1e-6, 0, 1/n, ..., 1."""
+    if not request.accepts("num_thresholds") or request.target.top_k is not None:
+        return None
+    statistic = statistics.Histogram(request.target)
+    count = request.config.get("num_thresholds") or _PLOT_THRESHOLDS
+    thresholds = np.concatenate([[-1e-6], np.arange(count + 1) * 1.0 / count])
+
+    def finish(sheet: statistics.Sheet) -> metric.Confusions:
+        sums = sheet.pairs(statistic)
+        values = sums.high if sums.low is None else sums.high + sums.low
+        owner, cell = np.divmod(sums.keys, statistic.cells)
+        place = (owner * len(thresholds) + _rebin(thresholds)[cell // 2]) * 2 + cell % 2
+        size = len(sheet) * len(thresholds) * 2
+        bins = np.bincount(place, values, minlength=size).reshape(len(sheet), -1, 2)
+        above = bins[:, ::-1].cumsum(axis=1)[:, ::-1]
+        below = bins.cumsum(axis=1) - bins
+        return metric.Confusions(
+            tuple(thresholds.tolist()),
+            tp=above[..., 1],
+            tn=below[..., 0],
+            fp=above[..., 0],
+            fn=below[..., 1],
+            plot=True,
+        )
+
+    return (metric.Metric(request.key(), (statistic,), finish),)
+
+
+METRICS: dict[str, metric.Builder] = {
+    "AUC": _auc,
+    "AUCPrecisionRecall": _auc,
+    **{name: _constrained for name in _CONSTRAINED},
+    "ConfusionMatrixPlot": _confusion_plot,
+}

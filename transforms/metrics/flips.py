@@ -1,0 +1,71 @@
+"""How often a version decides otherwise than the baseline: TFMA's flip rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+
+from transforms.metrics import metric, statistics
+from transforms.metrics.metric import ratio
+
+# Class name -> the cells (2 * baseline above the threshold + candidate above it) it counts.
+_DECISIONS = {
+    "SymmetricFlipRate": (1, 2),
+    "NegToNegFlipRate": (0,),
+    "NegToPosFlipRate": (1,),
+    "PosToNegFlipRate": (2,),
+    "PosToPosFlipRate": (3,),
+}
+# BooleanFlipRates gives all five, under names that its arguments can change.
+_ALL = {
+    "flip_rate": "SymmetricFlipRate",
+    "neg_to_neg_flip_rate": "NegToNegFlipRate",
+    "neg_to_pos_flip_rate": "NegToPosFlipRate",
+    "pos_to_neg_flip_rate": "PosToNegFlipRate",
+    "pos_to_pos_flip_rate": "PosToPosFlipRate",
+}
+
+
+def _rate(request: metric.Request, class_name: str, name: str | None) -> metric.Metric:
+    assert request.baseline is not None
+    statistic = statistics.Flips(
+        request.baseline, request.target, float(request.config.get("threshold", 0.5))
+    )
+
+    def finish(sheet: statistics.Sheet) -> metric.Values:
+        # Over labels: a flip is about decisions only.
+        decisions = sheet.total(statistic).reshape(len(sheet), 2, 4).sum(axis=1)
+        chosen = decisions[:, _DECISIONS[class_name]].sum(axis=1)
+        return metric.Values(ratio(chosen, decisions.sum(axis=1)))
+
+    key = replace(request.key(name), baseline=request.baseline.model)
+    return metric.Metric(key, (statistic,), finish)
+
+
+def _is_decided(request: metric.Request) -> bool:
+    return request.target.task in ("binary", "regression") and request.aggregation == ""
+
+
+def _one(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+    if not request.accepts("threshold") or not _is_decided(request):
+        return None
+    if request.baseline is None:
+        return ()  # the baseline itself, or no baseline: nothing to compare with
+    return (_rate(request, request.class_name, None),)
+
+
+def _all(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+    if not request.accepts("threshold", *(f"{n}_name" for n in _ALL)) or not _is_decided(request):
+        return None
+    if request.baseline is None:
+        return ()
+    return tuple(
+        _rate(request, class_name, request.config.get(f"{name}_name", name))
+        for name, class_name in _ALL.items()
+    )
+
+
+METRICS: dict[str, metric.Builder] = {
+    **{name: _one for name in _DECISIONS},
+    "BooleanFlipRates": _all,
+}

@@ -1,0 +1,504 @@
+"""What is added up: for every example of a batch, the cells it falls into and the values it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from transforms import batch
+from transforms.metrics import table
+
+# TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
+HISTOGRAM_BUCKETS = 10_000
+# Keras clips probabilities by this before taking their logarithm.
+_KERAS_EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Target:
+    """One problem that a version's output is measured on.
+
+    A multi-class output is measured whole, or made binary the way TFMA does it: one class against
+    the rest (`class_id`), the k-th largest score (`k`), or all scores as so many binary examples,
+    of which `top_k` keeps the k largest (the others become -inf, or with `truncate` are dropped).
+
+    Attributes:
+      model: the version.
+      output: the model's output, "" where it has one.
+      task: "binary", "multiclass", "multilabel" or "regression".
+      classes: K, for multiclass and multilabel.
+      weighted: whether example weights count.
+      class_weights: (class, weight) pairs for a weighted micro average; other classes weigh 0.
+    """
+
+    model: str
+    output: str
+    task: str
+    classes: int | None = None
+    class_id: int | None = None
+    k: int | None = None
+    top_k: int | None = None
+    truncate: bool = False
+    weighted: bool = False
+    class_weights: tuple[tuple[int, float], ...] = ()
+
+    def __str__(self) -> str:
+        marks = [self.model, *([f"output={self.output}"] if self.output else [])]
+        for mark in ("class_id", "k", "top_k"):
+            if getattr(self, mark) is not None:
+                marks.append(f"{mark}={getattr(self, mark)}")
+        if self.truncate:
+            marks.append("truncate")
+        if self.class_weights:
+            marks.append(",".join(f"{c}:{w!r}" for c, w in self.class_weights))
+        if self.weighted:
+            marks.append("weighted")
+        return " ".join(marks)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a batch adds to a statistic.
+
+    Attributes:
+      cells: int64, [N] or [N, J]: example i adds to the cells of row i.
+      values: float64 of the same shape, or None where each adds one.
+    """
+
+    cells: np.ndarray
+    values: np.ndarray | None = None
+
+
+class Statistic(Protocol):
+    """A hashable description of sums, which a worker can carry out on any batch."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table; two statistics of the same name are the same."""
+
+    @property
+    def cells(self) -> int:
+        """Cells per slice (and unit)."""
+
+    @property
+    def by_unit(self) -> bool:
+        """Whether its sums are kept by unit, for intervals and paired comparisons."""
+
+    def entries(self, view: View) -> Entries:
+        """What the batch adds."""
+
+
+@dataclass
+class View:
+    """A scored batch as the statistics see it; what several of them need is made once."""
+
+    scored: batch.Scored
+    _made: dict[object, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
+        """The target's labels and predictions, float64, both [N] or both [N, J]."""
+        key = (target.model, target.output, target.class_id, target.k, target.top_k, target.truncate)
+        if key not in self._made:
+            self._made[key] = self._pairs(target)
+        return self._made[key]
+
+    def raw(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
+        """Labels as they are ([N] or [N, K]) and all predictions, float64."""
+        predictions = self.scored.predictions[target.model, target.output]
+        return self.scored.labels[target.output], predictions.astype(np.float64, copy=False)
+
+    def classes(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
+        """The actual and the predicted class (the first of the largest scores), int64[N]."""
+        labels, predictions = self.raw(target)
+        actual = labels.argmax(axis=1) if labels.ndim > 1 else labels.astype(np.int64)
+        return actual, predictions.argmax(axis=1)
+
+    def weights(self, target: Target) -> np.ndarray | None:
+        """float64[N], or [N, J] with class weights; None where every example counts as one."""
+        weights = self.scored.weights if target.weighted else None
+        if not target.class_weights:
+            return weights
+        of_class = np.zeros(target.classes or 0)
+        for class_id, weight in target.class_weights:
+            of_class[class_id] = weight
+        return of_class * (np.ones(len(self.scored)) if weights is None else weights)[:, None]
+
+    def _pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
+        labels, predictions = self.raw(target)
+        if predictions.ndim == 1:
+            return labels, predictions
+        if target.class_id is not None and target.top_k is None:
+            of_class = labels == target.class_id if labels.ndim == 1 else labels[:, target.class_id]
+            return of_class.astype(np.float64), predictions[:, target.class_id]
+        if labels.ndim == 1:  # a class index; -1 is no class at all
+            labels = (labels[:, None] == np.arange(predictions.shape[1])).astype(np.float64)
+        if target.k is not None:
+            # As TFMA's top_k_indices: among equal scores the order is argsort's, reversed.
+            chosen = np.argsort(predictions, axis=1)[:, -target.k][:, None]
+            return tuple(np.take_along_axis(a, chosen, 1)[:, 0] for a in (labels, predictions))  # type: ignore[return-value]
+        if target.top_k is not None:
+            chosen = np.argpartition(predictions, -target.top_k, axis=1)[:, -target.top_k :]
+            if target.truncate:
+                return tuple(np.take_along_axis(a, chosen, 1) for a in (labels, predictions))  # type: ignore[return-value]
+            kept = np.full(predictions.shape, -np.inf)
+            np.put_along_axis(kept, chosen, np.take_along_axis(predictions, chosen, 1), 1)
+            predictions = kept
+            if target.class_id is not None:
+                return labels[:, target.class_id], predictions[:, target.class_id]
+        return labels, predictions
+
+
+def _times(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Values [N] or [N, J] times weights [N] or [N, J]."""
+    if weights is None:
+        return values
+    return values * (weights[:, None] if weights.ndim < values.ndim else weights)
+
+
+def _spread(weights: np.ndarray | None, cells: np.ndarray) -> np.ndarray | None:
+    """Each example's weight for all of its cells."""
+    return None if weights is None else np.broadcast_to(weights[:, None], cells.shape)
+
+
+def _by_label(bins: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> Entries:
+    """Cells 2 * bin + (1 if positive); a fractional label adds to both, in proportion."""
+    positive = labels == 1.0
+    if (positive | (labels == 0.0)).all():
+        cells = 2 * bins + positive
+        return Entries(cells, None if weights is None else _times(np.ones(bins.shape), weights))
+    values = np.stack([_times(1.0 - labels, weights), _times(labels, weights)], axis=-1)
+    cells = 2 * bins[..., None] + np.arange(2)
+    return Entries(cells.reshape(len(bins), -1), values.reshape(len(bins), -1))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Cell 0: the number of examples; cell 1, with weights: the sum of their weights."""
+
+    weighted: bool
+    by_unit: bool = field(default=True, init=False)
+    name: str = field(default="examples", init=False)
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return 2 if self.weighted else 1
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        size = len(view.scored)
+        if view.scored.weights is None or not self.weighted:
+            return Entries(np.zeros(size, np.int64))
+        cells = np.broadcast_to(np.arange(2), (size, 2))
+        return Entries(cells, np.stack([np.ones(size), view.scored.weights], axis=1))
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Exact confusion counts at thresholds: cell 2 * i + positive, i thresholds below the score.
+
+    A score above a threshold (strictly) is a predicted positive there. `thresholds` ascend.
+    """
+
+    target: Target
+    thresholds: tuple[float, ...]
+    by_unit: bool = field(default=True, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"confusion at {','.join(map(repr, self.thresholds))} of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return 2 * (len(self.thresholds) + 1)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        labels, predictions = view.pairs(self.target)
+        if len(self.thresholds) == 1:
+            bins = (predictions > self.thresholds[0]).astype(np.int64)
+        else:
+            bins = np.searchsorted(np.asarray(self.thresholds), predictions, side="left")
+        return _by_label(bins, labels, view.weights(self.target))
+
+
+def _buckets(predictions: np.ndarray, left: float, right: float) -> np.ndarray:
+    """TFMA's bucket of each score, int64: 0 below `left`, 10,001 from `right` on."""
+    position = (predictions - left) / (right - left) * HISTOGRAM_BUCKETS + 1
+    return np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """TFMA's histogram of scores in [left, right): cell 2 * bucket + positive."""
+
+    target: Target
+    left: float = 0.0
+    right: float = 1.0
+    by_unit: bool = field(default=False, init=False)  # 10,002 buckets x units: as large as the data
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"histogram [{self.left!r}, {self.right!r}) of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return 2 * (HISTOGRAM_BUCKETS + 2)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        labels, predictions = view.pairs(self.target)
+        bins = _buckets(predictions, self.left, self.right)
+        return _by_label(bins, labels, view.weights(self.target))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Per score bucket the sums of weighted scores (cell 3 * b), labels (+1) and weights (+2).
+
+    The buckets are those of TFMA's CalibrationPlot: its 10,000 rebinned to `buckets`, which must
+    divide them, and one for what lies beyond either end.
+    """
+
+    target: Target
+    buckets: int
+    left: float
+    right: float
+    by_unit: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"calibration {self.buckets} [{self.left!r}, {self.right!r}) of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return 3 * (self.buckets + 2)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        labels, predictions = view.pairs(self.target)
+        fine = _buckets(predictions, self.left, self.right)
+        bins = (fine - 1) // (HISTOGRAM_BUCKETS // self.buckets) + 1
+        values = np.stack([predictions, labels, np.ones(labels.shape)], axis=-1)
+        weights = view.weights(self.target)
+        if weights is not None:
+            if weights.ndim < labels.ndim:
+                weights = weights[:, None]
+            values = values * weights[..., None]
+        cells = 3 * bins[..., None] + np.arange(3)
+        return Entries(cells.reshape(len(bins), -1), values.reshape(len(bins), -1))
+
+
+def _xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x * log(y), with 0 * log(0) = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(x == 0, 0.0, x * np.log(y))
+
+
+def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return -(_xlogy(labels, scores) + _xlogy(1 - labels, 1 - scores))
+
+
+def _clipped(scores: np.ndarray) -> np.ndarray:
+    return np.clip(scores, _KERAS_EPSILON, 1 - _KERAS_EPSILON)
+
+
+def _categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """[N]; scores are brought to sum 1 first. Works on one-hot labels [N, K]."""
+    shares = scores / scores.sum(axis=1, keepdims=True)
+    return -_xlogy(labels, shares).sum(axis=1)
+
+
+def _keras_categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    shares = scores / scores.sum(axis=1, keepdims=True)
+    return -_xlogy(labels, _clipped(shares)).sum(axis=1)
+
+
+def _log_error(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (np.log1p(labels) - np.log1p(scores)) ** 2
+
+
+def _percentage_error(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """|label - score| / |label|, 0 where the label is 0 (those are not counted either)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(labels == 0, 0.0, np.abs((labels - scores) / labels))
+
+
+# Functions of labels and scores, both [N] or both [N, J], whose weighted sums metrics are made of.
+MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "count": lambda labels, scores: np.ones(scores.shape),
+    "label": lambda labels, scores: labels,
+    "score": lambda labels, scores: scores,
+    "label^2": lambda labels, scores: labels**2,
+    "score^2": lambda labels, scores: scores**2,
+    "label*score": lambda labels, scores: labels * scores,
+    "absolute error": lambda labels, scores: np.abs(labels - scores),
+    "squared error": lambda labels, scores: (labels - scores) ** 2,
+    "squared log error": _log_error,
+    "percentage error": _percentage_error,
+    "nonzero label": lambda labels, scores: (labels != 0).astype(np.float64),
+    "cross entropy": _cross_entropy,
+    "clipped cross entropy": lambda labels, scores: _cross_entropy(labels, _clipped(scores)),
+    "categorical cross entropy": _categorical,
+    "clipped categorical cross entropy": _keras_categorical,
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The weighted sum of one of MOMENTS over the target's (label, score) pairs."""
+
+    target: Target
+    moment: str
+    by_unit: bool = field(default=True, init=False)
+    cells: int = field(default=1, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"{self.moment} of {self.target}"
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        labels, predictions = view.pairs(self.target)
+        values = MOMENTS[self.moment](labels, predictions)
+        values = _times(values, view.weights(self.target))
+        if values.ndim > 1:  # several pairs of an example fall into the one cell
+            values = values.sum(axis=1)
+        return Entries(np.zeros(len(values), np.int64), values)
+
+
+@dataclass(frozen=True)
+class ClassMatrix:
+    """Counts of (actual, predicted) classes: cell actual * (K + 1) + predicted.
+
+    The predicted class is the one of the largest score; K stands for none, where that score is
+    not above `threshold`. An actual class of -1 (none) is not counted.
+    """
+
+    target: Target
+    threshold: float | None = None
+    by_unit: bool = field(default=False, init=False)  # K^2 cells; intervals need ClassCounts only
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        at = "" if self.threshold is None else f" at {self.threshold!r}"
+        return f"class matrix{at} of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        classes = self.target.classes or 0
+        return classes * (classes + 1)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        actual, predicted = view.classes(self.target)
+        classes = self.target.classes or 0
+        if self.threshold is not None:
+            top = view.raw(self.target)[1].max(axis=1)
+            predicted = np.where(top > self.threshold, predicted, classes)
+        cells = np.where(actual < 0, -1, actual * (classes + 1) + predicted)
+        weights = view.weights(self.target)
+        return Entries(cells, weights)
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """For each class of K: how often it was both (cell 3c), predicted (+1), and actual (+2)."""
+
+    target: Target
+    by_unit: bool = field(default=True, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"class counts of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return 3 * (self.target.classes or 0)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        actual, predicted = view.classes(self.target)
+        both = np.where(actual == predicted, 3 * actual, -1)
+        cells = np.stack([both, 3 * predicted + 1, np.where(actual < 0, -1, 3 * actual + 2)], axis=1)
+        weights = view.weights(self.target)
+        return Entries(cells, _spread(weights, cells))
+
+
+@dataclass(frozen=True)
+class LabelMatrix:
+    """Multi-label: for labels (a, b) with a true, TP, FP, TN, FN of b: cell 4 * (a * K + b) + kind."""
+
+    target: Target
+    threshold: float
+    by_unit: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"label matrix at {self.threshold!r} of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return 4 * (self.target.classes or 0) ** 2
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        labels, predictions = view.pairs(self.target)
+        true, positive = labels != 0, predictions > self.threshold
+        kind = np.where(positive, np.where(true, 0, 1), np.where(true, 3, 2))
+        classes = labels.shape[1]
+        pair = np.arange(classes)[:, None] * classes + np.arange(classes)
+        cells = np.where(true[:, :, None], 4 * pair + kind[:, None, :], -1).reshape(len(labels), -1)
+        weights = view.weights(self.target)
+        return Entries(cells, _spread(weights, cells))
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Joint decisions of two versions on the same examples, in 8 cells.
+
+    Binary: 4 * label + 2 * (baseline above the threshold) + (candidate above it).
+    Multi-class: 4 * (the same class) + 2 * (baseline right) + (candidate right).
+    """
+
+    baseline: Target
+    candidate: Target
+    threshold: float = 0.5
+    by_unit: bool = field(default=True, init=False)
+    cells: int = field(default=8, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"flips at {self.threshold!r} of {self.baseline} to {self.candidate}"
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        weights = view.weights(self.candidate)
+        if self.candidate.task == "multiclass":
+            actual, before = view.classes(self.baseline)
+            _, after = view.classes(self.candidate)
+            cells = 4 * (before == after) + 2 * (before == actual) + (after == actual)
+            return Entries(cells.astype(np.int64), weights)
+        labels, before = view.pairs(self.baseline)
+        _, after = view.pairs(self.candidate)
+        decisions = 2 * (before > self.threshold) + (after > self.threshold)
+        entries = _by_label(np.zeros(labels.shape, np.int64), labels, weights)
+        label_bit = entries.cells  # 0 or 1
+        if label_bit.shape != decisions.shape:
+            decisions = np.repeat(decisions.reshape(len(labels), -1), 2, axis=1)
+        return Entries(4 * label_bit + decisions, entries.values)
+
+
+@dataclass
+class Sheet:
+    """The merged table as the finish sees it: one block of slices, dense."""
+
+    sums: table.Table
+    _made: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sums.slices)
+
+    def total(self, statistic: Statistic) -> np.ndarray:
+        """float64[slices, cells], summed over units."""
+        if statistic.name not in self._made:
+            self._made[statistic.name] = self.sums.dense(statistic.name)
+        return self._made[statistic.name]
+
+    def pairs(self, statistic: Statistic) -> table.Sums:
+        """The sums as they are stored, for statistics of too many cells to be made dense."""
+        return self.sums.sums[statistic.name]

@@ -1,0 +1,197 @@
+"""A path to a function of batches: one module for each kind of model."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import os
+import pathlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+
+from transforms import batch, errors
+from transforms.models import columns, files
+
+# Modules, not objects: TensorFlow loads only when a model needs it.
+REGISTRY = {
+    "saved_model": "transforms.models.saved_model",
+    "keras": "transforms.models.keras",
+    "stored": "transforms.models.stored",
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One version, as the config names it; hashable, so that a process loads it once.
+
+    Attributes:
+      name: the version's name in every result.
+      kind: a key of REGISTRY.
+      path: the model's file or folder; "" for stored predictions.
+      signature: a SavedModel's signature; "serving_default" unless told otherwise.
+      inputs: (model input, column) pairs where the names differ.
+      predictions: for stored predictions, (output, column) pairs; output "" where there is one.
+      outputs: the outputs that are evaluated, () for all of them. Where one output is evaluated,
+        it has the name "" in all results, whatever the model calls it: versions compare by it.
+    """
+
+    name: str
+    kind: str
+    path: str = ""
+    signature: str = "serving_default"
+    inputs: tuple[tuple[str, str], ...] = ()
+    predictions: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+class Model(Protocol):
+    """A loaded version; Beam's threads share it."""
+
+    # The columns it reads, and whether it reads the raw serialised examples.
+    projection: batch.Projection
+    # What it takes from the columns; () where it reads the serialised examples.
+    inputs: tuple[columns.Input, ...]
+    # The names of its outputs in all results.
+    outputs: tuple[str, ...]
+
+    def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
+        """By output, float32 or float64, [N] or [N, K].
+
+        Raises:
+          columns.UnscorableRowsError: for rows whose values the model's inputs cannot take.
+          JobError: data or predictions that no choice of rows would mend.
+          Exception: whatever the model raises.
+        """
+
+
+class Loader(Protocol):
+    """What the module of a kind provides."""
+
+    def load(self, spec: ModelSpec, path: str) -> Model:
+        """The model at the local `path`; ConfigError, without the version's name, if unfit."""
+
+
+_LOCK = threading.Lock()
+_LOADED: dict[ModelSpec, tuple[object, Model]] = {}
+
+
+def load(spec: ModelSpec) -> Model:
+    """The version's model, loaded once per process, whatever the number of threads that ask.
+
+    A model whose files have changed since (one trained again in the same notebook) loads anew.
+
+    Raises:
+      ConfigError: unknown kind, absent path, or a model that does not fit its kind or the spec.
+    """
+    # One lock for all: threads that start together ask for the same versions anyway.
+    with _LOCK, _naming(spec):
+        path = files.local(spec.path) if spec.path else ""
+        stamp = (
+            tuple((file, os.stat(file).st_mtime_ns) for file in files.tree(path)) if path else ()
+        )
+        loaded = _LOADED.get(spec)
+        if loaded is None or loaded[0] != stamp:
+            loaded = _LOADED[spec] = (stamp, _kind(spec.kind).load(spec, path))
+        return loaded[1]
+
+
+def check_inputs(spec: ModelSpec, model: Model, examples: batch.Batch) -> None:
+    """Checks names, dtypes and shapes of the model's inputs against a first batch of the data.
+
+    Raises:
+      ConfigError: no row of the batch could be scored; says what to change.
+    """
+    with _naming(spec):
+        if model.projection.serialized and examples.serialized is None:
+            raise errors.ConfigError(
+                f"its signature {spec.signature!r} takes serialised tf.Examples, and data in "
+                f"format {examples.shard.format!r} has none. If its input is a column, say so: "
+                "`inputs: {<model input>: <column>}`"
+            )
+        for declared in model.inputs:
+            if declared.column not in examples.columns.schema.names:
+                raise errors.ConfigError(_no_column(spec, declared, examples.columns.schema.names))
+        try:
+            columns.arrays(model.inputs, examples)
+        except errors.JobError as error:
+            raise errors.ConfigError(str(error)) from error
+        except columns.UnscorableRowsError as error:
+            if len(error.reasons) == len(examples):
+                raise errors.ConfigError(
+                    f"no row of the first batch of {examples.shard} can be scored: {error}"
+                ) from error
+
+
+def infer_kind(path: str) -> str:
+    """The kind of the model at `path`, local or remote.
+
+    Raises:
+      ConfigError: nothing is there, or nothing that is known.
+    """
+    local = pathlib.Path(files.local(path))
+    if local.is_dir() and (local / "saved_model.pb").exists():
+        return "saved_model"
+    if local.is_file() and local.suffix == ".keras":
+        return "keras"
+    found = f"a folder with {files.listing(os.listdir(local))}" if local.is_dir() else "a file"
+    raise errors.ConfigError(
+        f"{path} is no model of a known kind: found {found}; known are a folder with "
+        "saved_model.pb (saved_model) and a file whose name ends in .keras (keras)"
+    )
+
+
+def digest(path: str) -> str:
+    """SHA-256 (hex) over the sorted relative paths and the contents of a model's files."""
+    root = files.local(path)
+    total = hashlib.sha256()
+    for file in files.tree(root):
+        content = hashlib.sha256()
+        with open(file, "rb") as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
+        # Of fixed length after a terminated name, so that no two trees give the same bytes.
+        total.update(pathlib.Path(os.path.relpath(file, root)).as_posix().encode() + b"\0")
+        total.update(content.digest())
+    return total.hexdigest()
+
+
+@contextlib.contextmanager
+def _naming(spec: ModelSpec) -> Iterator[None]:
+    """Puts the version's name and path before the text of a ConfigError."""
+    try:
+        yield
+    except errors.ConfigError as error:
+        path = f" ({spec.path})" if spec.path else ""
+        raise errors.ConfigError(f"Version {spec.name!r}{path}: {error}") from error
+
+
+def _kind(name: str) -> Loader:
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise errors.ConfigError(
+            f"unknown kind of model {name!r}; known are {', '.join(REGISTRY)}.{hint}"
+        )
+    return cast(Loader, importlib.import_module(REGISTRY[name]))
+
+
+def _no_column(spec: ModelSpec, declared: columns.Input, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(declared.column, names, n=1)
+    nearest = f"; nearest: {near[0]!r}" if near else ""
+    data_has = f"(data has: {', '.join(sorted(names)) or 'no column'}{nearest})"
+    if spec.kind == "stored":
+        return (
+            f"its predictions' column {declared.column!r} is not in the data {data_has}. Name the "
+            "column that holds them: `predictions: <column>`"
+        )
+    mapped = f", mapped to {declared.column!r}," if declared.column != declared.name else ""
+    return (
+        f"input {declared.name!r}{mapped} has no column in the data {data_has}. Add to this "
+        f"model in the config: `inputs: {{{declared.name}: <column>}}`"
+    )

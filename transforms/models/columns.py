@@ -1,0 +1,184 @@
+"""Arrow columns to the NumPy arrays that a model's inputs take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import batch, errors
+
+
+class UnscorableRowsError(Exception):
+    """Rows whose values a model's inputs cannot take; the other rows are fine.
+
+    Attributes:
+      reasons: by row of the batch, why.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        first = min(reasons)
+        super().__init__(f"{len(reasons)} rows; row {first}: {reasons[first]}")
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a model takes from a column.
+
+    Attributes:
+      name: the model's name for it.
+      column: the data's name for it.
+      dtype: NumPy's dtype; object for strings, which arrive as bytes.
+      shape: of one example, None where any size goes; the whole is None where scalars and lists
+        are taken as the data has them.
+    """
+
+    name: str
+    column: str
+    dtype: np.dtype
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        return f"input {self.name!r}" + (
+            f" (column {self.column!r})" if self.column != self.name else ""
+        )
+
+
+def flatten(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """A column's values in row order, and int64[N]: how many of them each row has.
+
+    A scalar is a list of one; a null is an empty list.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not _is_list(column.type):
+        return column.drop_null(), column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = pc.fill_null(pc.list_value_length(column), 0)
+    return column.flatten(), lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarray]:
+    """By input name, an array [N, *shape] of the input's dtype.
+
+    Values are cast where they stay what they are (float64 may round to float32).
+
+    Raises:
+      UnscorableRowsError: rows without a value, with too few or too many of them, or with a value
+        outside the input's dtype.
+      JobError: a column that no input of this dtype or shape can take.
+    """
+    taken, reasons = {}, {}
+    for declared in inputs:
+        try:
+            taken[declared.name] = _array(declared, examples)
+        except UnscorableRowsError as error:
+            reasons.update({row: why for row, why in error.reasons.items() if row not in reasons})
+    if reasons:
+        raise UnscorableRowsError(reasons)
+    return taken
+
+
+def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
+    index = examples.columns.schema.get_field_index(declared.column)
+    # A column that no row of a batch has may be absent.
+    column = pa.nulls(len(examples)) if index < 0 else examples.columns.column(index)
+    values, lengths = flatten(column)
+    if not pa.types.is_null(values.type):
+        _check_type(declared, values.type)
+    _refuse(lengths == 0, lambda row: f"no value for {declared}")
+    shape = _shape(declared, lengths)
+    size = math.prod(shape)
+    _refuse(
+        lengths != size, lambda row: f"{declared} takes {size} values, the row has {lengths[row]}"
+    )
+    if values.null_count:
+        nulls = values.is_null().to_numpy(zero_copy_only=False)
+        _refuse(nulls.reshape(-1, size).any(axis=1), lambda row: f"a null within {declared}")
+    return _cast(declared, values, size).reshape(-1, *shape)
+
+
+def _check_type(declared: Input, found: pa.DataType) -> None:
+    if _is_text(found) if declared.dtype == object else is_number(found):
+        return
+    wanted = "string" if declared.dtype == object else declared.dtype.name
+    raise errors.JobError(
+        f"{declared} takes {wanted}, the data has {found}. Map the input to a column of that "
+        f"type (`inputs: {{{declared.name}: <column>}}`), or convert the data"
+    )
+
+
+def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
+    """The shape of one example, with the sizes that the model leaves open taken from the rows."""
+    if declared.shape is None:
+        # Not the first row's length: a damaged row must not condemn the others.
+        usual = int(np.bincount(lengths).argmax())
+        return () if usual == 1 else (usual,)
+    fixed = tuple(size for size in declared.shape if size is not None)
+    if len(fixed) == len(declared.shape):
+        return fixed
+    found, per_step = np.unique(lengths), math.prod(fixed)
+    if len(found) > 1 or found[0] % per_step or len(declared.shape) - len(fixed) > 1:
+        sizes = ", ".join("None" if size is None else str(size) for size in declared.shape)
+        raise errors.JobError(
+            f"{declared} takes dense batches of shape [None, {sizes}], and the rows of a batch "
+            f"have {found[0]} to {found[-1]} values, which do not fill one. Export a signature "
+            "over serialised tf.Examples that pads them"
+        )
+    steps = int(found[0]) // per_step
+    return tuple(steps if size is None else size for size in declared.shape)
+
+
+def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
+    if declared.dtype == object:
+        return values.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    array = values.to_numpy(zero_copy_only=False)
+    if array.dtype == declared.dtype:
+        return array
+    with np.errstate(all="ignore"):
+        cast = array.astype(declared.dtype)
+        if array.dtype.kind == cast.dtype.kind == "f":
+            kept = np.isfinite(cast) | ~np.isfinite(array)
+        else:
+            # The signs too: uint64 wraps around int64 and comes back unchanged.
+            kept = (cast.astype(array.dtype) == array) & ((cast < 0) == (array < 0))
+
+    def reason(row: int) -> str:
+        value = array[row * size : (row + 1) * size][~kept[row * size : (row + 1) * size]][0]
+        return f"{declared} takes {declared.dtype.name}, which has no value {value}"
+
+    _refuse(~kept.reshape(-1, size).all(axis=1), reason)
+    return cast
+
+
+def _refuse(rows: np.ndarray, reason: Callable[[int], str]) -> None:
+    bad = np.flatnonzero(rows)
+    if len(bad):
+        raise UnscorableRowsError({int(row): reason(int(row)) for row in bad})
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+        )
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of this type are integers, floats or booleans."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

@@ -1,0 +1,76 @@
+"""A model's files: local as they are, remote ones as a local copy."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterable
+
+from transforms import errors
+
+
+def local(path: str) -> str:
+    """The local path of a model's file or folder; remote ones are copied once per process.
+
+    Raises:
+      ConfigError: nothing is there; names what is nearest.
+    """
+    if "://" in path:
+        folder, name = _copied(path)
+        return os.path.join(folder.name, name)
+    if not os.path.exists(path):
+        parent, name = os.path.split(os.path.normpath(path))
+        parent = parent or os.curdir
+        if not os.path.isdir(parent):
+            raise errors.ConfigError(f"{path} does not exist, nor does its folder {parent}")
+        siblings = os.listdir(parent)
+        near = difflib.get_close_matches(name, siblings, n=1)
+        hint = f" Did you mean {os.path.join(parent, near[0])!r}?" if near else ""
+        raise errors.ConfigError(
+            f"{path} does not exist; its folder holds {listing(siblings)}.{hint}"
+        )
+    return path
+
+
+def tree(path: str) -> list[str]:
+    """The files of a local file or folder, sorted by their relative paths."""
+    root = pathlib.Path(path)
+    if root.is_file():
+        return [path]
+    return sorted(str(file) for file in root.rglob("*") if file.is_file())
+
+
+def listing(names: Iterable[str]) -> str:
+    """A few names in order, for a message."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 10} more" if len(ordered) > 10 else ""
+    return (", ".join(ordered[:10]) or "nothing") + more
+
+
+@functools.cache
+def _copied(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """A temporary folder, deleted with the process, and the name in it of the model's copy."""
+    # The one use of Beam in this folder: it knows the remote filesystems and their credentials.
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    source = path.rstrip("/")
+    found = FileSystems.match([source, source + "/**"])
+    remote = [metadata.path for match in found for metadata in match.metadata_list]
+    if not remote:
+        raise errors.ConfigError(f"{path} does not exist, or this machine may not read it")
+    folder = tempfile.TemporaryDirectory(prefix="evalbeam-model-")
+    name = source.rsplit("/", 1)[1]
+    for file in remote:
+        target = os.path.join(folder.name, name + file[len(source) :])
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with (
+            FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
+            open(target, "wb") as copy,
+        ):
+            shutil.copyfileobj(stream, copy)
+    return folder, name

@@ -1,0 +1,77 @@
+"""Keras 3 `.keras` files: functional and sequential models."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from transforms import errors, models
+from transforms.models import signature
+
+
+def load(spec: models.ModelSpec, path: str) -> signature.Signature:
+    """The model, traced once for batches of any size.
+
+    Raises:
+      ConfigError: not a `.keras` file, a Lambda layer, code of its own that is not installed, or
+        no inputs known; and what signature.Signature raises.
+    """
+    if not (os.path.isfile(path) and zipfile.is_zipfile(path)):
+        raise errors.ConfigError(
+            "it is no `.keras` file as Keras 3 writes it with `model.save('name.keras')`"
+        )
+    model = _load(path)
+    try:
+        structure = model.input if isinstance(model, keras.Functional) else model.inputs[0]
+        takes = _takes(structure)
+    except (AttributeError, ValueError) as error:
+        raise errors.ConfigError(
+            f"it is a {type(model).__name__} that does not say what it takes; build it with "
+            "`keras.Input` before saving, or export a SavedModel: `model.export(folder)`"
+        ) from error
+
+    @tf.function
+    def call(tensors: signature.Tensors) -> signature.Tensors:
+        packed = keras.tree.pack_sequence_as(structure, [tensors[name] for name in takes])
+        return _named(model, model(packed, training=False))
+
+    traced = call.get_concrete_function(takes)
+    return signature.Signature(spec, traced, takes, traced.structured_outputs)
+
+
+def _load(path: str) -> Any:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises ValueError, TypeError, and what a layer raises.
+        if "Lambda" in str(error):
+            raise errors.ConfigError(
+                "it has a Lambda layer, Python code inside the file, which Keras refuses to run "
+                "from a file. Export a SavedModel where the code is at home "
+                "(`model.export(folder)`), or replace the layer"
+            ) from error
+        raise errors.ConfigError(
+            f"Keras cannot load it: {error}. Layers of your own need their code here; a "
+            "SavedModel (`model.export(folder)`) does not"
+        ) from error
+
+
+def _takes(structure: Any) -> dict[str, tf.TensorSpec]:
+    """By input name, in the order of the flattened structure; the names of a dict are its keys."""
+    takes = {}
+    for path, tensor in keras.tree.flatten_with_path(structure):
+        name = path[-1] if path and isinstance(path[-1], str) else tensor.name
+        # Keras keeps the batch size of the example a model was built on; it means any.
+        takes[name] = tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
+    return takes
+
+
+def _named(model: Any, results: Any) -> signature.Tensors:
+    if isinstance(results, dict):
+        return results
+    if isinstance(results, (list, tuple)):
+        return dict(zip(model.output_names, results, strict=True))
+    return {"output": results}

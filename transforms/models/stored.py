@@ -1,0 +1,50 @@
+"""Predictions made earlier: columns of the data, scalars or lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from transforms import batch, errors, models
+from transforms.models import columns
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Columns that stand in for a model."""
+
+    inputs: tuple[columns.Input, ...]
+
+    @property
+    def projection(self) -> batch.Projection:
+        """The predictions' columns."""
+        return batch.Projection(tuple(dict.fromkeys(declared.column for declared in self.inputs)))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs' names."""
+        return tuple(declared.name for declared in self.inputs)
+
+    def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
+        """By output, float64[N] for scalars and lists of one, else float64[N, K]."""
+        return columns.arrays(self.inputs, examples)
+
+
+def load(spec: models.ModelSpec, path: str) -> Stored:
+    """The spec's columns; there is nothing to load."""
+    if not spec.predictions:
+        raise errors.ConfigError("it names no column; write `predictions: <column>`")
+    pairs = dict(spec.predictions)
+    unknown = [output for output in spec.outputs if output not in pairs]
+    if unknown:
+        raise errors.ConfigError(
+            f"unknown output {unknown[0]!r}; its predictions are of {', '.join(map(repr, pairs))}"
+        )
+    chosen = spec.outputs or tuple(pairs)
+    return Stored(
+        tuple(
+            columns.Input("" if len(chosen) == 1 else output, pairs[output], np.dtype("f8"), None)
+            for output in chosen
+        )
+    )

@@ -1,0 +1,349 @@
+"""Slices: which examples belong to which slice, as integer codes, as TFMA defines slicing.
+
+An example belongs to one slice of a spec for each combination of its values of the spec's
+columns: a multi-valued feature gives one slice per distinct value, a missing or empty one none
+(TFMA's `slicer_lib.get_slices_for_features_dicts`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import batch, errors
+
+Value = str | int | float
+
+# A product of vocabularies up to this many combinations is looked up in a table of that size.
+_LOOKUP_CELLS = 1 << 22
+
+
+@dataclass(frozen=True, order=True)
+class SliceKey:
+    """A slice of a split: sorted (column, value) pairs; none of them is the whole split."""
+
+    split: str
+    pairs: tuple[tuple[str, Value], ...] = ()
+
+    def __str__(self) -> str:
+        """`overall`, or `health=good;limited=1` with `;`, `=` and `\\` escaped by `\\`."""
+        if not self.pairs:
+            return "overall"
+        return ";".join(f"{_escape(key)}={_escape(text(value))}" for key, value in self.pairs)
+
+
+def _escape(raw: str) -> str:
+    return re.sub(r"([\\;=])", r"\\\1", raw)
+
+
+def text(value: Value) -> str:
+    """A slice value as users write it; a 32-bit float with its own, shorter digits."""
+    return value if isinstance(value, str) else str(value)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One column's part in a slicing spec.
+
+    Attributes:
+      column: the feature.
+      value: where set, only examples with this value (compared as text, or as a number).
+      edges: where set, the column is numeric and its values fall into the bins (-inf, e0),
+        [e0, e1), ..., [en, inf).
+      quantiles: where set, `edges` are still to be found: this many bins of equal size.
+    """
+
+    column: str
+    value: Value | None = None
+    edges: tuple[float, ...] = ()
+    quantiles: int | None = None
+
+    def bins(self) -> tuple[str, ...]:
+        """The bins' names, in order."""
+        if not self.edges:
+            return ()
+        bounds = zip(self.edges, self.edges[1:], strict=False)
+        inner = [f"[{low:g}, {high:g})" for low, high in bounds]
+        return (f"(-inf, {self.edges[0]:g})", *inner, f"[{self.edges[-1]:g}, inf)")
+
+
+Spec = tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which examples of a batch are in which slices: entry i puts row `rows[i]` in `ids[i]`.
+
+    `rows` is None when entry i is row i, the usual case, which saves a gather.
+    """
+
+    rows: np.ndarray | None
+    ids: np.ndarray
+
+
+@dataclass
+class Encoder:
+    """Gives every slice it meets an integer, and every batch the slices of its examples.
+
+    The integers are in order of first appearance and mean nothing outside this encoder.
+    """
+
+    specs: Sequence[Spec]
+    keys: list[SliceKey] = field(default_factory=list)
+    _ids: dict[SliceKey, int] = field(default_factory=dict)
+    _vocabularies: dict[Term, _Vocabulary] = field(default_factory=dict)
+    _lookups: dict[tuple[str, Spec], _Lookup] = field(default_factory=dict)
+
+    def encode(self, examples: batch.Batch) -> list[Members]:
+        """The members of all specs' slices; no example stands twice in the same slice."""
+        groups: dict[tuple[str, ...], list[Members]] = {}
+        columns: dict[Term, _Codes] = {}
+        for spec in self.specs:
+            for term in spec:
+                if term not in columns:
+                    columns[term] = self._vocabulary(term).encode(examples)
+            names = tuple(sorted(term.column for term in spec))
+            rows, codes = _cross(len(examples), [columns[term] for term in spec])
+            ids = self._lookup(examples.shard.split, spec).ids(codes)
+            groups.setdefault(names, []).append(Members(rows, ids))
+        # Only specs over the same columns can name the same slice.
+        return [
+            group[0] if len(group) == 1 else _distinct(group, len(examples))
+            for group in groups.values()
+        ]
+
+    def intern(self, key: SliceKey) -> int:
+        """The slice's integer."""
+        if key not in self._ids:
+            self._ids[key] = len(self.keys)
+            self.keys.append(key)
+        return self._ids[key]
+
+    def _vocabulary(self, term: Term) -> _Vocabulary:
+        if term not in self._vocabularies:
+            self._vocabularies[term] = _Vocabulary(term)
+        return self._vocabularies[term]
+
+    def _lookup(self, split: str, spec: Spec) -> _Lookup:
+        if (split, spec) not in self._lookups:
+            self._lookups[split, spec] = _Lookup(self, split, spec)
+        return self._lookups[split, spec]
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """A column's values: `codes[offsets[i]:offsets[i + 1]]` are the distinct ones of row i."""
+
+    offsets: np.ndarray | None  # None: one value in every row
+    codes: np.ndarray
+
+
+@dataclass
+class _Vocabulary:
+    """A term's values, numbered in order of first appearance."""
+
+    term: Term
+    values: list[Value] = field(default_factory=list)
+    _codes: dict[Value, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.term.bins():
+            self._code(name)
+
+    def _code(self, value: Value) -> int:
+        # 1, 1.0 and True are one key of a dict; the first spelling seen stands for all.
+        code = self._codes.setdefault(value, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+        return code
+
+    def encode(self, examples: batch.Batch) -> _Codes:
+        if self.term.column not in examples.columns.schema.names:
+            return _Codes(np.zeros(len(examples) + 1, np.int64), np.zeros(0, np.int64))
+        offsets, flat = _flatten(examples.columns.column(self.term.column))
+        if self.term.edges:
+            codes = self._bin(flat, examples)
+        else:
+            encoded = flat.dictionary_encode()
+            known = [self._code(value) for value in _python_values(encoded.dictionary)]
+            codes = np.asarray(known, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+        if self.term.value is not None:
+            wanted = np.array([_matches(value, self.term.value) for value in self.values], bool)
+            offsets, codes = _keep(offsets, codes, wanted[codes])
+        if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
+            offsets, codes = _dedupe(offsets, codes, len(self.values))
+        return _Codes(offsets, codes)
+
+    def _bin(self, flat: pa.Array, examples: batch.Batch) -> np.ndarray:
+        try:
+            numbers = flat.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+            raise errors.JobError(
+                f"{examples.shard}: slice column {self.term.column!r} has edges or quantiles, but "
+                f"holds {flat.type}, not numbers: {e}"
+            ) from e
+        return np.searchsorted(np.asarray(self.term.edges), numbers, side="right")
+
+
+@dataclass
+class _Lookup:
+    """Combinations of a spec's codes -> slice ids."""
+
+    encoder: Encoder
+    split: str
+    spec: Spec
+    _shape: tuple[int, ...] = ()
+    _table: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _known: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def ids(self, codes: np.ndarray) -> np.ndarray:
+        """Slice ids, int64[M], of combinations int64[terms, M]."""
+        if not self.spec:
+            return np.full(codes.shape[1], self.encoder.intern(SliceKey(self.split)))
+        shape = tuple(len(self.encoder._vocabulary(term).values) for term in self.spec)
+        cells = np.prod([float(size) for size in shape])
+        if cells > _LOOKUP_CELLS:
+            distinct, inverse = np.unique(codes, axis=1, return_inverse=True)
+            found = [self._id(tuple(combination)) for combination in distinct.T.tolist()]
+            return np.asarray(found, np.int64)[inverse.reshape(-1)]
+        if shape != self._shape:
+            self._shape = shape
+            self._table = np.full(int(cells), -1, np.int64)
+            for combination, slice_id in self._known.items():
+                self._table[np.ravel_multi_index(combination, shape)] = slice_id
+        if not codes.shape[1]:
+            return np.zeros(0, np.int64)
+        flat = np.ravel_multi_index(tuple(codes), shape)
+        ids = self._table[flat]
+        if (new := ids < 0).any():
+            for cell in np.unique(flat[new]):
+                combination = tuple(int(code) for code in np.unravel_index(cell, shape))
+                self._table[cell] = self._id(combination)
+            ids = self._table[flat]
+        return ids
+
+    def _id(self, combination: tuple[int, ...]) -> int:
+        if combination not in self._known:
+            pairs = (
+                (term.column, self.encoder._vocabulary(term).values[code])
+                for term, code in zip(self.spec, combination, strict=True)
+            )
+            key = SliceKey(self.split, tuple(sorted(pairs, key=lambda pair: pair[0])))
+            self._known[combination] = self.encoder.intern(key)
+        return self._known[combination]
+
+
+def numbers(examples: batch.Batch, column: str) -> np.ndarray:
+    """All values of a numeric column, float64, for finding quantiles; empty where it is absent."""
+    if column not in examples.columns.schema.names:
+        return np.zeros(0)
+    _, flat = _flatten(examples.columns.column(column))
+    try:
+        return flat.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise errors.JobError(
+            f"{examples.shard}: slice column {column!r} has quantiles, but holds {flat.type}: {e}"
+        ) from e
+
+
+def columns(specs: Iterable[Spec]) -> tuple[str, ...]:
+    """The columns that the specs read, sorted."""
+    return tuple(sorted({term.column for spec in specs for term in spec}))
+
+
+def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
+    """A column's non-missing values, and each row's offsets into them (None: one in each row)."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    size = len(column)
+    if pa.types.is_nested(column.type):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(size), lengths)
+        flat = pc.list_flatten(column)
+    else:
+        rows, flat = np.arange(size), column
+    valid = pc.is_valid(flat)
+    if pa.types.is_floating(flat.type):
+        valid = pc.and_(valid, pc.invert(pc.fill_null(pc.is_nan(flat), False)))
+    mask = valid.to_numpy(zero_copy_only=False)
+    if not mask.all():
+        flat, rows = flat.filter(valid), rows[mask]
+    if len(rows) == size and (rows == np.arange(size)).all():
+        return None, flat
+    return np.searchsorted(rows, np.arange(size + 1)), flat
+
+
+def _python_values(dictionary: pa.Array) -> list[Value]:
+    """Slice values as TFMA keys them: bytes as UTF-8 text, booleans as integers."""
+    values = dictionary.to_pylist()
+    kind = dictionary.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return [value.decode("utf-8", errors="backslashreplace") for value in values]
+    if pa.types.is_boolean(kind):
+        return [int(value) for value in values]
+    if pa.types.is_float32(kind):
+        # The shortest digits that name the 32-bit value: 0.1, not 0.10000000149011612.
+        return [float(str(np.float32(value))) for value in values]
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return list(values)
+    return [str(value) for value in values]
+
+
+def _matches(value: Value, wanted: Value) -> bool:
+    if text(value) == text(wanted):
+        return True
+    try:
+        return not isinstance(value, str) and float(value) == float(wanted)
+    except ValueError:
+        return False
+
+
+def _keep(
+    offsets: np.ndarray | None, codes: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:
+    if mask.all():
+        return offsets, codes
+    before = np.concatenate([[0], np.cumsum(mask)])
+    return (before if offsets is None else before[offsets]), codes[mask]
+
+
+def _dedupe(
+    offsets: np.ndarray, codes: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's distinct codes."""
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    distinct = np.unique(rows * size + codes)
+    rows, codes = np.divmod(distinct, size)
+    return np.searchsorted(rows, np.arange(len(offsets))), codes
+
+
+def _cross(size: int, columns: Sequence[_Codes]) -> tuple[np.ndarray | None, np.ndarray]:
+    """Rows and codes[terms, M] of all combinations of the columns' values within each row."""
+    if all(column.offsets is None for column in columns):
+        stacked = [column.codes for column in columns]
+        return None, np.stack(stacked) if stacked else np.zeros((0, size), np.int64)
+    rows = np.arange(size)
+    crossed: list[np.ndarray] = []
+    for column in columns:
+        offsets = np.arange(size + 1) if column.offsets is None else column.offsets
+        repeats = np.diff(offsets)[rows]
+        ends = np.cumsum(repeats)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - repeats, repeats)
+        rows = np.repeat(rows, repeats)
+        crossed = [np.repeat(codes, repeats) for codes in crossed]
+        crossed.append(column.codes[offsets[rows] + within])
+    return rows, np.stack(crossed)
+
+
+def _distinct(group: Sequence[Members], size: int) -> Members:
+    """One example counts once in a slice, even where two specs name that slice."""
+    rows = np.concatenate([np.arange(size) if m.rows is None else m.rows for m in group])
+    ids = np.concatenate([m.ids for m in group])
+    width = int(ids.max(initial=0)) + 1
+    rows, ids = np.divmod(np.unique(rows * width + ids), width)
+    return Members(rows, ids)
