@@ -191,7 +191,7 @@ def _indices(examples: batch.Batch, where: str, values: np.ndarray) -> np.ndarra
 def _check(
     examples: batch.Batch, where: str, values: np.ndarray, fits: np.ndarray, allowed: str
 ) -> None:
-    wrong = ~fits if fits.ndim == 1 else ~fits.all(axis=1)
+    wrong = np.logical_not(fits if fits.ndim == 1 else fits.all(axis=1))
     _refuse(
         examples,
         where,
@@ -216,7 +216,7 @@ def _outside(values: np.ndarray) -> bool:
 
 
 def _one_hot(values: np.ndarray) -> np.ndarray:
-    return ((values == 1).sum(axis=1) == 1) & ((values != 0).sum(axis=1) == 1)
+    return np.logical_and((values == 1).sum(axis=1) == 1, (values != 0).sum(axis=1) == 1)
 
 
 def _shape(values: np.ndarray) -> str:

@@ -33,7 +33,11 @@ class Format(Protocol):
     def read(
         self, shard: batch.Shard, projection: batch.Projection, batch_size: int
     ) -> Iterator[batch.Batch | batch.DeadLetter]:
-        """The shard's rows in batches of `batch_size` (the last one shorter), and what is damaged."""
+        """The shard's rows in batches of `batch_size` (the last one shorter), and what is damaged.
+
+        A file that cannot be opened raises, so that a runner may retry: damage is what stays.
+        Batches may be slices of larger ones: take lists apart with `flatten()`, not `values`.
+        """
 
 
 def get(name: str) -> Format:
@@ -44,4 +48,5 @@ def get(name: str) -> Format:
         raise errors.ConfigError(
             f"Unknown data format {name!r}; known are {', '.join(REGISTRY)}.{hint}"
         )
-    return importlib.import_module(REGISTRY[name])  # type: ignore[return-value]
+    module: Format = importlib.import_module(REGISTRY[name])
+    return module

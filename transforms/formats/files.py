@@ -31,7 +31,7 @@ def open_raw(path: str) -> BinaryIO:
 
 
 def blocks(path: str) -> Iterator[bytes | Damage]:
-    """The file's content in blocks of at most 1 MiB, unzipped if it is gzip.
+    """The file's content in blocks of about 1 MiB, unzipped if it is gzip.
 
     Gzip is told by content and not by name, since object stores may unzip what they serve.
     Damaged or truncated gzip ends with a Damage, after all that could still be unzipped. Beam's
@@ -48,13 +48,22 @@ def blocks(path: str) -> Iterator[bytes | Damage]:
 
 
 def _unzipped(file: BinaryIO) -> Iterator[bytes | Damage]:
+    damage = None
+    block = bytearray()
     with gzip.GzipFile(fileobj=file) as stream:
         try:
             # read1, because read would drop what it unzipped just before an error.
-            while block := stream.read1(_BLOCK_BYTES):
-                yield block
+            while part := stream.read1(_BLOCK_BYTES):
+                block += part
+                if len(block) >= _BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield Damage(f"the rest of the file cannot be read: {error}")
+            damage = Damage(f"the rest of the file cannot be read: {error}")
+    if block:
+        yield bytes(block)
+    if damage:
+        yield damage
 
 
 def match(pattern: str) -> dict[str, int]:
@@ -68,7 +77,9 @@ def match(pattern: str) -> dict[str, int]:
     else:
         # Beam's local matching walks every folder below, and finds nothing for relative globs.
         paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
-        sizes = {os.path.normpath(path): os.path.getsize(path) for path in paths if os.path.isfile(path)}
+        sizes = {
+            os.path.normpath(path): os.path.getsize(path) for path in paths if os.path.isfile(path)
+        }
     return dict(sorted(sizes.items()))
 
 

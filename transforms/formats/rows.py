@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import collections
+import contextlib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -29,10 +31,10 @@ class Decoded:
 class Decoder(abc.ABC):
     """Decodes rows; a column keeps the type that it has where it first shows a value.
 
-    A later value of another type damages its row, except for integers followed by fractions
-    (`wider`): from there on the column is wider. Types are those of one shard: a column that is
-    whole numbers in one file and has fractions in the next is int64 in one and double in the
-    other.
+    Where the first values disagree, the type of most of them counts. A later value of another type
+    damages its row, except for integers followed by fractions (`wider`): from there on the column
+    is wider. Types are those of one shard: a column of whole numbers in one file and fractions in
+    the next is int64 in the first and double in the second.
     """
 
     # By type, the type that a column may change to.
@@ -43,48 +45,78 @@ class Decoder(abc.ABC):
         self.types: dict[str, pa.DataType] = {}
 
     @abc.abstractmethod
-    def parse(self, rows: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+    def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
         """The rows' projected columns: in `types` where named there, else in inferred types.
 
         Raises ValueError if any row is damaged or does not fit `types`.
         """
 
-    def settle(self, inferred: pa.DataType) -> pa.DataType | None:
-        """The type that a column has from now on; None while only missing values were seen."""
-        return None if pa.types.is_null(inferred) else inferred
+    def settle(self, column: pa.Array) -> pa.DataType | None:
+        """The type that a column of inferred type gets; None while it shows no value."""
+        return None if pa.types.is_null(column.type) else column.type
 
-    def decode(self, rows: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
+    def decode(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
         """The rows in order, each in a Decoded or as a Damage of its own."""
         try:
-            decoded = self._parse_settled(rows)
-        except ValueError as error:
-            if len(rows) == 1:
-                yield from self._decode_damaged(rows[0], str(error))
-            else:
-                middle = len(rows) // 2
-                yield from self.decode(rows[:middle])
-                yield from self.decode(rows[middle:])
+            decoded = self._parse_settled(run)
+        except ValueError:
+            self._settle_by_majority(run)
+            yield from self.salvage(run)
         else:
-            yield Decoded(rows, decoded)
+            yield Decoded(run, decoded)
 
-    def _parse_settled(self, rows: Sequence[bytes]) -> pa.RecordBatch:
-        parsed = self.parse(rows, self.types)
-        for field in parsed.schema:
-            if field.name not in self.types and (settled := self.settle(field.type)) is not None:
-                self.types[field.name] = settled
-        known = [name for name in parsed.schema.names if name in self.types]
-        if any(parsed.schema.field(name).type != self.types[name] for name in known):
-            parsed = self.parse(rows, self.types)
-        return parsed.select(known)
+    def salvage(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
+        """As `decode`, by halving the run until each part is healthy or one damaged row."""
+        try:
+            decoded = self._parse_settled(run)
+        except ValueError as error:
+            if len(run) == 1:
+                yield from self.salvage_row(run[0], str(error))
+            else:
+                middle = len(run) // 2
+                yield from self.salvage(run[:middle])
+                yield from self.salvage(run[middle:])
+        else:
+            yield Decoded(run, decoded)
 
-    def _decode_damaged(self, row: bytes, reason: str) -> Iterator[Decoded | files.Damage]:
+    def salvage_row(self, row: bytes, reason: str) -> Iterator[Decoded | files.Damage]:
+        """A row that does not fit: widens its columns, or says why it is damaged."""
         try:
             self._widen(row)
-            yield Decoded([row], self._parse_settled([row]))
+            decoded = self._parse_settled([row])
         except _MisfitError as error:
             yield files.Damage(str(error))
         except ValueError:
             yield files.Damage(reason)
+        else:
+            yield Decoded([row], decoded)
+
+    def _parse_settled(self, run: Sequence[bytes]) -> pa.RecordBatch:
+        parsed = self.parse(run, self.types)
+        self.types.update(
+            (name, settled)
+            for name, column in zip(parsed.schema.names, parsed.columns, strict=True)
+            if name not in self.types and (settled := self.settle(column)) is not None
+        )
+        known = [field for field in parsed.schema if field.name in self.types]
+        if any(field.type != self.types[field.name] for field in known):
+            parsed = self.parse(run, self.types)
+        return parsed.select([field.name for field in known])
+
+    def _settle_by_majority(self, run: Sequence[bytes]) -> None:
+        """Settles what the rows disagree on; else one bad row would condemn the rest."""
+        votes: dict[str, collections.Counter[pa.DataType]] = {
+            name: collections.Counter() for name in self.columns if name not in self.types
+        }
+        for row in run if votes else ():
+            with contextlib.suppress(ValueError):
+                parsed = self.parse([row], {})
+                for name in votes.keys() & set(parsed.schema.names):
+                    votes[name][self.settle(parsed.column(name))] += 1
+        for name, counts in votes.items():
+            del counts[None]
+            if counts:
+                self.types[name] = counts.most_common(1)[0][0]
 
     def _widen(self, row: bytes) -> None:
         """Changes the types that this row is too wide for; _MisfitError names what cannot be."""
@@ -97,7 +129,7 @@ class Decoder(abc.ABC):
                 if found != self.wider.get(settled):
                     value = reprlib.repr(alone.column(name)[0].as_py())
                     raise _MisfitError(
-                        f"column {name!r} holds {value} ({found}), but is {settled} before"
+                        f"column {name!r} holds {value} ({found}), but is {settled} elsewhere"
                     ) from error
                 self.types[name] = found
 
@@ -110,14 +142,14 @@ class TextDecoder(Decoder):
         pa.list_(pa.int64()): pa.list_(pa.float64()),
     }
 
-    def settle(self, inferred: pa.DataType) -> pa.DataType | None:
+    def settle(self, column: pa.Array) -> pa.DataType | None:
         """Dates and times stay the text that they are: whether all look alike is chance."""
-        if pa.types.is_list(inferred):
-            item = self.settle(inferred.value_type)
+        if pa.types.is_list(column.type):
+            item = self.settle(column.flatten())
             return None if item is None else pa.list_(item)
-        if pa.types.is_temporal(inferred) or pa.types.is_binary(inferred):
+        if pa.types.is_temporal(column.type) or pa.types.is_binary(column.type):
             return pa.string()
-        return super().settle(inferred)
+        return super().settle(column)
 
 
 class _MisfitError(ValueError):
@@ -150,7 +182,7 @@ def _decode(
     serialized: bool,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
     position = 0
-    for run in _ahead(runs):
+    for run in _ahead(run for run in runs if run):
         for item in [run] if isinstance(run, files.Damage) else decoder.decode(run):
             if isinstance(item, files.Damage):
                 yield dead_letter(shard, position, item.reason)
@@ -183,7 +215,7 @@ def dead_letter(shard: batch.Shard, position: int, reason: str) -> batch.DeadLet
 def rebatch(
     items: Iterable[batch.Batch | batch.DeadLetter], batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The same rows in batches of `batch_size` rows, the last one shorter; dead letters as they come.
+    """The same rows in batches of `batch_size`, the last one shorter; dead letters as they come.
 
     One size, whatever the blocks and the damage: a TensorFlow function is traced for each shape.
     """

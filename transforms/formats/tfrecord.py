@@ -100,30 +100,24 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
 
 
 def _masked_crc(data: bytes) -> int:
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 class _ExampleDecoder(rows.Decoder):
-    """Decodes with a schema, which skips other features, as soon as the types are known."""
+    """Decodes by a schema, which skips the features that are not projected."""
 
-    def parse(self, rows: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+    def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
         unknown = [name for name in self.columns if name not in types]
-        if not types or _any_occurs(unknown, rows):
-            return self._parse_inferring(rows, types)
-        # Always a new decoder: after an error, an old one gives wrong answers.
-        return _decode(example_coder.ExamplesToRecordBatchDecoder(_schema(types)), rows)
+        if _any_occurs(unknown, run):
+            types = {**types, **_inferred(unknown, run)}
+        return _decode(_schema(types), run)
 
-    def _parse_inferring(
-        self, rows: Sequence[bytes], types: Mapping[str, pa.DataType]
-    ) -> pa.RecordBatch:
-        parsed = _decode(example_coder.ExamplesToRecordBatchDecoder(), rows)
-        parsed = parsed.select([name for name in self.columns if name in parsed.schema.names])
-        for field in parsed.schema:
-            settled = types.get(field.name, field.type)
-            if field.type != settled and not pa.types.is_null(field.type):
-                raise ValueError(f"feature {field.name!r} is {field.type}, but {settled} before")
-        return parsed
+
+def _inferred(names: Sequence[str], examples: Sequence[bytes]) -> dict[str, pa.DataType]:
+    schema = _decode(None, examples).schema
+    present = [schema.field(name) for name in names if name in schema.names]
+    return {field.name: field.type for field in present if not pa.types.is_null(field.type)}
 
 
 def _any_occurs(names: Sequence[str], examples: Sequence[bytes]) -> bool:
@@ -132,13 +126,13 @@ def _any_occurs(names: Sequence[str], examples: Sequence[bytes]) -> bool:
     return any(name.encode() in joined for name in names)
 
 
-def _decode(
-    decoder: example_coder.ExamplesToRecordBatchDecoder, examples: Sequence[bytes]
-) -> pa.RecordBatch:
+def _decode(schema: bytes | None, examples: Sequence[bytes]) -> pa.RecordBatch:
+    # Always a new decoder, which is cheap: after an error, an old one gives wrong answers.
+    decoder = example_coder.ExamplesToRecordBatchDecoder(schema)
     try:
         return decoder.DecodeBatch(examples)
     except RuntimeError as error:
-        raise ValueError(f"not a tf.Example that can be decoded: {error}") from error
+        raise ValueError(f"cannot be decoded as tf.Example: {error}") from error
 
 
 _FEATURE_TYPES = {
@@ -153,4 +147,5 @@ def _schema(types: Mapping[str, pa.DataType]) -> bytes:
         schema_pb2.Feature(name=name, type=_FEATURE_TYPES[kind.value_type])
         for name, kind in types.items()
     ]
-    return schema_pb2.Schema(feature=features).SerializeToString()
+    serialized: bytes = schema_pb2.Schema(feature=features).SerializeToString()
+    return serialized

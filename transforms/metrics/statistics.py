@@ -124,6 +124,8 @@ class View:
         of_class = np.zeros(target.classes or 0)
         for class_id, weight in target.class_weights:
             of_class[class_id] = weight
+        if target.truncate and target.top_k is not None:
+            of_class = of_class[_largest(self.raw(target)[1], target.top_k)]
         return of_class * (np.ones(len(self.scored)) if weights is None else weights)[:, None]
 
     def _pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
@@ -136,26 +138,37 @@ class View:
         if labels.ndim == 1:  # a class index; -1 is no class at all
             labels = (labels[:, None] == np.arange(predictions.shape[1])).astype(np.float64)
         if target.k is not None:
-            # As TFMA's top_k_indices: among equal scores the order is argsort's, reversed.
-            chosen = np.argsort(predictions, axis=1)[:, -target.k][:, None]
-            return tuple(np.take_along_axis(a, chosen, 1)[:, 0] for a in (labels, predictions))  # type: ignore[return-value]
+            kth = _largest(predictions, target.k)[:, -1]
+            rows = np.arange(len(predictions))
+            return labels[rows, kth], predictions[rows, kth]
         if target.top_k is not None:
-            chosen = np.argpartition(predictions, -target.top_k, axis=1)[:, -target.top_k :]
+            chosen = _largest(predictions, target.top_k)
             if target.truncate:
-                return tuple(np.take_along_axis(a, chosen, 1) for a in (labels, predictions))  # type: ignore[return-value]
+                return _pick(labels, chosen), _pick(predictions, chosen)
             kept = np.full(predictions.shape, -np.inf)
-            np.put_along_axis(kept, chosen, np.take_along_axis(predictions, chosen, 1), 1)
+            np.put_along_axis(kept, chosen, _pick(predictions, chosen), 1)
             predictions = kept
             if target.class_id is not None:
                 return labels[:, target.class_id], predictions[:, target.class_id]
         return labels, predictions
 
 
+def _largest(predictions: np.ndarray, k: int) -> np.ndarray:
+    """Each row's k largest scores' classes, int64[N, k], falling; of equal scores the first."""
+    return np.argsort(-predictions, axis=1, kind="stable")[:, :k]
+
+
+def _pick(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values, classes, axis=1)
+
+
 def _times(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Values [N] or [N, J] times weights [N] or [N, J]."""
+    """Values [N] or [N, J] times weights [N] or [N, J]; of no weight nothing counts, not even inf."""
     if weights is None:
         return values
-    return values * (weights[:, None] if weights.ndim < values.ndim else weights)
+    weights = weights[:, None] if weights.ndim < values.ndim else weights
+    shape = np.broadcast_shapes(values.shape, weights.shape)
+    return np.multiply(values, weights, out=np.zeros(shape), where=weights != 0)
 
 
 def _spread(weights: np.ndarray | None, cells: np.ndarray) -> np.ndarray | None:
@@ -181,6 +194,14 @@ class Examples:
     weighted: bool
     by_unit: bool = field(default=True, init=False)
     name: str = field(default="examples", init=False)
+
+    @property
+    def weight_cell(self) -> int:
+        """Where the sum of the weights stands, which without weights is the number.
+
+        A metric without weights reads it in a run with weights too, where there are two cells.
+        """
+        return 1 if self.weighted else 0
 
     @property
     def cells(self) -> int:  # noqa: D102

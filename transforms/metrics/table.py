@@ -236,6 +236,19 @@ class Table:
             {name: self.sums[name].select(layout, index) for name, layout in self.layouts.items()},
         )
 
+    def block(self, start: int, stop: int) -> Table:
+        """The table of the slices start..stop - 1."""
+        sums = {}
+        for name, layout in self.layouts.items():
+            whole = self.sums[name]
+            low, high = np.searchsorted(whole.keys, np.array([start, stop]) * layout.stride)
+            sums[name] = Sums(
+                whole.keys[low:high] - start * layout.stride,
+                whole.high[low:high],
+                None if whole.low is None else whole.low[low:high],
+            )
+        return Table(self.slices[start:stop], self.layouts, sums)
+
     def ordered(self) -> Table:
         """The same table with its slices in sorted order, so that equal tables look equal."""
         order = sorted(range(len(self.slices)), key=lambda i: _sort_key(self.slices[i]))

@@ -44,9 +44,10 @@ class Input:
     shape: tuple[int | None, ...] | None
 
     def __str__(self) -> str:
-        return f"input {self.name!r}" + (
-            f" (column {self.column!r})" if self.column != self.name else ""
-        )
+        if not self.name:  # A stored prediction's only output.
+            return f"column {self.column!r}"
+        mapped = f" (column {self.column!r})" if self.column != self.name else ""
+        return f"input {self.name!r}{mapped}"
 
 
 def flatten(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -107,8 +108,8 @@ def _check_type(declared: Input, found: pa.DataType) -> None:
         return
     wanted = "string" if declared.dtype == object else declared.dtype.name
     raise errors.JobError(
-        f"{declared} takes {wanted}, the data has {found}. Map the input to a column of that "
-        f"type (`inputs: {{{declared.name}: <column>}}`), or convert the data"
+        f"{declared} takes {wanted}, the data has {found}. Name a column of that type, or "
+        "convert the data"
     )
 
 

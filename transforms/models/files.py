@@ -59,9 +59,11 @@ def _copied(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
     from apache_beam.io.filesystems import FileSystems
 
     source = path.rstrip("/")
-    found = FileSystems.match([source, source + "/**"])
-    remote = [metadata.path for match in found for metadata in match.metadata_list]
-    if not remote:
+    for pattern in (source + "/**", source):  # A folder, or else a file.
+        remote = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
+        if remote:
+            break
+    else:
         raise errors.ConfigError(f"{path} does not exist, or this machine may not read it")
     folder = tempfile.TemporaryDirectory(prefix="evalbeam-model-")
     name = source.rsplit("/", 1)[1]

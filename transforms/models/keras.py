@@ -25,21 +25,14 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
             "it is no `.keras` file as Keras 3 writes it with `model.save('name.keras')`"
         )
     model = _load(path)
-    try:
-        structure = model.input if isinstance(model, keras.Functional) else model.inputs[0]
-        takes = _takes(structure)
-    except (AttributeError, ValueError) as error:
-        raise errors.ConfigError(
-            f"it is a {type(model).__name__} that does not say what it takes; build it with "
-            "`keras.Input` before saving, or export a SavedModel: `model.export(folder)`"
-        ) from error
+    structure = _structure(model)
+    takes = _takes(structure)
 
-    @tf.function
     def call(tensors: signature.Tensors) -> signature.Tensors:
         packed = keras.tree.pack_sequence_as(structure, [tensors[name] for name in takes])
         return _named(model, model(packed, training=False))
 
-    traced = call.get_concrete_function(takes)
+    traced = tf.function(call).get_concrete_function(takes)
     return signature.Signature(spec, traced, takes, traced.structured_outputs)
 
 
@@ -56,6 +49,17 @@ def _load(path: str) -> Any:
         raise errors.ConfigError(
             f"Keras cannot load it: {error}. Layers of your own need their code here; a "
             "SavedModel (`model.export(folder)`) does not"
+        ) from error
+
+
+def _structure(model: Any) -> Any:
+    """The symbolic tensors that the model takes: one, a list, or a dict by name."""
+    try:
+        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    except AttributeError as error:
+        raise errors.ConfigError(
+            f"it is a {type(model).__name__} that does not say what it takes; build it with "
+            "`keras.Input` before saving, or export a SavedModel: `model.export(folder)`"
         ) from error
 
 

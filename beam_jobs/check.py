@@ -1,0 +1,313 @@
+"""Everything that can be known before the data is read: a config to a job that should succeed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from beam_jobs import config
+from transforms import batch, errors, finish, formats, labels, models, slices
+from transforms.metrics import plan
+
+MAIN_SPLIT = "eval"
+# So many examples show what the data's columns are and what task the labels and predictions are.
+_FIRST_EXAMPLES = 256
+
+# What is computed where the config names no metrics.
+_DEFAULT_METRICS = {
+    "binary": (
+        "ExampleCount",
+        "BinaryAccuracy",
+        "Precision",
+        "Recall",
+        "F1Score",
+        "AUC",
+        "AUCPrecisionRecall",
+        "BinaryCrossentropy",
+        "Calibration",
+    ),
+    "multiclass": ("ExampleCount", "CategoricalAccuracy", "Precision", "Recall", "F1Score"),
+    "multilabel": ("ExampleCount", "BinaryAccuracy", "Precision", "Recall", "F1Score"),
+    "regression": (
+        "ExampleCount",
+        "MeanSquaredError",
+        "MeanAbsoluteError",
+        "MeanLabel",
+        "MeanPrediction",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, checked and spelled out.
+
+    Attributes:
+      name: the config's.
+      shards: of all splits.
+      projection: the columns that the labels, slices and models read.
+      batch_size: examples decoded and predicted at once.
+      models: the versions.
+      baseline: the version that the others are compared with, if any.
+      specs: the slicing specs; those by quantiles have no edges yet.
+      weight, id: columns.
+      units: hash buckets of examples.
+      max_dead_letters: the share of rows that may fail to be scored.
+      evaluation: metrics, outputs and thresholds.
+      notes: what was inferred or decided and the user should know.
+    """
+
+    name: str
+    shards: tuple[batch.Shard, ...]
+    projection: batch.Projection
+    batch_size: int
+    models: tuple[models.ModelSpec, ...]
+    baseline: str | None
+    specs: tuple[slices.Spec, ...]
+    weight: str | None
+    id: str | None
+    units: int
+    max_dead_letters: float
+    evaluation: finish.Evaluation
+    notes: tuple[str, ...]
+
+
+def check(settings: config.Config) -> Job:
+    """Lists the data, loads the models, scores a first batch, and plans the metrics.
+
+    Raises:
+      ConfigError: whatever does not fit, with the value, what was allowed and what to do.
+      JobError: first examples that cannot be evaluated.
+    """
+    versions = tuple(_version(model) for model in settings.models)
+    shards = tuple(
+        shard
+        for split, listed in ((MAIN_SPLIT, settings.data.files), *settings.data.splits.items())
+        for shard in formats.list_shards(listed, settings.data.format, split)
+    )
+    specs = settings.slicing_specs()
+    loaded = {version.name: models.load(version) for version in versions}
+    outputs = _outputs(versions, loaded)
+    label_columns = _label_columns(settings, outputs)
+    projection = _projection(settings, label_columns.values(), specs, loaded.values())
+    _check_declared(shards, projection, settings, label_columns, specs)
+    first = _first_batch(shards, projection)
+    for version in versions:
+        models.check_inputs(version, loaded[version.name], first)
+    heads, notes = _heads(settings, label_columns, versions, loaded, first)
+    metric_specs = _metric_specs(settings, heads)
+    baseline = next((model.name for model in settings.models if model.baseline), None)
+    if baseline is None and len(versions) > 1:
+        baseline = versions[0].name
+        notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
+    names = tuple(version.name for version in versions)
+    weighted = settings.data.weight is not None
+    thresholds = tuple(settings.thresholds)
+    planned = plan.plan(metric_specs, names, heads, baseline, weighted, thresholds)
+    return Job(
+        name=settings.name,
+        shards=shards,
+        projection=projection,
+        batch_size=settings.data.batch_size,
+        models=versions,
+        baseline=baseline,
+        specs=specs,
+        weight=settings.data.weight,
+        id=settings.data.id,
+        units=settings.confidence.units,
+        max_dead_letters=settings.data.max_dead_letters,
+        evaluation=finish.Evaluation(planned, names, heads, weighted, thresholds),
+        notes=tuple(notes),
+    )
+
+
+def _version(model: config.Model) -> models.ModelSpec:
+    if model.predictions is not None:
+        stored = model.predictions
+        pairs = {"": stored} if isinstance(stored, str) else stored
+        return models.ModelSpec(model.name, "stored", predictions=tuple(pairs.items()))
+    assert model.path is not None
+    try:
+        kind = models.infer_kind(model.path)
+    except errors.ConfigError as e:
+        raise errors.ConfigError(f"Version {model.name!r}: {e}") from e
+    return models.ModelSpec(
+        model.name,
+        kind,
+        model.path,
+        model.signature,
+        tuple(model.inputs.items()),
+        outputs=tuple(model.outputs),
+    )
+
+
+def _outputs(
+    versions: Sequence[models.ModelSpec], loaded: Mapping[str, models.Model]
+) -> tuple[str, ...]:
+    """The outputs that every version has, which must be the same for all."""
+    first = versions[0]
+    for version in versions[1:]:
+        if set(loaded[version.name].outputs) != set(loaded[first.name].outputs):
+            raise errors.ConfigError(
+                f"Versions {first.name!r} and {version.name!r} have different outputs: "
+                f"{_listed(loaded[first.name].outputs)} and {_listed(loaded[version.name].outputs)}."
+                " Choose those to evaluate with `outputs:` of each model"
+            )
+    return loaded[first.name].outputs
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str, str]:
+    """The label's column for each output."""
+    label = settings.data.label
+    if isinstance(label, str):
+        return dict.fromkeys(outputs, label)
+    assert label is not None
+    if set(label) != set(outputs):
+        raise errors.ConfigError(
+            f"data.label names the outputs {_listed(list(label))}, and the models have "
+            f"{_listed(outputs)}: give each of these its label's column, or choose outputs with "
+            "`outputs:` of each model"
+        )
+    return {output: label[output] for output in outputs}
+
+
+def _projection(
+    settings: config.Config,
+    label_columns: Sequence[str],
+    specs: Sequence[slices.Spec],
+    loaded: Sequence[models.Model],
+) -> batch.Projection:
+    wanted = {*label_columns, *slices.columns(specs)}
+    wanted |= {column for column in (settings.data.weight, settings.data.id) if column is not None}
+    for model in loaded:
+        wanted |= set(model.projection.columns)
+    serialized = any(model.projection.serialized for model in loaded)
+    return batch.Projection(tuple(sorted(wanted)), serialized)
+
+
+def _check_declared(
+    shards: Sequence[batch.Shard],
+    projection: batch.Projection,
+    settings: config.Config,
+    label_columns: Mapping[str, str],
+    specs: Sequence[slices.Spec],
+) -> None:
+    """Columns that a format declares must be there; what a file does not declare may still come."""
+    uses = {column: f"slices column {column!r}" for column in slices.columns(specs)}
+    uses |= {column: f"data.label {column!r}" for column in label_columns.values()}
+    if settings.data.weight:
+        uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
+    if settings.data.id:
+        uses[settings.data.id] = f"data.id {settings.data.id!r}"
+    for path in dict.fromkeys(shard.path for shard in shards):
+        shard = next(shard for shard in shards if shard.path == path)
+        declared = formats.get(shard.format).columns(path)
+        if declared is None:
+            continue
+        for column in projection.columns:
+            if column in uses and column not in declared:
+                raise errors.ConfigError(
+                    f"{path}: {uses[column]} is not among its columns "
+                    f"({', '.join(declared)}){_nearest(column, declared)}"
+                )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _first_batch(
+    shards: Sequence[batch.Shard], projection: batch.Projection
+) -> batch.Batch:
+    """The first examples of the main split that can be read."""
+    letters: list[batch.DeadLetter] = []
+    for shard in shards:
+        if shard.split != MAIN_SPLIT:
+            continue
+        for item in formats.get(shard.format).read(shard, projection, _FIRST_EXAMPLES):
+            if isinstance(item, batch.Batch) and len(item):
+                return item
+            if isinstance(item, batch.DeadLetter):
+                letters.append(item)
+    listed = sorted({shard.path for shard in shards if shard.split == MAIN_SPLIT})
+    if letters:
+        first = letters[0]
+        raise errors.JobError(
+            f"No example of data.files can be read. {first.path}, row {first.position}: "
+            f"{first.reason}"
+        )
+    raise errors.ConfigError(
+        f"data.files holds no examples: {', '.join(listed[:5])}"
+        f"{' and others' if len(listed) > 5 else ''} are empty"
+    )
+
+
+def _heads(
+    settings: config.Config,
+    label_columns: Mapping[str, str],
+    versions: Sequence[models.ModelSpec],
+    loaded: Mapping[str, models.Model],
+    first: batch.Batch,
+) -> tuple[tuple[labels.Head, ...], list[str]]:
+    """Each output's task: as configured, or as the first batch shows it."""
+    for column in label_columns.values():
+        if column not in first.columns.schema.names:
+            names = first.columns.schema.names
+            raise errors.ConfigError(
+                f"{first.shard}: data.label {column!r} is in none of the first {len(first)} "
+                f"examples (they have {', '.join(names)}){_nearest(column, names)}"
+            )
+    predicted = _first_predictions(versions, loaded, first)
+    heads, notes = [], []
+    for output, column in label_columns.items():
+        task = settings.task[output] if isinstance(settings.task, dict) else settings.task
+        scores = predicted[output]
+        classes = scores.shape[1] if scores.ndim > 1 else None
+        if task is None:
+            inferred = labels.infer_task(labels.raw(first, column), scores)
+            of_output = f" for output {output!r}" if output else ""
+            notes.append(f"task inferred{of_output}: {inferred.reason}")
+            task, classes = inferred.task, inferred.classes
+        heads.append(labels.Head(output, column, task, classes))
+    return tuple(heads), notes
+
+
+def _first_predictions(
+    versions: Sequence[models.ModelSpec],
+    loaded: Mapping[str, models.Model],
+    first: batch.Batch,
+) -> dict[str, np.ndarray]:
+    """The first version's predictions of the first examples that it can score."""
+    version = versions[0]
+    reason: Exception | None = None
+    for rows in (np.arange(len(first)), *(np.array([row]) for row in range(len(first)))):
+        try:
+            return loaded[version.name].predict(first.take(rows))
+        except errors.EvalbeamError:
+            raise
+        except Exception as e:  # a row of it may be at fault: dead letters are the job's affair
+            reason = e
+    raise errors.JobError(
+        f"Version {version.name!r} can score none of the first {len(first)} examples of "
+        f"{first.shard}: {reason}"
+    )
+
+
+def _metric_specs(
+    settings: config.Config, heads: Sequence[labels.Head]
+) -> tuple[plan.MetricSpec, ...]:
+    if settings.metrics is None:
+        return tuple(
+            plan.MetricSpec(name, outputs=(head.output,), native=True)
+            for head in heads
+            for name in _DEFAULT_METRICS[head.task]
+        )
+    return tuple(entry.spec() for entry in settings.metrics)

@@ -1,0 +1,351 @@
+"""The run's YAML config: what may stand in it, and errors that name the line.
+
+The models below are the reference of the config; `evalbeam schema` prints them as JSON Schema for
+editors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from transforms import errors, formats, slices
+from transforms.metrics import plan
+
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Files = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Data(_Strict):
+    """The labelled examples."""
+
+    files: Files = Field(description="A path, a glob, a filesystem's URL, or a list of them.")
+    format: str | None = Field(
+        None, description="tfrecord, parquet, csv or jsonl; left out: by the files' ending."
+    )
+    label: str | dict[str, str] | None = Field(
+        None, description="The label's column; with several outputs, output: column."
+    )
+    weight: str | None = Field(None, description="The example weight's column.")
+    id: str | None = Field(
+        None, description="The column that identifies an example; left out: its content does."
+    )
+    splits: dict[str, Files] = Field(
+        default_factory=dict, description="Further splits, name: files. The main one is `eval`."
+    )
+    batch_size: int = Field(16_384, ge=1, description="Examples decoded and predicted at once.")
+    max_dead_letters: float = Field(
+        0.0, ge=0.0, le=1.0, description="The share of rows that may fail to be scored."
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Data:
+        if self.format is not None and self.format not in formats.REGISTRY:
+            raise ValueError(_unknown("format", self.format, list(formats.REGISTRY)))
+        if "eval" in self.splits:
+            raise ValueError("'eval' is the name of the main split (`files`); call this one other")
+        return self
+
+
+class Model(_Strict):
+    """One version."""
+
+    name: str = Field(min_length=1)
+    path: str | None = Field(None, description="A SavedModel's folder or a .keras file.")
+    predictions: str | dict[str, str] | None = Field(
+        None, description="Stored predictions: their column, or output: column."
+    )
+    baseline: bool = Field(False, description="The version that the others are compared with.")
+    signature: str = Field("serving_default", description="A SavedModel's signature.")
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="Model input: column, where the names differ."
+    )
+    outputs: list[str] = Field(
+        default_factory=list, description="Which of several outputs to evaluate; all by default."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if (self.path is None) == (self.predictions is None):
+            raise ValueError(
+                f"model {self.name!r} needs either `path` (a model) or `predictions` (a column)"
+            )
+        return self
+
+
+class Edges(_Strict):
+    """A numeric column, cut at these values."""
+
+    key: str
+    edges: list[float] | None = Field(None, min_length=1)
+    quantiles: int | None = Field(None, ge=2, description="Into this many bins of equal size.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Edges:
+        if (self.edges is None) == (self.quantiles is None):
+            raise ValueError(f"slice column {self.key!r} needs either `edges` or `quantiles`")
+        if self.edges and sorted(set(self.edges)) != self.edges:
+            raise ValueError(f"the edges of {self.key!r} must ascend, not {self.edges}")
+        return self
+
+    def term(self) -> slices.Term:
+        """The slicing spec's term."""
+        return slices.Term(self.key, edges=tuple(self.edges or ()), quantiles=self.quantiles)
+
+
+def _key_kind(value: Any) -> str:
+    return "[column]" if isinstance(value, str) else "[edges]"
+
+
+Key = Annotated[
+    Annotated[str, Tag("[column]")] | Annotated[Edges, Tag("[edges]")], Discriminator(_key_kind)
+]
+
+
+class Values(_Strict):
+    """Slices of given values, crossed with all values of `keys`."""
+
+    values: dict[str, str | int | float] = Field(min_length=1)
+    keys: list[Key] = Field(default_factory=list)
+
+
+def _slice_kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "[values]" if "values" in value else "[edges]"
+    return "[cross]"
+
+
+# Told apart by their look, so that an error speaks of the way that was meant.
+Slice = Annotated[
+    Annotated[list[Key], BeforeValidator(_listed), Tag("[cross]")]
+    | Annotated[Edges, Tag("[edges]")]
+    | Annotated[Values, Tag("[values]")],
+    Discriminator(_slice_kind),
+]
+
+
+class Binarize(_Strict):
+    """How a multi-class output is made binary, as in TFMA's MetricsSpec."""
+
+    class_ids: list[int] = []
+    k_list: list[int] = []
+    top_k_list: list[int] = []
+
+
+class Aggregate(_Strict):
+    """How a metric's classes are averaged, as in TFMA's MetricsSpec."""
+
+    average: Literal["micro", "macro", "weighted_macro"]
+    class_weights: dict[int, float] = {}
+    top_k_list: list[int] = []
+
+
+class Metric(_Strict):
+    """A metric by its TFMA or Keras class name, or your own class of `module`."""
+
+    class_name: str
+    config: dict[str, Any] = Field(default_factory=dict, description="The class's arguments.")
+    module: str = ""
+    models: list[str] = []
+    outputs: list[str] = []
+    binarize: Binarize = Binarize()
+    aggregate: Aggregate | None = None
+    weighted: bool | None = None
+
+    def spec(self) -> plan.MetricSpec:
+        """The same in the terms of the metrics' planner."""
+        return plan.MetricSpec(
+            class_name=self.class_name,
+            config=json.dumps(self.config, sort_keys=True),
+            module=self.module,
+            models=tuple(self.models),
+            outputs=tuple(self.outputs),
+            class_ids=tuple(self.binarize.class_ids),
+            k_list=tuple(self.binarize.k_list),
+            top_k_list=tuple(self.binarize.top_k_list),
+            aggregate=self.aggregate.average if self.aggregate else "",
+            aggregate_top_k=tuple(self.aggregate.top_k_list) if self.aggregate else (),
+            class_weights=tuple(sorted(self.aggregate.class_weights.items()))
+            if self.aggregate
+            else (),
+            weighted=self.weighted,
+            native=True,
+        )
+
+
+def _named(value: Any) -> Any:
+    return {"class_name": value} if isinstance(value, str) else value
+
+
+class Confidence(_Strict):
+    """How the examples are grouped for intervals and paired comparisons."""
+
+    level: float = Field(0.95, gt=0, lt=1)
+    units: int = Field(50, ge=1, le=1000, description="Hash buckets of examples.")
+    seed: int = 7
+
+
+class Config(_Strict):
+    """An evaluation of model versions on labelled data."""
+
+    name: str = Field("evaluation", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    task: Task | dict[str, Task] | None = Field(
+        None, description="Left out: inferred from the first batch; output: task for several."
+    )
+    data: Data
+    models: list[Model] = Field(min_length=1)
+    eval_config: str | None = Field(
+        None, description="A TFMA EvalConfig (pbtxt or JSON) in place of slices and metrics."
+    )
+    slices: list[Slice] = Field(default_factory=list)
+    metrics: list[Annotated[Metric, BeforeValidator(_named)]] | None = None
+    thresholds: list[float] = Field(
+        [0.5], min_length=1, description="Where confusion matrices are kept."
+    )
+    confidence: Confidence = Confidence()
+    output: str = Field("results", description="The folder of all runs' results.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"model names must differ; {twice[0]!r} stands twice")
+        baselines = [model.name for model in self.models if model.baseline]
+        if len(baselines) > 1:
+            raise ValueError(f"only one model may be the baseline, not {' and '.join(baselines)}")
+        if self.eval_config is not None and (self.slices or self.metrics is not None):
+            raise ValueError("`eval_config` stands in place of `slices` and `metrics`: drop those")
+        if self.eval_config is None and self.data.label is None:
+            raise ValueError("data.label is missing: name the column that holds the label")
+        return self
+
+    def slicing_specs(self) -> tuple[slices.Spec, ...]:
+        """The slicing specs, the overall one first, each once."""
+        specs: list[slices.Spec] = [()]
+        for entry in self.slices:
+            if isinstance(entry, Values):
+                fixed = tuple(slices.Term(key, value=value) for key, value in entry.values.items())
+                spec = fixed + tuple(_term(key) for key in entry.keys)
+            elif isinstance(entry, Edges):
+                spec = (entry.term(),)
+            else:
+                spec = tuple(_term(key) for key in entry)
+            if spec not in specs:
+                specs.append(spec)
+        return tuple(specs)
+
+
+def _term(key: str | Edges) -> slices.Term:
+    return slices.Term(key) if isinstance(key, str) else key.term()
+
+
+def _unknown(what: str, value: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {what} {value!r}; {hint}known are {', '.join(known)}"
+
+
+# Keys of the config's contract whose work this version does not do: silence would be a lie.
+_LATER = {"gates": "gates", "checks": "checks"}
+
+
+def load(path: str | Path) -> Config:
+    """Reads and validates a config; raises ConfigError with the file, the line and the value.
+
+    Relative paths in it stay relative to the working folder, as in a shell.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as e:
+        raise errors.ConfigError(f"{path}: cannot read the config: {e.strerror}") from e
+    try:
+        raw = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as e:
+        raise errors.ConfigError(f"{path}: not valid YAML: {e}") from e
+    if not isinstance(raw, dict):
+        raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {raw!r}")
+    for key in _LATER.keys() & raw.keys():
+        raise errors.ConfigError(
+            f"{path}:{_line(tree, (key,))}: this version of evalbeam does not evaluate {key}; "
+            f"remove `{key}:`, so that no run looks as if it had passed them"
+        )
+    try:
+        return Config.model_validate(raw)
+    except pydantic.ValidationError as e:
+        lines = [_message(str(path), tree, error) for error in e.errors()]
+        raise errors.ConfigError("\n".join(dict.fromkeys(lines))) from e
+
+
+def _message(path: str, tree: yaml.Node | None, error: Any) -> str:
+    loc = tuple(part for part in error["loc"] if not str(part).startswith("["))
+    where = ".".join(str(part) for part in loc)
+    line = _line(tree, loc)
+    if error["type"] == "extra_forbidden":
+        text = _unknown("key", str(loc[-1]), _fields(error["loc"][:-1]))
+    elif error["type"] == "missing":
+        text = f"missing key {str(loc[-1])!r}"
+    else:
+        text = error["msg"].removeprefix("Value error, ")
+        if not isinstance(error["input"], dict | list) and error["type"] != "value_error":
+            text += f", not {error['input']!r}"
+    return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"
+
+
+def _fields(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at a place of the config; tags in brackets tell a slice's kind."""
+    known: dict[str, type[BaseModel]] = {
+        "data": Data,
+        "models": Model,
+        "metrics": Metric,
+        "confidence": Confidence,
+        "binarize": Binarize,
+        "aggregate": Aggregate,
+        "[edges]": Edges,
+        "[values]": Values,
+    }
+    names = [part for part in loc if isinstance(part, str)]
+    return list((known.get(names[-1], Config) if names else Config).model_fields)
+
+
+def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    """The 1-based line of the deepest part of a location that the text has."""
+    node, line = tree, 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == part]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

@@ -1,0 +1,70 @@
+"""The whole job on one screen, in the data's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+
+from beam_jobs import check
+from transforms import aggregate, predict, read, write
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where a run's parts are written before it is published."""
+
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """The folder of the merged table."""
+        return self.folder / "state"
+
+    @property
+    def dead_letters(self) -> Path:
+        """A line for each row that could not be scored."""
+        return self.folder / "dead_letter" / "rows.jsonl"
+
+    @property
+    def read_counts(self) -> Path:
+        """A line for each shard that was read to its end."""
+        return self.folder / "work" / "read.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        """One line: what was scored, of which data, in what time."""
+        return self.folder / "work" / "ledger.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """A file for each worker, with the number of examples that it has added up."""
+        return self.folder / "work" / "progress"
+
+
+def build(pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions: int) -> None:
+    """Read, predict with every version, add up, merge, write."""
+    read_out = (
+        pipeline
+        | "List shards" >> beam.Create(job.shards)
+        | "Read" >> read.Read(job.projection, job.batch_size)
+    )
+    predicted = read_out[read.BATCHES] | "Predict" >> predict.Predict(
+        job.models, job.evaluation.heads, job.weight, job.id
+    )
+    added = predicted.scored | "Aggregate" >> aggregate.Aggregate(
+        job.specs,
+        job.evaluation.plan.statistics,
+        job.units,
+        partitions,
+        str(staging.progress),
+    )
+    added["tables"] | "Write state" >> write.WriteState(str(staging.state), partitions)
+    added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(str(staging.ledger))
+    read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(str(staging.read_counts))
+    (
+        (read_out[read.DEAD_LETTERS], predicted[predict.DEAD_LETTERS])
+        | "All dead letters" >> beam.Flatten()
+        | "Write dead letters" >> write.WriteJson(str(staging.dead_letters))
+    )

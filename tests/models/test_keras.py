@@ -1,0 +1,100 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transforms import errors, models
+
+X = [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]
+
+
+def spec(folder, name, **fields):
+    return models.ModelSpec("v2", "keras", str(folder / name), **fields)
+
+
+def direct(folder, name, value):
+    import keras
+
+    results = keras.models.load_model(folder / name)(value)
+    return keras.tree.map_structure(np.asarray, results)
+
+
+@pytest.mark.parametrize("name", ["sequential.keras", "built.keras"])
+def test_a_sequential_model_reads_the_mapped_column(folder, examples, name):
+    import keras
+
+    (tensor,) = keras.models.load_model(folder / name).inputs
+    model = models.load(spec(folder, name, inputs=((tensor.name, "features"),)))
+    predictions = model.predict(examples(features=pa.array(X, pa.list_(pa.float64(), 3))))
+    expected = direct(folder, name, np.float32(X))
+    expected = expected[:, 0] if expected.shape[1] == 1 else expected
+    np.testing.assert_allclose(predictions[""], expected, rtol=1e-6)
+    assert predictions[""].shape == expected.shape
+
+
+def test_a_sequential_model_without_mapping_says_which_line_to_add(folder, examples):
+    import keras
+
+    (tensor,) = keras.models.load_model(folder / "sequential.keras").inputs
+    unmapped = spec(folder, "sequential.keras")
+    message = rf"Version 'v2' .*`inputs: \{{{tensor.name}: <column>\}}`"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.check_inputs(unmapped, models.load(unmapped), examples(features=X))
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"), [("named.keras", ("p", "q")), ("listed.keras", ("one", "two"))]
+)
+def test_functional_models_take_inputs_and_give_outputs_by_name(folder, examples, name, outputs):
+    model = models.load(spec(folder, name))
+    assert model.outputs == outputs
+    predictions = model.predict(examples(x=X, age=[40, 50]))
+    arguments = {"age": np.float32([[40], [50]]), "x": np.float32(X)}
+    structure = arguments if name == "named.keras" else list(arguments.values())
+    expected = direct(folder, name, structure)
+    first, second = expected.values() if isinstance(expected, dict) else expected
+    np.testing.assert_allclose(predictions[outputs[0]], first[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(predictions[outputs[1]], second, rtol=1e-6)
+    chosen = models.load(spec(folder, name, outputs=outputs[1:]))
+    np.testing.assert_array_equal(
+        chosen.predict(examples(x=X, age=[40, 50]))[""], predictions[outputs[1]]
+    )
+
+
+def test_a_string_input(folder, examples):
+    import tensorflow as tf
+
+    predictions = models.load(spec(folder, "city.keras")).predict(
+        examples(city=[["Köln"], ["Rome"], ["Oslo"]])
+    )
+    expected = direct(folder, "city.keras", tf.constant([["Köln"], ["Rome"], ["Oslo"]]))
+    np.testing.assert_allclose(predictions[""], expected[:, 0], rtol=1e-6)
+
+
+def test_batch_sizes_do_not_retrace(folder, examples, monkeypatch):
+    model = models.load(spec(folder, "named.keras"))
+    import tensorflow as tf
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr(tf.Graph, "__init__", refuse)
+    with pytest.raises(AssertionError, match="traced again"):
+        tf.function(lambda x: x)(tf.constant(1.0))
+    for rows in (1, 2, 7):
+        predictions = model.predict(examples(x=X[:1] * rows, age=[40] * rows))
+        assert predictions["q"].shape == (rows, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken.keras", r"Version 'v2' \(.*broken.keras\): it is no `.keras` file"),
+        ("features", "it is no `.keras` file"),
+        ("lambda.keras", "has a Lambda layer.*model.export"),
+        ("own.keras", "Keras cannot load it.*Layers of your own need their code"),
+        ("unbuilt.keras", "a Sequential that does not say what it takes.*keras.Input"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(folder, name, message):
+    with pytest.raises(errors.ConfigError, match=f"(?s){message}"):
+        models.load(spec(folder, name))

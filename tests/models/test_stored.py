@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from transforms import errors, models
+from transforms.models import columns
+
+
+def spec(*predictions, **fields):
+    return models.ModelSpec("v0", "stored", predictions=predictions, **fields)
+
+
+@pytest.mark.parametrize("column", [[0.25, 0.5], [[0.25], [0.5]]])
+def test_scalars_and_lists_of_one(examples, column):
+    model = models.load(spec(("", "score")))
+    assert model.projection.columns == ("score",)
+    predictions = model.predict(examples(score=column))
+    assert predictions[""].dtype == np.float64
+    np.testing.assert_array_equal(predictions[""], [0.25, 0.5])
+
+
+def test_lists_and_several_outputs(examples):
+    model = models.load(spec(("p", "score"), ("q", "scores")))
+    predictions = model.predict(examples(score=[1, 0], scores=[[0.5, 0.5], [0.25, 0.75]]))
+    np.testing.assert_array_equal(predictions["p"], [1.0, 0.0])
+    np.testing.assert_array_equal(predictions["q"], [[0.5, 0.5], [0.25, 0.75]])
+    one = models.load(spec(("p", "score"), ("q", "scores"), outputs=("q",)))
+    assert one.outputs == ("",)
+    assert one.projection.columns == ("scores",)
+
+
+def test_rows_unlike_the_others_cannot_be_scored(examples):
+    data = examples(scores=[[0.5], [0.25, 0.75], None, [0.5, 0.5], [0.0, 1.0]])
+    with pytest.raises(columns.UnscorableRowsError) as caught:
+        models.load(spec(("", "scores"))).predict(data)
+    assert caught.value.reasons.keys() == {2}
+    with pytest.raises(columns.UnscorableRowsError, match="takes 2 values, the row has 1"):
+        models.load(spec(("", "scores"))).predict(data.take(np.array([0, 1, 3, 4])))
+
+
+def test_errors(examples):
+    with pytest.raises(errors.ConfigError, match="Version 'v0': it names no column"):
+        models.load(spec())
+    with pytest.raises(errors.ConfigError, match="unknown output 'r'; its predictions are of 'p'"):
+        models.load(spec(("p", "a"), outputs=("r",)))
+    wrong = spec(("", "scoer"))
+    with pytest.raises(errors.ConfigError, match=r"'scoer' is not in the data .*nearest: 'score'"):
+        models.check_inputs(wrong, models.load(wrong), examples(score=[1.0]))
+    wrong = spec(("", "score"))
+    with pytest.raises(errors.ConfigError, match="takes float64, the data has string"):
+        models.check_inputs(wrong, models.load(wrong), examples(score=["high"]))

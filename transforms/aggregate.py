@@ -1,0 +1,189 @@
+"""Adds scored batches up, and the workers' tables together."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+import numpy as np
+from apache_beam import pvalue
+from apache_beam.transforms import window
+from apache_beam.utils import timestamp, windowed_value
+
+from transforms import batch, slices
+from transforms.metrics import adding, statistics, table
+
+LEDGER = "ledger"
+
+# Odd constants of the SplitMix64 generator (Steele, Lea & Flood 2014), to mix 64-bit hashes.
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+@dataclass
+class Ledger:
+    """What a bundle did, kept beside the table because Beam's counters count retries twice.
+
+    Attributes:
+      scored: by split, how many examples were scored.
+      fingerprints: by split, the sum modulo 2^64 of one hash for each example's identity and
+        labels: equal for the same examples in whatever order, files and batches.
+      predict_seconds: by version, the time its predictions took.
+      batches: how many batches were scored.
+    """
+
+    scored: Counter[str] = field(default_factory=Counter)
+    fingerprints: Counter[str] = field(default_factory=Counter)
+    predict_seconds: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+
+    def add(self, scored: batch.Scored) -> None:
+        """Enters a batch."""
+        split = scored.batch.shard.split
+        self.scored[split] += len(scored)
+        self.fingerprints[split] = (self.fingerprints[split] + _fingerprint(scored)) % 2**64
+        self.predict_seconds.update(scored.predict_seconds)
+        self.batches += 1
+
+    def merge(self, other: Ledger) -> Ledger:
+        """Both bundles' entries."""
+        fingerprints = self.fingerprints + other.fingerprints
+        return Ledger(
+            self.scored + other.scored,
+            Counter({split: value % 2**64 for split, value in fingerprints.items()}),
+            self.predict_seconds + other.predict_seconds,
+            self.batches + other.batches,
+        )
+
+
+def _fingerprint(scored: batch.Scored) -> int:
+    mixed = scored.hashes
+    for values in scored.labels.values():
+        for column in values.T if values.ndim > 1 else [values]:
+            mixed = _mix(mixed ^ np.ascontiguousarray(column).view(np.uint64))
+    return int(_mix(mixed).sum(dtype=np.uint64))
+
+
+def _mix(hashes: np.ndarray) -> np.ndarray:
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * _MIX[0]
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * _MIX[1]
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+def partition(key: slices.SliceKey, partitions: int) -> int:
+    """Where a slice's sums are merged; the same on every worker and in every run."""
+    return zlib.crc32(f"{key.split}/{key}".encode()) % partitions
+
+
+@dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
+class Aggregate(beam.PTransform):
+    """PCollection[Scored] -> `tables`: PCollection[(partition, Table)], `ledger`: [Ledger].
+
+    Every bundle adds up its own table; only tables are shuffled, a partition of the slices each,
+    and partitions of bundles that share a worker are merged before the shuffle.
+
+    Attributes:
+      specs: the slicing specs.
+      statistics: what to add up.
+      units: hash buckets of examples.
+      partitions: into how many parts the slices are split for merging.
+    """
+
+    specs: tuple[slices.Spec, ...]
+    statistics: tuple[statistics.Statistic, ...]
+    units: int
+    partitions: int
+
+    def expand(self, scored: pvalue.PCollection[batch.Scored]) -> dict[str, pvalue.PCollection]:
+        """Fused with what scores the batches, up to the merge."""
+        added = scored | "Add up" >> beam.ParDo(
+            _AddUp(self.specs, self.statistics, self.units, self.partitions)
+        ).with_outputs(LEDGER, main="tables")
+        empty = table.Table.empty(adding.layouts(self.statistics, self.units))
+        return {
+            "tables": added.tables | "Merge tables" >> beam.CombinePerKey(_MergeTables(empty)),
+            LEDGER: added[LEDGER] | "Merge ledgers" >> beam.CombineGlobally(_MergeLedgers()),
+        }
+
+
+class _AddUp(beam.DoFn):
+    def __init__(
+        self,
+        specs: tuple[slices.Spec, ...],
+        chosen: tuple[statistics.Statistic, ...],
+        units: int,
+        partitions: int,
+    ) -> None:
+        self._specs = specs
+        self._chosen = chosen
+        self._units = units
+        self._partitions = partitions
+
+    def start_bundle(self) -> None:
+        self._adder = adding.Adder(self._specs, self._chosen, self._units)
+        self._ledger = Ledger()
+
+    def process(self, scored: batch.Scored) -> None:
+        self._adder.add(scored)
+        self._ledger.add(scored)
+
+    def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:
+        for number, part in _partitioned(self._adder.table(), self._partitions):
+            yield _in_global_window((number, part))
+        yield pvalue.TaggedOutput(LEDGER, _in_global_window(self._ledger))
+
+
+def _in_global_window(value: object) -> windowed_value.WindowedValue:
+    return windowed_value.WindowedValue(
+        value, timestamp.MIN_TIMESTAMP, [window.GlobalWindow()]
+    )
+
+
+def _partitioned(whole: table.Table, partitions: int) -> Iterator[tuple[int, table.Table]]:
+    if partitions == 1:
+        yield 0, whole
+        return
+    members: Mapping[int, list[int]] = {}
+    for i, key in enumerate(whole.slices):
+        members.setdefault(partition(key, partitions), []).append(i)  # type: ignore[attr-defined]
+    for number, chosen in members.items():
+        yield number, whole.select(chosen)
+
+
+class _MergeTables(beam.CombineFn):
+    def __init__(self, empty: table.Table) -> None:
+        self._empty = empty
+
+    def create_accumulator(self) -> table.Table:
+        return self._empty
+
+    def add_input(self, total: table.Table, part: table.Table) -> table.Table:
+        return total.merge(part)
+
+    def merge_accumulators(self, parts: Iterable[table.Table]) -> table.Table:
+        total = self._empty
+        for part in parts:
+            total = total.merge(part)
+        return total
+
+    def extract_output(self, total: table.Table) -> table.Table:
+        return total.ordered()
+
+
+class _MergeLedgers(beam.CombineFn):
+    def create_accumulator(self) -> Ledger:
+        return Ledger()
+
+    def add_input(self, total: Ledger, part: Ledger) -> Ledger:
+        return total.merge(part)
+
+    def merge_accumulators(self, parts: Iterable[Ledger]) -> Ledger:
+        total = Ledger()
+        for part in parts:
+            total = total.merge(part)
+        return total
+
+    def extract_output(self, total: Ledger) -> Ledger:
+        return total

@@ -1,0 +1,76 @@
+"""JSON lines, plain or gzip: one object for each line.
+
+Columns are int64, double, bool, string, or lists of these; a key that is absent or null is null.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.json
+
+from transforms import batch
+from transforms.formats import files, lines, rows
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+
+
+def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
+    """One: lines are counted from the file's beginning."""
+    return [(None, size_bytes)]
+
+
+def columns(path: str) -> tuple[str, ...] | None:
+    """None: every line may have keys of its own."""
+    return None
+
+
+def read(
+    shard: batch.Shard, projection: batch.Projection, batch_size: int
+) -> Iterator[batch.Batch | batch.DeadLetter]:
+    """The shard's lines in batches; a dead letter for each line that is malformed.
+
+    Positions count lines with text: blank lines are no rows. `projection.serialized` keeps nothing,
+    since there is no tf.Example.
+    """
+    runs = _objects(lines.runs(files.blocks(shard.path)))
+    return rows.read(shard, runs, _JsonDecoder(projection.columns), batch_size)
+
+
+def _objects(
+    runs: Iterator[list[bytes] | files.Damage],
+) -> Iterator[list[bytes] | files.Damage]:
+    for run in runs:
+        yield run if isinstance(run, files.Damage) else list(filter(bytes.strip, run))
+
+
+class _JsonDecoder(rows.TextDecoder):
+    """Reads the other keys too, to infer types, until every column has shown its type."""
+
+    def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+        try:
+            table = self._read(b"\n".join(run), types)
+        except pa.ArrowInvalid as error:
+            raise ValueError(str(error).removesuffix(" in row 0")) from error
+        if table.num_rows != len(run):
+            raise ValueError(f"{table.num_rows} JSON objects in {len(run)} lines")
+        return _projected(table, self.columns)
+
+    def _read(self, text: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+        complete = all(name in types for name in self.columns)
+        return pyarrow.json.read_json(
+            io.BytesIO(text),
+            pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            pyarrow.json.ParseOptions(
+                explicit_schema=pa.schema(list(types.items())),
+                unexpected_field_behavior="ignore" if complete else "infer",
+            ),
+        )
+
+
+def _projected(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:
+    projected = rows.record_batch(table.select([n for n in columns if n in table.schema.names]))
+    projected.validate(full=True)  # The parser lets invalid UTF-8 through.
+    return projected

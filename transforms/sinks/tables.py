@@ -1,0 +1,196 @@
+"""Results as long Parquet tables: a row for each number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import compare, finish
+from transforms.metrics import metric
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+_WHERE = [("split", _NAME), ("slice", _NAME)]
+_WHICH = [
+    ("output", _NAME),
+    ("metric", _NAME),
+    ("class_id", pa.int32()),
+    ("k", pa.int32()),
+    ("top_k", pa.int32()),
+    ("aggregation", _NAME),
+    ("threshold", pa.float64()),
+]
+
+# Intervals and tests have their columns already, so that readers need not change when they come.
+METRICS = pa.schema(
+    [
+        *_WHERE,
+        ("model", _NAME),
+        *_WHICH,
+        ("value", pa.float64()),
+        ("ci_lower", pa.float64()),
+        ("ci_upper", pa.float64()),
+        ("ci_method", _NAME),
+        ("n", pa.int64()),
+        ("weight_sum", pa.float64()),
+    ]
+)
+CONFUSION = pa.schema(
+    [
+        *_WHERE,
+        ("model", _NAME),
+        ("output", _NAME),
+        ("class_id", pa.int32()),
+        ("threshold", pa.float64()),
+        ("actual", pa.int32()),
+        ("predicted", pa.int32()),
+        ("count", pa.float64()),
+    ]
+)
+COMPARISONS = pa.schema(
+    [
+        *_WHERE,
+        ("baseline", _NAME),
+        ("candidate", _NAME),
+        *_WHICH,
+        ("difference", pa.float64()),
+        ("ci_lower", pa.float64()),
+        ("ci_upper", pa.float64()),
+        ("p_value", pa.float64()),
+        ("p_adjusted", pa.float64()),
+        ("method", _NAME),
+        ("verdict", _NAME),
+        ("n", pa.int64()),
+    ]
+)
+
+
+def write(folder: Path, blocks: Iterable[finish.Block], baseline: str | None) -> None:
+    """Writes metrics.parquet, confusion.parquet and comparisons.parquet into `folder`."""
+    with ExitStack() as stack:
+        metrics, confusion, comparisons = (
+            stack.enter_context(pq.ParquetWriter(folder / name, schema, compression="zstd"))
+            for name, schema in (
+                ("metrics.parquet", METRICS),
+                ("confusion.parquet", CONFUSION),
+                ("comparisons.parquet", COMPARISONS),
+            )
+        )
+        for block in blocks:
+            metrics.write_table(_metrics(block))
+            confusion.write_table(_confusion(block))
+            comparisons.write_table(_comparisons(block, baseline))
+
+
+def _metrics(block: finish.Block) -> pa.Table:
+    parts = [
+        _rows(
+            METRICS,
+            block,
+            result,
+            {"model": key.model, **_which(key)},
+            {"value": result.values, "n": block.examples, "weight_sum": block.weights},
+        )
+        for key, result in block.results.items()
+        if isinstance(result, metric.Values)
+    ]
+    return pa.concat_tables([METRICS.empty_table(), *parts]).unify_dictionaries()
+
+
+def _comparisons(block: finish.Block, baseline: str | None) -> pa.Table:
+    parts = [
+        _rows(
+            COMPARISONS,
+            block,
+            one.values,
+            {"baseline": one.baseline, "candidate": one.key.model, **_which(one.key)},
+            {"difference": one.values.values, "n": block.examples},
+        )
+        for one in compare.differences(block, baseline)
+    ]
+    return pa.concat_tables([COMPARISONS.empty_table(), *parts]).unify_dictionaries()
+
+
+def _confusion(block: finish.Block) -> pa.Table:
+    parts = []
+    for one in block.counts:
+        # The many empty cells of a table of many classes are left out; binary ones stay whole.
+        whole = one.counts.shape[-1] == 2
+        cells = np.indices(one.counts.shape).reshape(4, -1) if whole else one.counts.nonzero()
+        row, threshold, actual, predicted = cells
+        columns = {
+            **_where(block, row),
+            "model": _same(one.model, len(row)),
+            "output": _same(one.output, len(row)),
+            "class_id": pa.array([one.class_id] * len(row), pa.int32()),
+            "threshold": pa.array(one.thresholds, pa.float64()).take(pa.array(threshold)),
+            "actual": pa.array(actual.astype(np.int32)),
+            "predicted": pa.array(predicted.astype(np.int32)),
+            "count": pa.array(one.counts[row, threshold, actual, predicted]),
+        }
+        parts.append(_table(CONFUSION, columns, len(row)))
+    return pa.concat_tables([CONFUSION.empty_table(), *parts]).unify_dictionaries()
+
+
+def _which(key: metric.Key) -> dict[str, str | int | None]:
+    return {
+        "output": key.output,
+        "metric": key.metric,
+        "class_id": key.class_id,
+        "k": key.k,
+        "top_k": key.top_k,
+        "aggregation": key.aggregation,
+    }
+
+
+def _rows(
+    schema: pa.Schema,
+    block: finish.Block,
+    result: metric.Values,
+    same: dict[str, str | int | None],
+    values: dict[str, np.ndarray],
+) -> pa.Table:
+    """A row for each slice and threshold; `values` are [slices] or [slices, thresholds]."""
+    thresholds: Sequence[float | None] = result.thresholds or (None,)
+    size = len(block.slices) * len(thresholds)
+    row = np.repeat(np.arange(len(block.slices)), len(thresholds))
+    columns = {
+        **_where(block, row),
+        "threshold": pa.array(list(thresholds) * len(block.slices), pa.float64()),
+    }
+    for name, value in same.items():
+        kind = schema.field(name).type
+        columns[name] = (
+            pa.array([value] * size, kind) if kind != _NAME else _same(str(value), size)
+        )
+    for name, numbers in values.items():
+        flat = numbers.reshape(-1) if numbers.size == size else numbers[row]
+        columns[name] = pa.array(flat).cast(schema.field(name).type)
+    return _table(schema, columns, size)
+
+
+def _where(block: finish.Block, row: np.ndarray) -> dict[str, pa.Array]:
+    splits = sorted({key.split for key in block.slices})
+    split = np.array([splits.index(key.split) for key in block.slices], np.int32)
+    texts = pa.array([str(key) for key in block.slices])
+    return {
+        "split": pa.DictionaryArray.from_arrays(split[row], splits),
+        "slice": pa.DictionaryArray.from_arrays(row.astype(np.int32), texts),
+    }
+
+
+def _same(value: str, size: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(np.zeros(size, np.int32), [value])
+
+
+def _table(schema: pa.Schema, columns: dict[str, pa.Array], size: int) -> pa.Table:
+    """The table of the schema's columns; those that are not given are null."""
+    arrays = [
+        columns[field.name] if field.name in columns else pa.nulls(size, field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)
