@@ -10,6 +10,7 @@ import numpy as np
 
 from beam_jobs import config
 from transforms import batch, errors, finish, formats, labels, models, slices
+from transforms.formats import shards as file_shards
 from transforms.metrics import plan
 
 MAIN_SPLIT = "eval"
@@ -86,7 +87,7 @@ def check(settings: config.Config) -> Job:
     shards = tuple(
         shard
         for split, listed in ((MAIN_SPLIT, settings.data.files), *settings.data.splits.items())
-        for shard in formats.list_shards(listed, settings.data.format, split)
+        for shard in file_shards.list_shards(listed, settings.data.format, split)
     )
     specs = settings.slicing_specs()
     loaded = {version.name: models.load(version) for version in versions}

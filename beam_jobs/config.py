@@ -274,8 +274,10 @@ def _unknown(what: str, value: str, known: list[str]) -> str:
 _LATER = {"gates": "gates", "checks": "checks"}
 
 
-def load(path: str | Path) -> Config:
-    """Reads and validates a config; raises ConfigError with the file, the line and the value.
+def load(path: str | Path) -> tuple[Config, str]:
+    """Reads and validates a config; returns it and its text.
+
+    Raises ConfigError with the file, the line, the value and what to do.
 
     Relative paths in it stay relative to the working folder, as in a shell.
     """
@@ -296,7 +298,7 @@ def load(path: str | Path) -> Config:
             f"remove `{key}:`, so that no run looks as if it had passed them"
         )
     try:
-        return Config.model_validate(raw)
+        return Config.model_validate(raw), text
     except pydantic.ValidationError as e:
         lines = [_message(str(path), tree, error) for error in e.errors()]
         raise errors.ConfigError("\n".join(dict.fromkeys(lines))) from e

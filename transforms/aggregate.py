@@ -13,7 +13,7 @@ from apache_beam import pvalue
 from apache_beam.transforms import window
 from apache_beam.utils import timestamp, windowed_value
 
-from transforms import batch, slices
+from transforms import batch, meter, slices
 from transforms.metrics import adding, statistics, table
 
 LEDGER = "ledger"
@@ -89,17 +89,19 @@ class Aggregate(beam.PTransform):
       statistics: what to add up.
       units: hash buckets of examples.
       partitions: into how many parts the slices are split for merging.
+      progress: a local folder to say in how many examples are added up; None: nobody watches.
     """
 
     specs: tuple[slices.Spec, ...]
     statistics: tuple[statistics.Statistic, ...]
     units: int
     partitions: int
+    progress: str | None = None
 
     def expand(self, scored: pvalue.PCollection[batch.Scored]) -> dict[str, pvalue.PCollection]:
         """Fused with what scores the batches, up to the merge."""
         added = scored | "Add up" >> beam.ParDo(
-            _AddUp(self.specs, self.statistics, self.units, self.partitions)
+            _AddUp(self.specs, self.statistics, self.units, self.partitions, self.progress)
         ).with_outputs(LEDGER, main="tables")
         empty = table.Table.empty(adding.layouts(self.statistics, self.units))
         return {
@@ -115,11 +117,16 @@ class _AddUp(beam.DoFn):
         chosen: tuple[statistics.Statistic, ...],
         units: int,
         partitions: int,
+        progress: str | None,
     ) -> None:
         self._specs = specs
         self._chosen = chosen
         self._units = units
         self._partitions = partitions
+        self._progress = progress
+
+    def setup(self) -> None:
+        self._meter = None if self._progress is None else meter.Meter(self._progress)
 
     def start_bundle(self) -> None:
         self._adder = adding.Adder(self._specs, self._chosen, self._units)
@@ -128,6 +135,8 @@ class _AddUp(beam.DoFn):
     def process(self, scored: batch.Scored) -> None:
         self._adder.add(scored)
         self._ledger.add(scored)
+        if self._meter is not None:
+            self._meter.add(len(scored))
 
     def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:
         for number, part in _partitioned(self._adder.table(), self._partitions):

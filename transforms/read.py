@@ -56,7 +56,9 @@ class _ReadShard(beam.DoFn):
         self.examples_read = metric.Metrics.counter("evalbeam", "examples_read")
         self.batches = metric.Metrics.counter("evalbeam", "batches")
 
-    def process(self, shard: batch.Shard) -> Iterator[batch.Batch | pvalue.TaggedOutput[str, object]]:
+    def process(
+        self, shard: batch.Shard
+    ) -> Iterator[batch.Batch | pvalue.TaggedOutput[str, object]]:
         rows = dead = 0
         for item in self._read(shard):
             if isinstance(item, batch.DeadLetter):

@@ -7,6 +7,8 @@ columns: a multi-valued feature gives one slice per distinct value, a missing or
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -67,9 +69,15 @@ class Term:
         """The bins' names, in order."""
         if not self.edges:
             return ()
-        bounds = zip(self.edges, self.edges[1:], strict=False)
-        inner = [f"[{low:g}, {high:g})" for low, high in bounds]
-        return (f"(-inf, {self.edges[0]:g})", *inner, f"[{self.edges[-1]:g}, inf)")
+        shown = [_edge(edge) for edge in self.edges]
+        inner = [f"[{low}, {high})" for low, high in itertools.pairwise(shown)]
+        return (f"(-inf, {shown[0]})", *inner, f"[{shown[-1]}, inf)")
+
+
+def _edge(edge: float) -> str:
+    """25 for 25.0, and always digits enough to tell two edges apart."""
+    short = f"{edge:g}"
+    return short if float(short) == edge else repr(float(edge))
 
 
 Spec = tuple[Term, ...]
@@ -150,6 +158,7 @@ class _Vocabulary:
     term: Term
     values: list[Value] = field(default_factory=list)
     _codes: dict[Value, int] = field(default_factory=dict)
+    _wanted: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in self.term.bins():
@@ -160,6 +169,8 @@ class _Vocabulary:
         code = self._codes.setdefault(value, len(self.values))
         if code == len(self.values):
             self.values.append(value)
+            if self.term.value is not None:
+                self._wanted.append(_matches(value, self.term.value))
         return code
 
     def encode(self, examples: batch.Batch) -> _Codes:
@@ -173,8 +184,7 @@ class _Vocabulary:
             known = [self._code(value) for value in _python_values(encoded.dictionary)]
             codes = np.asarray(known, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
         if self.term.value is not None:
-            wanted = np.array([_matches(value, self.term.value) for value in self.values], bool)
-            offsets, codes = _keep(offsets, codes, wanted[codes])
+            offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
         if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
             offsets, codes = _dedupe(offsets, codes, len(self.values))
         return _Codes(offsets, codes)
@@ -203,29 +213,32 @@ class _Lookup:
 
     def ids(self, codes: np.ndarray) -> np.ndarray:
         """Slice ids, int64[M], of combinations int64[terms, M]."""
-        if not self.spec:
-            return np.full(codes.shape[1], self.encoder.intern(SliceKey(self.split)))
-        shape = tuple(len(self.encoder._vocabulary(term).values) for term in self.spec)
-        cells = np.prod([float(size) for size in shape])
-        if cells > _LOOKUP_CELLS:
-            distinct, inverse = np.unique(codes, axis=1, return_inverse=True)
-            found = [self._id(tuple(combination)) for combination in distinct.T.tolist()]
-            return np.asarray(found, np.int64)[inverse.reshape(-1)]
-        if shape != self._shape:
-            self._shape = shape
-            self._table = np.full(int(cells), -1, np.int64)
-            for combination, slice_id in self._known.items():
-                self._table[np.ravel_multi_index(combination, shape)] = slice_id
         if not codes.shape[1]:
             return np.zeros(0, np.int64)
+        if not self.spec:
+            return np.full(codes.shape[1], self.encoder.intern(SliceKey(self.split)))
+        sizes = [len(self.encoder._vocabulary(term).values) for term in self.spec]
+        # Room for twice as many values: vocabularies grow with every batch at first.
+        shape = tuple(1 << (size - 1).bit_length() for size in sizes)
+        if math.prod(shape) > _LOOKUP_CELLS:
+            distinct, inverse = np.unique(codes, axis=1, return_inverse=True)
+            return self._ids(distinct)[inverse.reshape(-1)]
+        if shape != self._shape:
+            self._shape = shape
+            self._table = np.full(math.prod(shape), -1, np.int64)
+            if self._known:
+                known = np.array(list(self._known)).T
+                self._table[np.ravel_multi_index(tuple(known), shape)] = list(self._known.values())
         flat = np.ravel_multi_index(tuple(codes), shape)
         ids = self._table[flat]
         if (new := ids < 0).any():
-            for cell in np.unique(flat[new]):
-                combination = tuple(int(code) for code in np.unravel_index(cell, shape))
-                self._table[cell] = self._id(combination)
+            cells = np.unique(flat[new])
+            self._table[cells] = self._ids(np.stack(np.unravel_index(cells, shape)))
             ids = self._table[flat]
         return ids
+
+    def _ids(self, combinations: np.ndarray) -> np.ndarray:
+        return np.array([self._id(tuple(one)) for one in combinations.T.tolist()], np.int64)
 
     def _id(self, combination: tuple[int, ...]) -> int:
         if combination not in self._known:
@@ -258,8 +271,6 @@ def columns(specs: Iterable[Spec]) -> tuple[str, ...]:
 
 def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
     """A column's non-missing values, and each row's offsets into them (None: one in each row)."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     size = len(column)
     if pa.types.is_nested(column.type):
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
@@ -267,6 +278,8 @@ def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
         flat = pc.list_flatten(column)
     else:
         rows, flat = np.arange(size), column
+    if pa.types.is_dictionary(flat.type):
+        flat = flat.dictionary_decode()
     valid = pc.is_valid(flat)
     if pa.types.is_floating(flat.type):
         valid = pc.and_(valid, pc.invert(pc.fill_null(pc.is_nan(flat), False)))
@@ -312,9 +325,7 @@ def _keep(
     return (before if offsets is None else before[offsets]), codes[mask]
 
 
-def _dedupe(
-    offsets: np.ndarray, codes: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _dedupe(offsets: np.ndarray, codes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Each row's distinct codes."""
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     distinct = np.unique(rows * size + codes)

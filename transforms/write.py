@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ class WriteJson(beam.PTransform):
 def _to_json(item: Any) -> str:
     if isinstance(item, tuple):
         shard, rows, dead = item
-        return json.dumps({**dataclasses.asdict(shard), "rows": rows, "dead_letters": dead})
-    return json.dumps(dataclasses.asdict(item))
+        return json.dumps({**vars(shard), "rows": rows, "dead_letters": dead})
+    return json.dumps(vars(item))
 
 

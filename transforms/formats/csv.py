@@ -28,6 +28,10 @@ _MAX_ROW_LINES = 10_000
 # A quoted field that goes on to the end of the row.
 _OPEN_FIELD = re.compile(rb'(?:^|,)"(?:[^"]|"")*$')
 
+# A row that may span lines: every field is quoted as a whole, or has neither quote nor line break.
+_FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n]*)'
+_QUOTED_ROW = re.compile(rb"%b(?:,%b)*\r?" % (_FIELD, _FIELD))
+
 _INTEGER = r"^ *[+-]?[0-9]+ *$"
 _NUMBER = r"^ *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *$"
 
@@ -109,15 +113,22 @@ def _rows(run: list[bytes], max_begun: int) -> tuple[list[bytes], list[bytes]]:
 
 
 def _joined(run: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Lines joined where a quote is open between them; and the lines behind a last open quote."""
+    """Lines joined where a quoted field goes on; and the lines behind a last open quote.
+
+    Lines with an odd number of quotes open and close such a field, unless what they enclose is no
+    proper row: then the first of the two is a row by itself.
+    """
     odd = [index for index, line in enumerate(run) if line.count(b'"') % 2]
     whole: list[bytes] = []
     start = 0
-    for opens, closes in zip(odd[::2], odd[1::2], strict=False):
-        whole += run[start:opens]
-        whole.append(b"\n".join(run[opens : closes + 1]))
-        start = closes + 1
-    end = odd[-1] if len(odd) % 2 else len(run)
+    while len(odd) > 1:
+        opens, closes = odd[:2]
+        row = b"\n".join(run[opens : closes + 1])
+        proper = _QUOTED_ROW.fullmatch(row) is not None
+        whole += [*run[start:opens], row if proper else run[opens]]
+        start = (closes if proper else opens) + 1
+        odd = odd[2 if proper else 1 :]
+    end = odd[0] if odd else len(run)
     return whole + run[start:end], run[end:]
 
 
@@ -165,23 +176,6 @@ class _CsvDecoder(rows.TextDecoder):
         numbers = column.filter(matches)
         whole = pyarrow.compute.all(pyarrow.compute.match_substring_regex(numbers, _INTEGER))
         return pa.int64() if whole.as_py() else pa.float64()
-
-    def salvage_row(self, row: bytes, reason: str) -> Iterator[rows.Decoded | files.Damage]:
-        """Lines joined to a row by stray quotes are rows of their own again."""
-        first, *rest = row.split(b"\n")
-        if not rest or self._is_row(row):
-            yield from super().salvage_row(row, reason)
-            return
-        yield from self.salvage([first])
-        if own := _rows(rest, 0)[0]:
-            yield from self.salvage(own)
-
-    def _is_row(self, row: bytes) -> bool:
-        try:
-            self.parse([row], {})
-        except ValueError:
-            return False
-        return True
 
 
 def _empty_as_null(column: pa.Array) -> pa.Array:

@@ -71,6 +71,10 @@ class _JsonDecoder(rows.TextDecoder):
 
 
 def _projected(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:
-    projected = rows.record_batch(table.select([n for n in columns if n in table.schema.names]))
-    projected.validate(full=True)  # The parser lets invalid UTF-8 through.
-    return projected
+    names = [name for name in columns if name in table.schema.names]
+    for name in names:
+        try:
+            table.column(name).validate(full=True)  # The parser lets invalid UTF-8 through.
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"column {name!r} holds text that is not UTF-8") from error
+    return rows.record_batch(table.select(names))

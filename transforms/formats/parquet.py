@@ -80,7 +80,7 @@ def _read_group(
     try:
         while (part := _next(parts)) is not None:
             end = position + part.num_rows
-            yield batch.Batch(shard, np.arange(position, end), part)
+            yield batch.Batch(shard, np.arange(position, end), _plain(part))
             position = end
     except _DamageError as error:
         reason = f"the rest of row group {group} cannot be read: {error}"
@@ -115,8 +115,7 @@ def _open(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
 
 def _next(parts: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
     with _damage():
-        part = next(parts, None)
-        return None if part is None else _plain(part)
+        return next(parts, None)
 
 
 def _plain(part: pa.RecordBatch) -> pa.RecordBatch:

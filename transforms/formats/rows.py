@@ -61,25 +61,25 @@ class Decoder(abc.ABC):
             decoded = self._parse_settled(run)
         except ValueError:
             self._settle_by_majority(run)
-            yield from self.salvage(run)
+            yield from self._salvage(run)
         else:
             yield Decoded(run, decoded)
 
-    def salvage(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
+    def _salvage(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
         """As `decode`, by halving the run until each part is healthy or one damaged row."""
         try:
             decoded = self._parse_settled(run)
         except ValueError as error:
             if len(run) == 1:
-                yield from self.salvage_row(run[0], str(error))
+                yield from self._salvage_row(run[0], str(error))
             else:
                 middle = len(run) // 2
-                yield from self.salvage(run[:middle])
-                yield from self.salvage(run[middle:])
+                yield from self._salvage(run[:middle])
+                yield from self._salvage(run[middle:])
         else:
             yield Decoded(run, decoded)
 
-    def salvage_row(self, row: bytes, reason: str) -> Iterator[Decoded | files.Damage]:
+    def _salvage_row(self, row: bytes, reason: str) -> Iterator[Decoded | files.Damage]:
         """A row that does not fit: widens its columns, or says why it is damaged."""
         try:
             self._widen(row)

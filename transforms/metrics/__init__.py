@@ -20,3 +20,29 @@ def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     """The columnar metrics of a request; None where only TFMA can compute it."""
     builder = REGISTRY.get(request.class_name)
     return builder(request) if builder else None
+
+
+# By result name: which way a metric is better. The others (counts, means, rates of decisions) have
+# no better way.
+HIGHER_IS_BETTER = frozenset(
+    metric.snake_case(name)
+    for name in (
+        *("BinaryAccuracy", "Precision", "PPV", "Recall", "TPR", "MaxRecall", "Specificity", "TNR"),
+        *("NegativePredictiveValue", "NPV", "ThreatScore", "BalancedAccuracy", "F1Score"),
+        *("MatthewsCorrelationCoefficient", "FowlkesMallowsIndex", "Informedness", "Markedness"),
+        *("PositiveLikelihoodRatio", "DiagnosticOddsRatio", "AUC", "AUCPrecisionRecall"),
+        *("SensitivityAtSpecificity", "SpecificityAtSensitivity", "PrecisionAtRecall"),
+        *("RecallAtPrecision", "RecallAtFalsePositiveRate", "CategoricalAccuracy"),
+        *("SparseCategoricalAccuracy", "SquaredPearsonCorrelation", "CoefficientOfDiscrimination"),
+    )
+)
+LOWER_IS_BETTER = frozenset(
+    metric.snake_case(name)
+    for name in (
+        *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),
+        *("FalsePositives", "FP", "FalseNegatives", "FN", "NegativeLikelihoodRatio"),
+        *("MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError"),
+        *("MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
+        *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
+    )
+)

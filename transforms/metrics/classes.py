@@ -64,7 +64,7 @@ def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...] | None:
 
     def finish(sheet: statistics.Sheet) -> metric.Values:
         right = sheet.total(statistic)[:, ::3].sum(axis=1)
-        return metric.Values(ratio(right, sheet.total(examples)[:, -1]))
+        return metric.Values(ratio(right, sheet.total(examples)[:, examples.weight_cell]))
 
     return (metric.Metric(request.key(), (statistic, examples), finish),)
 

@@ -118,8 +118,10 @@ def _thresholds(request: metric.Request) -> list[float] | None:
 
 
 def _ratio_metric(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    if request.by_class and request.accepts():
+    if request.by_class and request.accepts() and request.class_name in FORMULAS:
         return _by_class(request)
+    if request.target.task == "regression":
+        return None  # TFMA checks that the labels lie in [0, 1]
     if not request.accepts("thresholds", "class_id", "top_k"):
         return None
     moved = request.with_class()
@@ -148,8 +150,9 @@ def _by_class(request: metric.Request) -> tuple[metric.Metric, ...]:
         both, predicted, actual = np.moveaxis(
             sheet.total(statistic).reshape(len(sheet), -1, 3), 2, 0
         )
-        fp, fn = predicted - both, actual - both
-        tn = sheet.total(examples)[:, -1:] - both - fp - fn
+        fp, fn = metric.remainder(predicted, both), metric.remainder(actual, both)
+        total = sheet.total(examples)[:, examples.weight_cell, None]
+        tn = metric.remainder(total, both + fp + fn)
         return FORMULAS[request.class_name](both, tn, fp, fn)
 
     def of_class(class_id: int) -> Callable[[statistics.Sheet], metric.Values]:
@@ -159,25 +162,24 @@ def _by_class(request: metric.Request) -> tuple[metric.Metric, ...]:
     macro = replace(request.key(), aggregation="macro")
     return (
         metric.Metric(macro, needed, lambda s: metric.Values(all_classes(s).mean(axis=1))),
-        *(
-            metric.Metric(replace(request.key(), class_id=c), needed, of_class(c))
-            for c in classes
-        ),
+        *(metric.Metric(replace(request.key(), class_id=c), needed, of_class(c)) for c in classes),
     )
 
 
 def _at_thresholds(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     """The counts themselves: TFMA's ConfusionMatrixAtThresholds."""
     moved = request.with_class()
-    if moved is None or not moved.accepts("thresholds") or not moved.config.get("thresholds"):
+    if request.target.task == "regression" or moved is None:
+        return None
+    if not moved.accepts("thresholds") or not moved.config.get("thresholds"):
         return None
     if (thresholds := _thresholds(moved)) is None:
         return None
     statistic, places = _statistic(moved, thresholds)
 
     def finish(sheet: statistics.Sheet) -> metric.Confusions:
-        counts = [c[:, places] for c in at_thresholds(sheet, statistic)]
-        return metric.Confusions(tuple(thresholds), *counts, plot=False)
+        tp, tn, fp, fn = (c[:, places] for c in at_thresholds(sheet, statistic))
+        return metric.Confusions(tuple(thresholds), tp, tn, fp, fn, plot=False)
 
     return (metric.Metric(moved.key(), (statistic,), finish),)
 

@@ -24,7 +24,9 @@ def _weighted_example_count(request: metric.Request) -> tuple[metric.Metric, ...
     statistic = statistics.Examples(request.target.weighted)
     return (
         metric.Metric(
-            request.key(), (statistic,), lambda s: metric.Values(s.total(statistic)[:, -1])
+            request.key(),
+            (statistic,),
+            lambda s: metric.Values(s.total(statistic)[:, statistic.weight_cell]),
         ),
     )
 

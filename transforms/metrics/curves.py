@@ -65,9 +65,7 @@ class Curve:
     thresholds: np.ndarray
 
 
-def curves(
-    sheet: statistics.Sheet, statistic: statistics.Histogram, count: int
-) -> Iterator[Curve]:
+def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int) -> Iterator[Curve]:
     """The curves of all slices that have examples, in blocks of similar numbers of points."""
     thresholds = interpolated(count)
     sums = sheet.pairs(statistic)
@@ -112,6 +110,13 @@ def _below(steps: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((len(steps), 1)), steps.cumsum(axis=1)], axis=1)
 
 
+_HEIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "interpolation": lambda one, other: (one + other) / 2,
+    "minoring": np.minimum,
+    "majoring": np.maximum,
+}
+
+
 def _area(curve: Curve, which: str, method: str) -> np.ndarray:
     """The area under the ROC or PR curve, float64[G]; NaN without both classes.
 
@@ -128,12 +133,7 @@ def _area(curve: Curve, which: str, method: str) -> np.ndarray:
         x = recall
         y = np.divide(tp, tp + fp, out=np.zeros(tp.shape), where=tp + fp != 0)
     pairs = y[:, :-1], y[:, 1:]
-    heights = {
-        "interpolation": lambda: (pairs[0] + pairs[1]) / 2,
-        "minoring": lambda: np.minimum(*pairs),
-        "majoring": lambda: np.maximum(*pairs),
-    }[method]()
-    return ((x[:, :-1] - x[:, 1:]) * heights).sum(axis=1)
+    return ((x[:, :-1] - x[:, 1:]) * _HEIGHTS[method](*pairs)).sum(axis=1)
 
 
 def _interpolated_pr(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ def _over_curves(
     request: metric.Request, value: Callable[[Curve], np.ndarray]
 ) -> tuple[metric.Metric, ...]:
     statistic = statistics.Histogram(request.target)
-    count = request.config.get("num_thresholds") or _DEFAULT_THRESHOLDS
+    count = request.config.get("num_thresholds", _DEFAULT_THRESHOLDS)
 
     def finish(sheet: statistics.Sheet) -> metric.Values:
         values = np.full(len(sheet), np.nan)
@@ -192,16 +192,30 @@ def _over_curves(
     return (metric.Metric(request.key(), (statistic,), finish),)
 
 
+def _has_curve(request: metric.Request) -> bool:
+    """Whether the histogram's curve is what TFMA computes; where not, it has its rules or words.
+
+    With top_k the scores that are left out become -inf, and labels beyond [0, 1] are refused.
+    """
+    count = request.config.get("num_thresholds", _DEFAULT_THRESHOLDS)
+    target = request.target
+    return (
+        target.top_k is None
+        and target.task != "regression"
+        and isinstance(count, int)
+        and count > 1
+    )
+
+
 def _auc(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     moved = request.with_class()
-    # With top_k the scores that are left out become -inf: TFMA's own path has its rules for them.
-    if moved is None or moved.target.top_k is not None:
+    if moved is None or not _has_curve(moved):
         return None
     if not moved.accepts("num_thresholds", "curve", "summation_method"):
         return None
     which = "PR" if request.class_name == "AUCPrecisionRecall" else moved.config.get("curve", "ROC")
     method = moved.config.get("summation_method", "interpolation")
-    if which.upper() not in ("ROC", "PR") or method not in ("interpolation", "minoring", "majoring"):
+    if which.upper() not in ("ROC", "PR") or method not in _HEIGHTS:
         return None
     return _over_curves(moved, lambda curve: _area(curve, which.upper(), method))
 
@@ -209,11 +223,11 @@ def _auc(request: metric.Request) -> tuple[metric.Metric, ...] | None:
 def _constrained(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     argument, bounded, wanted = _CONSTRAINED[request.class_name]
     moved = request.with_class()
-    if moved is None or moved.target.top_k is not None:
+    if moved is None or not _has_curve(moved) or not moved.accepts("num_thresholds", argument):
         return None
     bound = moved.config.get(argument)
-    if not moved.accepts("num_thresholds", argument) or not isinstance(bound, int | float):
-        return None
+    if not isinstance(bound, int | float) or not 0 <= bound <= 1:
+        return None  # a list of bounds, or a mistake
 
     def value(curve: Curve) -> np.ndarray:
         rates = _rates(curve)
@@ -226,10 +240,10 @@ def _constrained(request: metric.Request) -> tuple[metric.Metric, ...] | None:
 
 def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     """TFMA's ConfusionMatrixPlot: counts at -1e-6, 0, 1/n, ..., 1."""
-    if not request.accepts("num_thresholds") or request.target.top_k is not None:
+    if not request.accepts("num_thresholds") or not _has_curve(request):
         return None
     statistic = statistics.Histogram(request.target)
-    count = request.config.get("num_thresholds") or _PLOT_THRESHOLDS
+    count = request.config.get("num_thresholds", _PLOT_THRESHOLDS)
     thresholds = np.concatenate([[-1e-6], np.arange(count + 1) * 1.0 / count])
 
     def finish(sheet: statistics.Sheet) -> metric.Confusions:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-
 from transforms.metrics import metric, statistics
 from transforms.metrics.metric import ratio
 

@@ -45,16 +45,15 @@ def _over_examples(moment: str, name: str | None = None) -> metric.Builder:
         examples = statistics.Examples(target.weighted)
 
         def finish(sheet: statistics.Sheet) -> metric.Values:
-            return metric.Values(ratio(sheet.total(statistic)[:, 0], sheet.total(examples)[:, -1]))
+            weight = sheet.total(examples)[:, examples.weight_cell]
+            return metric.Values(ratio(sheet.total(statistic)[:, 0], weight))
 
         return (metric.Metric(request.key(name), (statistic, examples), finish),)
 
     return build
 
 
-def _of_moments(
-    names: tuple[str, ...], formula: Callable[..., np.ndarray]
-) -> metric.Builder:
+def _of_moments(names: tuple[str, ...], formula: Callable[..., np.ndarray]) -> metric.Builder:
     """A formula of the sums of some moments and of the weights, in that order."""
 
     def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
@@ -95,7 +94,14 @@ def _class_means(
     label: np.ndarray, score: np.ndarray, product: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean score of the positives and of the negatives (Tjur 2009)."""
-    return ratio(product, label), ratio(score - product, weight - label)
+    negative = metric.remainder(weight, label)
+    return ratio(product, label), ratio(metric.remainder(score, product), negative)
+
+
+def _calibration(score: np.ndarray, label: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """Mean score over mean label, which in a regression may be negative."""
+    undefined = np.full(label.shape, np.nan)
+    return np.divide(score, label, out=undefined, where=label != 0)
 
 
 def _discrimination(*sums: np.ndarray) -> np.ndarray:
@@ -111,13 +117,13 @@ def _relative_discrimination(*sums: np.ndarray) -> np.ndarray:
 def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     if not request.accepts("num_buckets", "left", "right") or request.target.top_k is not None:
         return None
-    count = request.config.get("num_buckets") or _PLOT_BUCKETS
-    if statistics.HISTOGRAM_BUCKETS % count:
-        return None  # TFMA's rebinning of its 10,000 buckets is then no plain histogram
+    count = request.config.get("num_buckets", _PLOT_BUCKETS)
+    if not isinstance(count, int) or count < 1:
+        return None
     left = float(request.config.get("left") or 0.0)
     right = 1.0 if request.config.get("right") is None else float(request.config["right"])
     statistic = statistics.Calibration(request.target, count, left, right)
-    edges = tuple(left + i * (right - left) / count for i in range(count + 1))
+    edges = tuple(statistic.edges().tolist())
 
     def finish(sheet: statistics.Sheet) -> metric.Buckets:
         sums = sheet.total(statistic).reshape(len(sheet), -1, 3)
@@ -131,7 +137,7 @@ _DISCRIMINATION = ("label", "score", "label*score")
 METRICS: dict[str, metric.Builder] = {
     "MeanLabel": _mean("label"),
     "MeanPrediction": _mean("score"),
-    "Calibration": _of_moments(("score", "label"), lambda score, label, _: ratio(score, label)),
+    "Calibration": _of_moments(("score", "label"), _calibration),
     "MeanAbsoluteError": _mean("absolute error"),
     "MeanSquaredError": _mean("squared error"),
     "RootMeanSquaredError": _mean("squared error", root=True),
@@ -149,6 +155,6 @@ METRICS: dict[str, metric.Builder] = {
         "categorical cross entropy", "categorical_crossentropy"
     ),
     "CategoricalCrossentropy": _over_examples("clipped categorical cross entropy"),
-    "SparseCategoricalCrossentropy": _over_examples("clipped categorical cross entropy"),
+    "SparseCategoricalCrossentropy": _over_examples("clipped sparse categorical cross entropy"),
     "CalibrationPlot": _calibration_plot,
 }

@@ -82,6 +82,7 @@ class LabelMatrices:
 
 
 Result = Values | Confusions | Buckets | ClassMatrices | LabelMatrices
+Finish = Callable[[statistics.Sheet], Result]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Metric:
 
     key: Key
     statistics: tuple[statistics.Statistic, ...]
-    finish: Callable[[statistics.Sheet], Result]
+    finish: Finish
 
 
 @dataclass(frozen=True)
@@ -160,24 +161,33 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
 
 
+def remainder(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """The whole without a part of it; 0 where rounding alone tells them apart.
+
+    A slice without negatives must give 0 for them, or 0/0 would not be NaN any more.
+    """
+    rest = whole - part
+    return np.where(rest > 1e-12 * np.abs(whole), rest, 0.0)
+
+
 @dataclass(frozen=True)
 class Weight:
     """The sum of the weights of a target's (label, score) pairs: what means are divided by."""
 
     target: statistics.Target
     statistic: statistics.Statistic = field(init=False)
+    cell: int = field(init=False)
 
     def __post_init__(self) -> None:
         several = self.target.task in ("multiclass", "multilabel") and (
             self.target.class_id is None and self.target.k is None
         )
-        statistic: statistics.Statistic = (
-            statistics.Moment(self.target, "count")
-            if several or self.target.class_weights
-            else statistics.Examples(self.target.weighted)
-        )
-        object.__setattr__(self, "statistic", statistic)
+        examples = statistics.Examples(self.target.weighted)
+        pairs = statistics.Moment(self.target, "count")
+        by_pair = several or bool(self.target.class_weights)
+        object.__setattr__(self, "statistic", pairs if by_pair else examples)
+        object.__setattr__(self, "cell", 0 if by_pair else examples.weight_cell)
 
     def of(self, sheet: statistics.Sheet) -> np.ndarray:
         """float64[slices]."""
-        return sheet.total(self.statistic)[:, -1]
+        return sheet.total(self.statistic)[:, self.cell]

@@ -109,9 +109,7 @@ def confusion_statistic(
     return None
 
 
-def targets(
-    model: str, head: labels.Head, weighted: bool
-) -> tuple[statistics.Target, ...]:
+def targets(model: str, head: labels.Head, weighted: bool) -> tuple[statistics.Target, ...]:
     """What confusion counts are kept of: the output, or each label of a multi-label one."""
     whole = statistics.Target(model, head.output, head.task, head.classes, weighted=weighted)
     if head.task == "multilabel":
@@ -212,7 +210,9 @@ def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric | No
         return None
     parts = []
     for class_id in classes:
-        request = metric.Request(spec.class_name, spec.arguments, replace(target, class_id=class_id))
+        request = metric.Request(
+            spec.class_name, spec.arguments, replace(target, class_id=class_id)
+        )
         one = metrics.build(request)
         if one is None or len(one) != 1:
             return None

@@ -1,4 +1,4 @@
-"""What is added up: for every example of a batch, the cells it falls into and the values it adds."""
+"""What is added up: the cells that each example of a batch falls into, and what it adds there."""
 
 from __future__ import annotations
 
@@ -100,7 +100,14 @@ class View:
 
     def pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """The target's labels and predictions, float64, both [N] or both [N, J]."""
-        key = (target.model, target.output, target.class_id, target.k, target.top_k, target.truncate)
+        key = (
+            target.model,
+            target.output,
+            target.class_id,
+            target.k,
+            target.top_k,
+            target.truncate,
+        )
         if key not in self._made:
             self._made[key] = self._pairs(target)
         return self._made[key]
@@ -163,7 +170,7 @@ def _pick(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _times(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Values [N] or [N, J] times weights [N] or [N, J]; of no weight nothing counts, not even inf."""
+    """Values [N] or [N, J] times weights [N] or [N, J]; without weight not even inf counts."""
     if weights is None:
         return values
     weights = weights[:, None] if weights.ndim < values.ndim else weights
@@ -276,8 +283,8 @@ class Histogram:
 class Calibration:
     """Per score bucket the sums of weighted scores (cell 3 * b), labels (+1) and weights (+2).
 
-    The buckets are those of TFMA's CalibrationPlot: its 10,000 rebinned to `buckets`, which must
-    divide them, and one for what lies beyond either end.
+    The buckets are those of TFMA's CalibrationPlot: its 10,000 rebinned to `buckets` by their lower
+    edges (`calibration_histogram.rebin`), and one for what lies beyond either end.
     """
 
     target: Target
@@ -297,15 +304,21 @@ class Calibration:
     def entries(self, view: View) -> Entries:  # noqa: D102
         labels, predictions = view.pairs(self.target)
         fine = _buckets(predictions, self.left, self.right)
-        bins = (fine - 1) // (HISTOGRAM_BUCKETS // self.buckets) + 1
-        values = np.stack([predictions, labels, np.ones(labels.shape)], axis=-1)
+        bins = self._rebinned()[fine]
         weights = view.weights(self.target)
-        if weights is not None:
-            if weights.ndim < labels.ndim:
-                weights = weights[:, None]
-            values = values * weights[..., None]
+        parts = [_times(part, weights) for part in (predictions, labels, np.ones(labels.shape))]
+        values = np.stack(parts, axis=-1)
         cells = 3 * bins[..., None] + np.arange(3)
         return Entries(cells.reshape(len(bins), -1), values.reshape(len(bins), -1))
+
+    def edges(self) -> np.ndarray:
+        """The bounds between the buckets, float64[buckets + 1]."""
+        return self.left + np.arange(self.buckets + 1) * (self.right - self.left) / self.buckets
+
+    def _rebinned(self) -> np.ndarray:
+        fine = np.arange(HISTOGRAM_BUCKETS) / HISTOGRAM_BUCKETS * (self.right - self.left)
+        lower = np.concatenate([[-np.inf], fine + self.left, [np.inf]])
+        return np.searchsorted(self.edges(), lower, side="right")
 
 
 def _xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -316,6 +329,13 @@ def _xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return -(_xlogy(labels, scores) + _xlogy(1 - labels, 1 - scores))
+
+
+def _keras_cross_entropy(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Keras clips the scores, and then keeps the logarithms away from 0 once more."""
+    clipped = _clipped(scores)
+    positive = labels * np.log(clipped + _KERAS_EPSILON)
+    return -(positive + (1 - labels) * np.log(1 - clipped + _KERAS_EPSILON))
 
 
 def _clipped(scores: np.ndarray) -> np.ndarray:
@@ -331,6 +351,12 @@ def _categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _keras_categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     shares = scores / scores.sum(axis=1, keepdims=True)
     return -_xlogy(labels, _clipped(shares)).sum(axis=1)
+
+
+def _keras_sparse_categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Keras clips first here, and brings to sum 1 what is left."""
+    clipped = _clipped(scores)
+    return -_xlogy(labels, clipped / clipped.sum(axis=1, keepdims=True)).sum(axis=1)
 
 
 def _log_error(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -358,9 +384,10 @@ MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "percentage error": _percentage_error,
     "nonzero label": lambda labels, scores: (labels != 0).astype(np.float64),
     "cross entropy": _cross_entropy,
-    "clipped cross entropy": lambda labels, scores: _cross_entropy(labels, _clipped(scores)),
+    "clipped cross entropy": _keras_cross_entropy,
     "categorical cross entropy": _categorical,
     "clipped categorical cross entropy": _keras_categorical,
+    "clipped sparse categorical cross entropy": _keras_sparse_categorical,
 }
 
 
@@ -437,14 +464,15 @@ class ClassCounts:
     def entries(self, view: View) -> Entries:  # noqa: D102
         actual, predicted = view.classes(self.target)
         both = np.where(actual == predicted, 3 * actual, -1)
-        cells = np.stack([both, 3 * predicted + 1, np.where(actual < 0, -1, 3 * actual + 2)], axis=1)
+        truly = np.where(actual < 0, -1, 3 * actual + 2)
+        cells = np.stack([both, 3 * predicted + 1, truly], axis=1)
         weights = view.weights(self.target)
         return Entries(cells, _spread(weights, cells))
 
 
 @dataclass(frozen=True)
 class LabelMatrix:
-    """Multi-label: for labels (a, b) with a true, TP, FP, TN, FN of b: cell 4 * (a * K + b) + kind."""
+    """For labels (a, b), a true, TP, FP, TN, FN of b: cell 4 * (a * K + b) + kind."""
 
     target: Target
     threshold: float
@@ -497,6 +525,8 @@ class Flips:
         labels, before = view.pairs(self.baseline)
         _, after = view.pairs(self.candidate)
         decisions = 2 * (before > self.threshold) + (after > self.threshold)
+        if self.candidate.task == "regression":  # no classes: all in the cells of label 0
+            labels = np.zeros(labels.shape)
         entries = _by_label(np.zeros(labels.shape, np.int64), labels, weights)
         label_bit = entries.cells  # 0 or 1
         if label_bit.shape != decisions.shape:

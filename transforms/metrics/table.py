@@ -181,9 +181,9 @@ class Accumulator:
         if values is None:
             self._loose_keys.append(keys)
         else:
-            order = np.argsort(keys, kind="stable")
-            distinct, first = np.unique(keys[order], return_index=True)
-            sums = np.add.reduceat(values[order], first)
+            # In the rows' order, as the dense path adds: a slice's sums are to be the same in both.
+            distinct, place = np.unique(keys, return_inverse=True)
+            sums = np.bincount(place, values)
             self._loose_sums.append(Sums(distinct, sums, np.zeros(len(sums))))
         loose = sum(map(len, self._loose_keys)) + sum(len(s.keys) for s in self._loose_sums)
         if loose > _LOOSE_PAIRS:

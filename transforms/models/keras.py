@@ -32,8 +32,10 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
         packed = keras.tree.pack_sequence_as(structure, [tensors[name] for name in takes])
         return _named(model, model(packed, training=False))
 
-    traced = tf.function(call).get_concrete_function(takes)
-    return signature.Signature(spec, traced, takes, traced.structured_outputs)
+    # Not the concrete function alone: through `call` this one keeps the model's variables alive.
+    function = tf.function(call, input_signature=[takes])
+    gives = function.get_concrete_function().structured_outputs
+    return signature.Signature(spec, function, takes, gives)
 
 
 def _load(path: str) -> Any:

@@ -1,0 +1,96 @@
+"""The command line. Nothing heavy is imported before a verb runs: --help must be instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+_RUN_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="evalbeam")
+def main() -> None:
+    """Evaluate versions of a model on labelled data: sliced metrics, side by side.
+
+    Exit codes: 0 done, 1 a gate failed, 2 a usage or config error, 3 not comparable or not enough
+    data, 4 the job failed.
+    """
+
+
+@main.command(context_settings=_RUN_FLAGS)
+@click.argument("config", type=click.Path())
+@click.option("--output", help="Folder of all runs' results, in place of the config's.")
+@click.option("--run-id", help="Name of this run's folder, in place of one made of the time.")
+@click.option(
+    "--engine",
+    type=click.Choice(["columnar", "tfma"]),
+    default="columnar",
+    show_default=True,
+    help="tfma: TFMA's own evaluators, some hundred times slower, for comparison.",
+)
+@click.option("--dry-run", is_flag=True, help="Check all that can be checked; run nothing.")
+@click.pass_context
+def run(
+    context: click.Context,
+    config: str,
+    output: str | None,
+    run_id: str | None,
+    engine: str,
+    dry_run: bool,
+) -> None:
+    """Run the evaluation that CONFIG describes.
+
+    Flags that are not listed here go to Beam: --runner=FlinkRunner, --direct_num_workers=2, ...
+    """
+    with _readable_errors():
+        from beam_jobs import run as job
+
+        job.run(job.Request(config, output, run_id, engine, dry_run, tuple(context.args)))
+
+
+@main.command()
+@click.option(
+    "--folder", default="demo", show_default=True, help="Where data, models and config are put."
+)
+def demo(folder: str) -> None:
+    """Train two versions of a model on real data and evaluate them.
+
+    The data are 20,190 people of the RAND Health Insurance Experiment, the question whether a
+    person visited a doctor.
+    """
+    with _readable_errors():
+        from pathlib import Path
+
+        from beam_jobs import demo as example
+        from beam_jobs import run as job
+
+        path = example.prepare(Path(folder))
+        job.run(job.Request(str(path)))
+
+
+@main.command()
+def schema() -> None:
+    """Print the config's JSON Schema, for editors that check YAML."""
+    import json
+
+    from beam_jobs import config
+
+    print(json.dumps(config.Config.model_json_schema(), indent=2))
+
+
+class _readable_errors:  # noqa: N801  # used like a function, in a with statement
+    """Ends the process with an error's text and exit code instead of a traceback."""
+
+    def __enter__(self) -> None:
+        # TensorFlow's start-up banner is no news to anyone.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from transforms import errors
+
+        if isinstance(error, errors.EvalbeamError):
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)

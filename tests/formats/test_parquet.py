@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import writers
+
+from transforms import batch, errors, formats
+
+PARQUET = formats.get("parquet")
+
+
+def test_every_row_group_is_a_piece_with_positions_in_the_file(tmp_path):
+    path = writers.write(tmp_path, "parquet", pa.table({"n": list(range(17))}))
+    pieces = PARQUET.pieces(path, 1000)
+    assert [piece for piece, _ in pieces] == [0, 1, 2]
+    assert 900 <= sum(size for _, size in pieces) <= 1000
+    shard = batch.Shard("eval", path, "parquet", 1)
+    batches = list(PARQUET.read(shard, batch.Projection(("n",)), 5))
+    assert [part.positions.tolist() for part in batches] == [[7, 8, 9, 10, 11], [12, 13]]
+    assert writers.values(batches, "n") == [7, 8, 9, 10, 11, 12, 13]
+
+
+def test_without_a_piece_all_of_the_file_is_read(tmp_path):
+    path = writers.write(tmp_path, "parquet", pa.table({"n": list(range(17))}))
+    shard = batch.Shard("eval", path, "parquet")
+    batches = list(PARQUET.read(shard, batch.Projection(("n",)), 5))
+    assert [len(part) for part in batches] == [5, 5, 5, 2]
+
+
+def test_types(tmp_path):
+    table = pa.table(
+        {
+            "coded": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "fixed": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.int64(), 2)),
+            "list": pa.array([[0.5], [], None]),
+            "large": pa.array(["x", None, "z"], pa.large_string()),
+            "dotted.name": [True, False, None],
+        }
+    )
+    path = writers.write(tmp_path, "parquet", table)
+    [part], _ = writers.read(path, "parquet", table.column_names)
+    expected = table.set_column(0, "coded", table.column("coded").cast(pa.string()))
+    assert pa.Table.from_batches([part.columns]).equals(expected)
+
+
+def test_a_corrupt_row_group_costs_only_its_rows(tmp_path):
+    buffer = io.BytesIO()
+    table = pa.table({"n": list(range(3000))})
+    pyarrow.parquet.write_table(table, buffer, row_group_size=1000, write_page_checksum=True)
+    data = bytearray(buffer.getvalue())
+    column = pyarrow.parquet.ParquetFile(buffer).metadata.row_group(1).column(0)
+    data[column.data_page_offset + 300] ^= 0xFF
+    batches, [letter] = writers.read(
+        writers.write(tmp_path, "parquet", bytes(data)), "parquet", "n"
+    )
+    assert writers.positions(batches) == [*range(1000), *range(2000, 3000)]
+    assert letter.position == 1000
+    assert letter.reason.startswith("the rest of row group 1 cannot be read: ")
+    assert "CRC" in letter.reason
+
+
+@pytest.mark.parametrize("length", [0, 5, -3])
+def test_a_file_without_footer_is_one_dead_letter(tmp_path, length):
+    path = Path(writers.write(tmp_path, "parquet", pa.table({"n": [1, 2]})))
+    path.write_bytes(path.read_bytes()[:length])
+    batches, [letter] = writers.read(str(path), "parquet", ("n",))
+    assert batches == []
+    assert letter.position == -1
+    assert letter.reason.startswith("the file cannot be read: ")
+    with pytest.raises(errors.ConfigError, match=r"data\.parquet: .*"):
+        PARQUET.columns(str(path))
+
+
+def test_a_failed_request_is_no_damage(memory, monkeypatch):
+    memory["memory://data"] = writers.content(pa.table({"n": [1, 2]}), "parquet")
+
+    class Failing(io.BytesIO):
+        def read(self, *args):
+            raise ConnectionError("reset by peer")
+
+    monkeypatch.setattr("transforms.formats.files.open_raw", lambda path: Failing(memory[path]))
+    with pytest.raises(ConnectionError, match="reset by peer"):
+        writers.read("memory://data", "parquet", ("n",))

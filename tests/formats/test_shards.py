@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+import writers
+
+from transforms import errors
+from transforms.formats import shards
+
+TABLE = pa.table({"n": list(range(9))})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("eval-0", "eval-1"):
+        writers.write(tmp_path, "csv", TABLE, name)
+    writers.write(tmp_path, "parquet", TABLE, "train")
+    (tmp_path / "eval-2.csv").touch()
+    return tmp_path
+
+
+def names(found) -> list[str]:
+    return [shard.path.rsplit("/", 1)[1] for shard in found]
+
+
+def test_each_file_once_and_sorted(folder):
+    patterns = [f"{folder}/eval-1.csv", f"{folder}/eval-*.csv", f"{folder}/./eval-0.csv"]
+    found = shards.list_shards(patterns, "csv", "eval")
+    assert names(found) == ["eval-0.csv", "eval-1.csv", "eval-2.csv"]
+    assert found[0].size_bytes == (folder / "eval-0.csv").stat().st_size
+    assert {(shard.split, shard.format, shard.piece) for shard in found} == {("eval", "csv", None)}
+
+
+def test_relative_globs(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert len(shards.list_shards("*-1.csv", "csv", "eval")) == 1
+
+
+def test_row_groups_are_shards(folder):
+    found = shards.list_shards(f"{folder}/train.parquet", None, "train")
+    assert [shard.piece for shard in found] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.CSV", "csv"), ("a.csv.gz", "csv"), ("a.tfrecord-00001-of-00003.gz", "tfrecord"),
+     ("a-00001-of-00003.tfrecords", "tfrecord"), ("a.jsonl", "jsonl")],
+)  # fmt: skip
+def test_the_format_is_told_by_suffix(tmp_path, name, expected):
+    (tmp_path / name).write_bytes(b"x")
+    [shard] = shards.list_shards(str(tmp_path / name), None, "eval")
+    assert shard.format == expected
+
+
+def test_remote_files(memory):
+    memory["memory://bucket/a.csv"] = memory["memory://bucket/b.csv"] = b"n\n1\n"
+    found = shards.list_shards("memory://bucket/*.csv", None, "eval")
+    assert [shard.path for shard in found] == ["memory://bucket/a.csv", "memory://bucket/b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "format_name", "text"),
+    [
+        ("eval-O.csv", "csv", r"no file '.*eval-O\.csv'; nearest in the folder: eval-[012]\.csv, "),
+        ("test-*.csv", "csv", r"No file matches '.*test-\*\.csv'; the folder holds eval-0\.csv, "),
+        ("no/x.csv", "csv", r"no file '.*x\.csv'; nearest in the folder: no files"),
+        ("eval-2.csv", "csv", r"no data for split 'eval': of its 1 files \(.*eval-2\.csv\), all"),
+        ("train.parquet", "tfrecords", r"Unknown data format 'tfrecords'"),
+        (
+            "odd.txt",
+            None,
+            r"format of '.*odd\.txt' .*known suffixes are \.tfrecord, .*data\.format",
+        ),
+    ],
+)
+def test_errors_say_what_is_there(folder, pattern, format_name, text):
+    (folder / "odd.txt").write_text("x")
+    with pytest.raises(errors.ConfigError, match=text):
+        shards.list_shards(f"{folder}/{pattern}", format_name, "eval")
+
+
+def test_an_unknown_filesystem():
+    with pytest.raises(errors.ConfigError, match=r"Cannot list 'nosuch://a': Unable to get file"):
+        shards.list_shards("nosuch://a", "csv", "eval")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+import writers
+
+AGES = list(range(10))
+RECORDS = [writers.frame(data) for data in writers.examples(pa.table({"age": AGES}))]
+
+
+def read(tmp_path, records, columns=("age",), serialized=False):
+    path = writers.write(tmp_path, "tfrecord", b"".join(records))
+    return writers.read(path, "tfrecord", columns, serialized=serialized)
+
+
+def flipped(data: bytes, index: int) -> bytes:
+    return data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (flipped(RECORDS[3], 15), "corrupt record (CRC mismatch)"),
+        (flipped(RECORDS[3], len(RECORDS[3]) - 1), "corrupt record (CRC mismatch)"),
+        (writers.frame(b"no example"), "cannot be decoded as tf.Example: "),
+    ],
+)
+def test_a_damaged_record_costs_only_itself(tmp_path, damaged, reason):
+    batches, dead = read(tmp_path, [*RECORDS[:3], damaged, *RECORDS[4:]])
+    assert [len(part) for part in batches] == [4, 4, 1]
+    assert writers.positions(batches) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert writers.values(batches, "age") == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    [letter] = dead
+    assert (letter.split, letter.position, letter.stage) == ("eval", 3, "read")
+    assert letter.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ([flipped(RECORDS[3], 0), *RECORDS[4:]], "corrupt length of a record (CRC mismatch)"),
+        ([flipped(RECORDS[3], 9), *RECORDS[4:]], "corrupt length of a record (CRC mismatch)"),
+        ([RECORDS[3][:-1]], "truncated record"),
+        ([RECORDS[3][:5]], "truncated record"),
+    ],
+)
+def test_behind_a_lost_frame_nothing_can_be_read(tmp_path, rest, reason):
+    batches, dead = read(tmp_path, [*RECORDS[:3], *rest])
+    assert writers.values(batches, "age") == [0, 1, 2]
+    [letter] = dead
+    assert letter.position == 3
+    assert letter.reason == f"{reason}; the rest of the file cannot be read"
+
+
+def test_types_are_those_of_tf_example(tmp_path):
+    table = pa.table({"i": [[1, 2]], "f": [[0.5]], "s": [["a"]]})
+    [part], _ = read(tmp_path, map(writers.frame, writers.examples(table)), ("i", "f", "s"))
+    assert [field.type.value_type for field in part.columns.schema] == [
+        pa.int64(),
+        pa.float32(),
+        pa.large_binary(),
+    ]
+
+
+def test_a_feature_that_shows_late_is_not_lost(tmp_path):
+    records = RECORDS * 300
+    late = writers.examples(pa.table({"age": [1], "late": ["now"]}))[0]
+    batches, _ = read(tmp_path, [*records, writers.frame(late), *records], ("age", "late"))
+    expected = [None] * len(records)
+    assert writers.values(batches, "late") == [*expected, "now", *expected]
+
+
+@pytest.mark.parametrize("position", [0, 5, 2500])
+def test_a_value_of_another_type_is_damage_wherever_it_stands(tmp_path, position):
+    records = RECORDS * 300
+    records[position] = writers.frame(writers.examples(pa.table({"age": ["old"]}))[0])
+    batches, [letter] = read(tmp_path, records)
+    assert sum(map(len, batches)) == len(records) - 1
+    assert letter.position == position
+    assert "column 'age' holds [b'old'] (large_list" in letter.reason
+    assert "int64" in letter.reason
+
+
+def test_types_of_other_features_do_not_matter(tmp_path):
+    mixed = [pa.table({"age": [1], "x": [1]}), pa.table({"age": [2], "x": ["a"]})]
+    records = [writers.frame(writers.examples(table)[0]) for table in mixed]
+    batches, dead = read(tmp_path, records)
+    assert (writers.values(batches, "age"), dead) == ([1, 2], [])
+
+
+def test_raw_examples_are_kept_beside_their_columns(tmp_path):
+    records = [*RECORDS[:3], writers.frame(b"no example"), *RECORDS[4:]]
+    batches, _ = read(tmp_path, records, serialized=True)
+    kept = [writers.frame(data) for part in batches for data in part.serialized.to_pylist()]
+    assert kept == RECORDS[:3] + RECORDS[4:]
+
+
+def test_a_record_larger_than_any_block(tmp_path):
+    table = pa.table({"word": ["a", "b" * 5_000_000, "c"]})
+    batches, _ = read(tmp_path, map(writers.frame, writers.examples(table)), ("word",))
+    assert writers.values(batches, "word") == table.column("word").to_pylist()
