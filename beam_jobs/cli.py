@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -21,7 +22,7 @@ def main() -> None:
 
 
 @main.command(context_settings=_RUN_FLAGS)
-@click.argument("config", type=click.Path())
+@click.argument("config_path", metavar="CONFIG", type=click.Path())
 @click.option("--output", help="Folder of all runs' results, in place of the config's.")
 @click.option("--run-id", help="Name of this run's folder, in place of one made of the time.")
 @click.option(
@@ -35,7 +36,7 @@ def main() -> None:
 @click.pass_context
 def run(
     context: click.Context,
-    config: str,
+    config_path: str,
     output: str | None,
     run_id: str | None,
     engine: str,
@@ -46,9 +47,7 @@ def run(
     Flags that are not listed here go to Beam: --runner=FlinkRunner, --direct_num_workers=2, ...
     """
     with _readable_errors():
-        from beam_jobs import run as job
-
-        job.run(job.Request(config, output, run_id, engine, dry_run, tuple(context.args)))
+        _run(config_path, output, run_id, engine, dry_run, tuple(context.args))
 
 
 @main.command()
@@ -65,10 +64,18 @@ def demo(folder: str) -> None:
         from pathlib import Path
 
         from beam_jobs import demo as example
-        from beam_jobs import run as job
 
-        path = example.prepare(Path(folder))
-        job.run(job.Request(str(path)))
+        _run(str(example.prepare(Path(folder))))
+
+
+def _run(config_path: str, *more: Any) -> None:
+    from beam_jobs import config
+
+    # Before Beam is imported: a mistake in the config is told at once.
+    settings, text = config.load(config_path)
+    from beam_jobs import run as job
+
+    job.run(job.Request(config_path, text, settings, *more))
 
 
 @main.command()
@@ -85,7 +92,7 @@ class _readable_errors:  # noqa: N801  # used like a function, in a with stateme
     """Ends the process with an error's text and exit code instead of a traceback."""
 
     def __enter__(self) -> None:
-        # TensorFlow's start-up banner is no news to anyone.
+        # TensorFlow's warnings about the machine are no news to anyone; its errors are.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

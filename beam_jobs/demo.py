@@ -90,10 +90,10 @@ def prepare(folder: Path) -> Path:
     keras.utils.set_random_seed(_SEED)
     (folder / "models").mkdir(exist_ok=True)
     click.echo(f"training v1 on {len(train):,} rows (logistic regression, plan) ...", err=True)
-    v1 = _fit(train, _PLAN, hidden=(), epochs=15)
+    v1 = _fit(train, _PLAN, hidden=())
     _export(v1, _PLAN, folder / "models/v1")
     click.echo(f"training v2 on {len(train):,} rows (network, plan and health) ...", err=True)
-    v2 = _fit(train, _PLAN + _HEALTH, hidden=(32, 16), epochs=15)
+    v2 = _fit(train, _PLAN + _HEALTH, hidden=(16,))
     v2.save(folder / "models/v2.keras")
 
     config = folder / "demo.yaml"
@@ -121,7 +121,7 @@ def _rows() -> pd.DataFrame:
     # same answers count as one person; no person counts as two.
     person = (features != features.shift()).any(axis=1).cumsum() - 1
     health = [rows["hlthg"] == 1, rows["hlthf"] == 1, rows["hlthp"] == 1]
-    # Between 0 and 1 stands an estimate, where the person was not examined.
+    # Between 0 and 1 stands the source's estimate, where the person's own answer is missing.
     limited = [rows["physlm"] == 1, rows["physlm"] == 0]
     plan = [rows["idp"] == 1, rows["lncoins"] == 0]
     return features.assign(
@@ -158,9 +158,7 @@ def _feature(value: str | int | float) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
 
 
-def _fit(
-    rows: pd.DataFrame, names: Sequence[str], hidden: Sequence[int], epochs: int
-) -> keras.Model:
+def _fit(rows: pd.DataFrame, names: Sequence[str], hidden: Sequence[int]) -> keras.Model:
     """A network, without hidden layers a logistic regression, that standardises its inputs."""
     arrays = {name: rows[[name]].to_numpy(np.float32) for name in names}
     inputs = {name: keras.Input((1,), name=name) for name in names}
@@ -171,7 +169,7 @@ def _fit(
         layer = keras.layers.Dense(units, "relu")(layer)
     model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid", name=_LABEL)(layer))
     model.compile(keras.optimizers.Adam(0.003), "binary_crossentropy")
-    model.fit(arrays, rows[_LABEL].to_numpy(), batch_size=128, epochs=epochs, verbose=0)
+    model.fit(arrays, rows[_LABEL].to_numpy(), batch_size=128, epochs=10, verbose=0)
     return model
 
 

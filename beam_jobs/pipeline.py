@@ -8,7 +8,7 @@ from pathlib import Path
 import apache_beam as beam
 
 from beam_jobs import check
-from transforms import aggregate, predict, read, write
+from transforms import aggregate, batch, predict, quantiles, read, write
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,28 @@ class Staging:
         return self.folder / "work" / "ledger.jsonl"
 
     @property
+    def edges(self) -> Path:
+        """A line for each slice column that is cut into quantiles."""
+        return self.folder / "work" / "edges.jsonl"
+
+    @property
     def progress(self) -> Path:
         """A file for each worker, with the number of examples that it has added up."""
         return self.folder / "work" / "progress"
+
+
+def find_edges(pipeline: beam.Pipeline, job: check.Job, staging: Staging) -> None:
+    """The pass before the main one that cuts slice columns into quantiles, where any are."""
+    terms = tuple(term for spec in job.specs for term in spec if term.quantiles is not None)
+    columns = tuple(sorted({term.column for term in terms}))
+    shards = [shard for shard in job.shards if shard.split == check.MAIN_SPLIT]
+    read_out = (
+        pipeline
+        | "List shards" >> beam.Create(shards)
+        | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
+    )
+    cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
+    cuts | "Write edges" >> write.WriteJson(str(staging.edges))
 
 
 def build(pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions: int) -> None:

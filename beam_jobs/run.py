@@ -26,7 +26,7 @@ import yaml
 from apache_beam.options import pipeline_options
 
 from beam_jobs import check, config, pipeline, progress, summary
-from transforms import errors, finish, models
+from transforms import errors, finish, models, slices
 from transforms.metrics import table
 from transforms.sinks import state, tables
 
@@ -42,7 +42,8 @@ class Request:
     """What the command line asks for.
 
     Attributes:
-      config_path: the YAML file.
+      config_path, config_text: the YAML file and what it holds.
+      settings: the same, validated.
       output: in place of the config's output folder.
       run_id: in place of one made of the name and the time.
       engine: "columnar", or "tfma" for TFMA's own evaluators.
@@ -51,6 +52,8 @@ class Request:
     """
 
     config_path: str
+    config_text: str
+    settings: config.Config
     output: str | None = None
     run_id: str | None = None
     engine: str = "columnar"
@@ -65,7 +68,7 @@ def run(request: Request) -> Path | None:
       ConfigError, JobError: nothing was published, `latest` is what it was.
     """
     started = time.monotonic()
-    settings, text = config.load(request.config_path)
+    settings = request.settings
     output = Path(request.output or settings.output)
     run_id = request.run_id or _new_id(settings.name)
     published = output / "runs" / run_id
@@ -84,6 +87,7 @@ def run(request: Request) -> Path | None:
         return None
     staging = pipeline.Staging(output / ".staging" / run_id)
     with _staged(staging):
+        job = _with_edges(job, staging, options)
         _execute(job, staging, options)
         ran = time.monotonic()
         counts, ledger = _reconcile(job, staging)
@@ -99,10 +103,11 @@ def run(request: Request) -> Path | None:
             "run_id": run_id,
             "name": job.name,
             "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-            "config": _config_entry(request.config_path, text),
+            "config": _config_entry(request.config_path, request.config_text),
             "data": _data_entry(job, counts, ledger),
             "models": _model_entries(job, ledger),
             "baseline": job.baseline,
+            "slices": [_spec_text(spec) for spec in job.specs],
             "engine": request.engine,
             "notes": list(job.notes),
             "runner": options.view_as(pipeline_options.StandardOptions).runner,
@@ -168,19 +173,54 @@ def _staged(staging: pipeline.Staging) -> Iterator[None]:
             staging.folder.parent.rmdir()  # if no other run is staged
 
 
+def _with_edges(
+    job: check.Job, staging: pipeline.Staging, options: pipeline_options.PipelineOptions
+) -> check.Job:
+    """The job with the edges of slice columns that are cut into quantiles."""
+    if not any(term.quantiles for spec in job.specs for term in spec):
+        return job
+    built = beam.Pipeline(options=options)
+    pipeline.find_edges(built, job, staging)
+    _wait(built)
+    edges = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in _lines(staging.edges)}
+    missing = [t.column for s in job.specs for t in s if t.quantiles and not _edges(t, edges)]
+    if missing:
+        raise errors.ConfigError(
+            f"slices: column {missing[0]!r} has no value in any row, so no quantiles; check its "
+            "name"
+        )
+    specs = tuple(
+        tuple(
+            dataclasses.replace(t, edges=_edges(t, edges)) if t.quantiles else t for t in spec
+        )
+        for spec in job.specs
+    )
+    return dataclasses.replace(job, specs=specs)
+
+
+def _edges(
+    term: slices.Term, found: dict[tuple[str, int], tuple[float, ...]]
+) -> tuple[float, ...]:
+    return found.get((term.column, term.quantiles or 0), ())
+
+
 def _execute(
     job: check.Job, staging: pipeline.Staging, options: pipeline_options.PipelineOptions
 ) -> None:
     local = _is_local(options)
-    # An exception on a worker comes home with its traceback: once is enough.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     built = beam.Pipeline(options=options)
     pipeline.build(built, job, staging, 1 if local else _CLUSTER_PARTITIONS)
     with progress.watch(staging.progress, job.shards) if local else contextlib.nullcontext():
-        try:
-            built.run().wait_until_finish()
-        except Exception as e:
-            raise _cause(e) from e
+        _wait(built)
+
+
+def _wait(built: beam.Pipeline) -> None:
+    # An exception on a worker comes home with its traceback: once is enough.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    try:
+        built.run().wait_until_finish()
+    except Exception as e:
+        raise _cause(e) from e
 
 
 def _cause(error: BaseException) -> errors.EvalbeamError:
@@ -341,10 +381,16 @@ def _plan_text(job: check.Job) -> str:
     return "\n".join(lines)
 
 
-def _spec_text(spec: Sequence[Any]) -> str:
-    return " x ".join(
-        term.column if term.value is None else f"{term.column}={term.value}" for term in spec
-    ) or "overall"
+def _spec_text(spec: slices.Spec) -> str:
+    return " x ".join(_term_text(term) for term in spec) or "overall"
+
+
+def _term_text(term: slices.Term) -> str:
+    if term.value is not None:
+        return f"{term.column}={term.value}"
+    if term.edges:
+        return f"{term.column} cut at {', '.join(f'{edge:g}' for edge in term.edges)}"
+    return f"{term.column} in {term.quantiles} quantiles" if term.quantiles else term.column
 
 
 def _show(job: check.Job, published: Path, counts: _Counts, seconds: float) -> None:

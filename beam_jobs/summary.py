@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Heading:
 def show(run: Path, heading: Heading) -> None:
     """Prints a published run's metrics on stdout."""
     frame = pd.read_parquet(run / "metrics.parquet")
-    console = rich.console.Console(highlight=False)
+    # In a file or a pipe lines may be long: a table is not to be cut for a terminal's sake.
+    console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(f"[bold]{heading.name}[/bold]")
     for line in heading.lines:
         console.print(line, markup=False)
@@ -111,20 +113,20 @@ def _worst(frame: pd.DataFrame, heading: Heading) -> rich.table.Table | None:
     if not len(frame):
         return None
     table = _table(f"Worst slices of at least {_FEWEST_EXAMPLES} examples")
-    table.add_column("metric")
-    for model in heading.models:
-        table.add_column(model)
+    for column in ("metric", "version"):
+        table.add_column(column)
+    table.add_column("value", justify="right")
+    table.add_column("slice", overflow="fold")
+    table.add_column("examples", justify="right")
     for name in list(dict.fromkeys(frame["name"]))[:_MOST_ROWS]:
         rows = frame[frame["name"] == name]
         lower = rows["metric"].iloc[0] in metrics.LOWER_IS_BETTER
-        cells = []
         for model in heading.models:
             of_model = rows[rows["model"] == model]
-            if not len(of_model):
-                cells.append("-")
-                continue
-            place = of_model["value"].idxmax() if lower else of_model["value"].idxmin()
-            row = of_model.loc[place]
-            cells.append(f"{_number(row['value'])}  {row['slice']} (n={row['n']:,})")
-        table.add_row(name, *cells)
+            if len(of_model):
+                place = of_model["value"].idxmax() if lower else of_model["value"].idxmin()
+                row = of_model.loc[place]
+                shown = name if model == heading.models[0] else ""
+                cells = _number(row["value"]), str(row["slice"]), f"{row['n']:,}"
+                table.add_row(shown, model, *cells)
     return table

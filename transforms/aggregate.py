@@ -8,19 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import apache_beam as beam
-import numpy as np
 from apache_beam import pvalue
 from apache_beam.transforms import window
 from apache_beam.utils import timestamp, windowed_value
 
-from transforms import batch, meter, slices
+from transforms import batch, identity, meter, slices
 from transforms.metrics import adding, statistics, table
 
 LEDGER = "ledger"
-
-# Odd constants of the SplitMix64 generator (Steele, Lea & Flood 2014), to mix 64-bit hashes.
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-
 
 @dataclass
 class Ledger:
@@ -43,7 +38,8 @@ class Ledger:
         """Enters a batch."""
         split = scored.batch.shard.split
         self.scored[split] += len(scored)
-        self.fingerprints[split] = (self.fingerprints[split] + _fingerprint(scored)) % 2**64
+        fingerprint = identity.fingerprint(scored.hashes, scored.labels.values())
+        self.fingerprints[split] = (self.fingerprints[split] + fingerprint) % 2**64
         self.predict_seconds.update(scored.predict_seconds)
         self.batches += 1
 
@@ -56,20 +52,6 @@ class Ledger:
             self.predict_seconds + other.predict_seconds,
             self.batches + other.batches,
         )
-
-
-def _fingerprint(scored: batch.Scored) -> int:
-    mixed = scored.hashes
-    for values in scored.labels.values():
-        for column in values.T if values.ndim > 1 else [values]:
-            mixed = _mix(mixed ^ np.ascontiguousarray(column).view(np.uint64))
-    return int(_mix(mixed).sum(dtype=np.uint64))
-
-
-def _mix(hashes: np.ndarray) -> np.ndarray:
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * _MIX[0]
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * _MIX[1]
-    return hashes ^ (hashes >> np.uint64(31))
 
 
 def partition(key: slices.SliceKey, partitions: int) -> int:
@@ -140,11 +122,12 @@ class _AddUp(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:
         for number, part in _partitioned(self._adder.table(), self._partitions):
-            yield _in_global_window((number, part))
-        yield pvalue.TaggedOutput(LEDGER, _in_global_window(self._ledger))
+            yield in_global_window((number, part))
+        yield pvalue.TaggedOutput(LEDGER, in_global_window(self._ledger))
 
 
-def _in_global_window(value: object) -> windowed_value.WindowedValue:
+def in_global_window(value: object) -> windowed_value.WindowedValue:
+    """A value as `finish_bundle` must yield it."""
     return windowed_value.WindowedValue(
         value, timestamp.MIN_TIMESTAMP, [window.GlobalWindow()]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +31,25 @@ def hashes(examples: batch.Batch, id_column: str | None) -> np.ndarray:
     if examples.serialized is not None:
         return _hash_text(examples.serialized)
     return _content(examples)
+
+
+def fingerprint(hashes: np.ndarray, labels: Iterable[np.ndarray]) -> int:
+    """A number for a set of examples: the sum modulo 2^64 of one hash for each.
+
+    It depends on every example's identity (uint64[N]) and labels (float64 [N] or [N, K]), and
+    not on their order: the fingerprints of two sets add up to that of both together.
+    """
+    mixed = hashes.copy()
+    for values in labels:
+        for column in values.T if values.ndim > 1 else [values]:
+            mixed = _mix(mixed ^ np.ascontiguousarray(column + 0.0).view(np.uint64))
+    return int(_mix(mixed).sum(dtype=np.uint64))
+
+
+def place_hashes(examples: batch.Batch) -> np.ndarray:
+    """uint64[N] of where the rows stand, their file and position: for sampling rows evenly."""
+    (path,) = pd.util.hash_array(np.array([examples.shard.path], object))
+    return _mix(_mix(examples.positions.astype(np.uint64)) ^ path)
 
 
 def _ids(examples: batch.Batch, column: str) -> pa.Array:

@@ -190,13 +190,7 @@ class _Vocabulary:
         return _Codes(offsets, codes)
 
     def _bin(self, flat: pa.Array, examples: batch.Batch) -> np.ndarray:
-        try:
-            numbers = flat.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
-            raise errors.JobError(
-                f"{examples.shard}: slice column {self.term.column!r} has edges or quantiles, but "
-                f"holds {flat.type}, not numbers: {e}"
-            ) from e
+        numbers = _as_numbers(flat, examples, self.term.column)
         return np.searchsorted(np.asarray(self.term.edges), numbers, side="right")
 
 
@@ -251,16 +245,26 @@ class _Lookup:
         return self._known[combination]
 
 
-def numbers(examples: batch.Batch, column: str) -> np.ndarray:
-    """All values of a numeric column, float64, for finding quantiles; empty where it is absent."""
+def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.ndarray]:
+    """All values of a numeric column, float64[M], and their rows, int64[M] (None: row i's is i).
+
+    Raises:
+      JobError: values that are no numbers.
+    """
     if column not in examples.columns.schema.names:
-        return np.zeros(0)
-    _, flat = _flatten(examples.columns.column(column))
+        return np.zeros(0, np.int64), np.zeros(0)
+    offsets, flat = _flatten(examples.columns.column(column))
+    rows = None if offsets is None else np.repeat(np.arange(len(examples)), np.diff(offsets))
+    return rows, _as_numbers(flat, examples, column)
+
+
+def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarray:
     try:
         return flat.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise errors.JobError(
-            f"{examples.shard}: slice column {column!r} has quantiles, but holds {flat.type}: {e}"
+            f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
+            f"{flat.type}, not numbers: {e}"
         ) from e
 
 

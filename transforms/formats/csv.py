@@ -121,14 +121,20 @@ def _joined(run: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     odd = [index for index, line in enumerate(run) if line.count(b'"') % 2]
     whole: list[bytes] = []
     start = 0
-    while len(odd) > 1:
-        opens, closes = odd[:2]
-        row = b"\n".join(run[opens : closes + 1])
-        proper = _QUOTED_ROW.fullmatch(row) is not None
-        whole += [*run[start:opens], row if proper else run[opens]]
-        start = (closes if proper else opens) + 1
-        odd = odd[2 if proper else 1 :]
-    end = odd[0] if odd else len(run)
+    opens = None
+    for index in odd:
+        if opens is None:
+            opens = index
+            continue
+        whole += run[start:opens]
+        row = b"\n".join(run[opens : index + 1])
+        if _QUOTED_ROW.fullmatch(row):
+            whole.append(row)
+            start, opens = index + 1, None
+        else:
+            whole.append(run[opens])
+            start, opens = opens + 1, index
+    end = len(run) if opens is None else opens
     return whole + run[start:end], run[end:]
 
 

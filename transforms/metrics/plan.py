@@ -205,7 +205,8 @@ def _requests(
 
 def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric | None:
     """The macro average over classes; None where TFMA has to do it."""
-    classes = spec.class_ids or tuple(class_id for class_id, _ in spec.class_weights)
+    # The weights name the classes, as TFMA has it; `class_ids` are what is reported by itself.
+    classes = tuple(class_id for class_id, _ in spec.class_weights) or spec.class_ids
     if spec.aggregate_top_k or not classes:
         return None
     parts = []

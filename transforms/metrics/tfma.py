@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
-import google.protobuf.wrappers_pb2  # noqa: F401  # the protos below refer to its file
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format, text_format, wrappers_pb2
 
 from transforms import errors, labels, metrics, slices
 from transforms.metrics import metric, plan, statistics
 
 _PACKAGE = "tensorflow_model_analysis"
+_NEEDED = wrappers_pb2.DESCRIPTOR  # TFMA's protos refer to this file; importing it makes it known.
 
 
 def _load(name: str) -> ModuleType:
@@ -188,7 +188,6 @@ def evaluation(config: Any) -> Evaluation:
     """
     models = tuple(_model(spec) for spec in config.model_specs)
     _check_models(models)
-    tfma_only = [*_tfma_only(config)]
     configured: list[plan.MetricSpec] = []
     whole: list[bytes] = []
     thresholds: list[Threshold] = []
@@ -198,12 +197,16 @@ def evaluation(config: Any) -> Evaluation:
             whole.append(spec.SerializeToString(deterministic=True))
         else:
             configured += [one for _, several in translated for one in several]
-        for given, several in translated:
-            thresholds += _metric_thresholds(given, several[0])
+        thresholds += [
+            bound
+            for given, several in translated
+            for one in several
+            for bound in _metric_thresholds(given, one)
+        ]
         for name, threshold in sorted(spec.thresholds.items()):
-            thresholds.append(_threshold(None, name, None, threshold))
+            thresholds += _bounds(Threshold(None, name, None), threshold)
         for name, sliced in sorted(spec.per_slice_thresholds.items()):
-            thresholds += _per_slice(None, name, sliced.thresholds)
+            thresholds += _per_slice(Threshold(None, name, None), sliced.thresholds)
     options = config.options
     return Evaluation(
         models=models,
@@ -222,7 +225,7 @@ def evaluation(config: Any) -> Evaluation:
             else None
         ),
         disabled_outputs=tuple(options.disabled_outputs.values),
-        tfma_only=tuple(tfma_only),
+        tfma_only=tuple(_tfma_only(config)),
     )
 
 
@@ -293,12 +296,9 @@ def check_metric(spec: plan.MetricSpec) -> None:
       ConfigError: an unknown class, with the nearest known ones, or an argument it does not take.
     """
     arguments = _arguments(spec)
-    if not spec.module and spec.class_name in metrics.REGISTRY:
-        if _is_columnar(spec.class_name, arguments):
-            return
-    elif not spec.module and spec.class_name not in _tfma_classes():
-        raise errors.ConfigError(_unknown(spec.class_name))
-    found = _module_class(spec) if spec.module else _tfma_classes()[spec.class_name]
+    if not spec.module and _is_columnar(spec.class_name, arguments):
+        return
+    found = _module_class(spec) if spec.module else _known_class(spec.class_name)
     _check_arguments(spec, found, arguments)
 
 
@@ -333,15 +333,15 @@ def _check_models(models: Sequence[Model]) -> None:
     baselines = [model.name for model in models if model.baseline]
     if len(baselines) > 1:
         raise errors.ConfigError(
-            f"EvalConfig: {' and '.join(map(repr, baselines))} are both is_baseline; only one may be"
+            f"EvalConfig: {' and '.join(map(repr, baselines))} are both baselines; only one may be"
         )
 
 
 def _spec(spec: Any) -> slices.Spec:
     if spec.slice_keys_sql:
         raise errors.ConfigError(
-            "EvalConfig: slicing_specs with slice_keys_sql; TFMA itself cannot run them, as tfx_bsl "
-            "is shipped without SQL. Use feature_keys and feature_values, or a column that "
+            "EvalConfig: slicing_specs with slice_keys_sql; TFMA itself cannot run them, as "
+            "tfx_bsl is shipped without SQL. Use feature_keys and feature_values, or a column that "
             "holds the slice"
         )
     both = sorted(set(spec.feature_keys) & set(spec.feature_values))
@@ -445,49 +445,41 @@ def _braced(given: Any) -> str:
 
 def _metric_thresholds(given: Any, one: plan.MetricSpec) -> Iterator[Threshold]:
     name = one.arguments.get("name") or metric.snake_case(one.class_name)
-    if given.HasField("threshold"):
-        yield _threshold(one, name, None, given.threshold)
-    yield from _per_slice(one, name, given.per_slice_thresholds)
+    yield from _bounds(Threshold(one, name, None), given.threshold)
+    yield from _per_slice(Threshold(one, name, None), given.per_slice_thresholds)
 
 
-def _per_slice(
-    one: plan.MetricSpec | None, name: str, sliced: Iterable[Any]
-) -> Iterator[Threshold]:
-    for part in sliced:
+def _per_slice(unbounded: Threshold, given: Iterable[Any]) -> Iterator[Threshold]:
+    for part in given:
         if not part.slicing_specs:
             raise errors.ConfigError(
-                f"EvalConfig: per_slice_thresholds of {name} has no slicing_specs; name them, or "
-                "use threshold for all slices"
+                f"EvalConfig: per_slice_thresholds of {unbounded.name} has no slicing_specs; name "
+                "them, or use threshold for all slices"
             )
         for spec in part.slicing_specs:
-            yield _threshold(one, name, _spec(spec), part.threshold)
+            yield from _bounds(replace(unbounded, slices=_spec(spec)), part.threshold)
 
 
-def _threshold(
-    one: plan.MetricSpec | None, name: str, spec: slices.Spec | None, given: Any
-) -> Threshold:
-    kind = given.WhichOneof("validate_absolute") or given.WhichOneof("validate_relative")
-    if given.HasField("value_threshold") and given.HasField("change_threshold"):
-        raise errors.ConfigError(f"unreachable {kind}")
+def _bounds(unbounded: Threshold, given: Any) -> Iterator[Threshold]:
+    """The bounds of the value and of the change; a MetricThreshold may have both."""
+    if given.HasField("value_threshold"):
+        value = given.value_threshold
+        yield replace(
+            unbounded, lower=_number(value, "lower_bound"), upper=_number(value, "upper_bound")
+        )
     if given.HasField("change_threshold"):
         change = given.change_threshold
         if not change.direction:
             raise errors.ConfigError(
-                f"EvalConfig: change_threshold of {name} needs a direction, HIGHER_IS_BETTER or "
-                "LOWER_IS_BETTER"
+                f"EvalConfig: change_threshold of {unbounded.name} needs a direction, "
+                "HIGHER_IS_BETTER or LOWER_IS_BETTER"
             )
-        return Threshold(
-            one,
-            name,
-            spec,
+        yield replace(
+            unbounded,
             absolute=_number(change, "absolute"),
             relative=_number(change, "relative"),
             higher_is_better=change.direction == config_pb2.HIGHER_IS_BETTER,
         )
-    value = given.value_threshold
-    return Threshold(
-        one, name, spec, lower=_number(value, "lower_bound"), upper=_number(value, "upper_bound")
-    )
 
 
 def _number(message: Any, field: str) -> float | None:
@@ -510,3 +502,128 @@ def _describe(
     if settings.weighted is not None:
         into.example_weights.weighted = settings.weighted
         into.example_weights.unweighted = not settings.weighted
+
+
+def _arguments(spec: plan.MetricSpec) -> Mapping[str, Any]:
+    try:
+        arguments = spec.arguments
+    except json.JSONDecodeError as error:
+        raise errors.ConfigError(
+            f"Metric {spec.class_name}: config {spec.config!r} is not JSON: {error.msg}"
+        ) from error
+    if not isinstance(arguments, dict):
+        raise errors.ConfigError(
+            f"Metric {spec.class_name}: config is {spec.config}; it must map arguments to values"
+        )
+    return arguments
+
+
+def _is_columnar(class_name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a kernel takes these arguments, at least for one task."""
+    tasks = (("binary", None), ("regression", None), ("multiclass", 3), ("multilabel", 3))
+    for task, classes in tasks:
+        candidate = statistics.Target("candidate", "", task, classes)
+        before = replace(candidate, model="baseline")
+        request = metric.Request(class_name, arguments, candidate, baseline=before)
+        try:
+            if metrics.build(request) is not None:
+                return True
+        except (TypeError, ValueError, AttributeError) as error:
+            raise errors.ConfigError(
+                f"Metric {class_name}: cannot take {json.dumps(dict(arguments))}: {error}"
+            ) from error
+    return False
+
+
+@functools.cache
+def _classes() -> dict[str, type]:
+    """TFMA's and Keras's metrics by class name; TFMA's go first, as they do in TFMA."""
+    from tensorflow_model_analysis.metrics import metric_types
+    from tensorflow_model_analysis.utils.keras_lib import tf_keras
+
+    keras = {
+        name: found
+        for name, found in vars(tf_keras.metrics).items()
+        if inspect.isclass(found) and issubclass(found, tf_keras.metrics.Metric)
+    }
+    return keras | metric_types.registered_metrics()
+
+
+def _known_class(class_name: str) -> type:
+    if class_name in _classes():
+        return _classes()[class_name]
+    near = difflib.get_close_matches(class_name, {*metrics.REGISTRY, *_classes()}, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise errors.ConfigError(
+        f"Unknown metric {class_name!r}.{hint} It is no metric of evalbeam, TFMA or Keras; for a "
+        "class of your own name its Python module too: `module: my_package.my_metrics` (a Keras "
+        "loss is in `module: tf_keras.losses`)"
+    )
+
+
+def _module_class(spec: plan.MetricSpec) -> type:
+    from tensorflow_model_analysis.metrics import metric_types
+    from tensorflow_model_analysis.utils.keras_lib import tf_keras
+
+    if metric_types.is_registered_metric(spec.class_name):
+        known = metric_types.registered_metrics()[spec.class_name]
+        if known.__module__ != spec.module:
+            raise errors.ConfigError(
+                f"Metric {spec.class_name} of module {spec.module!r}: TFMA has a metric of that "
+                "name and would silently take its own. Give your class another name"
+            )
+    try:
+        module = importlib.import_module(spec.module)
+    except ImportError as error:
+        raise errors.ConfigError(
+            f"Metric {spec.class_name}: module {spec.module!r} cannot be imported: {error}. "
+            "Install it, or put its folder on PYTHONPATH, here and on the workers"
+        ) from error
+    found = getattr(module, spec.class_name, None)
+    bases = (metric_types.Metric, tf_keras.metrics.Metric, tf_keras.losses.Loss)
+    if inspect.isclass(found) and issubclass(found, bases):
+        return found
+    near = difflib.get_close_matches(spec.class_name, vars(module), n=1)
+    raise errors.ConfigError(
+        f"Metric {spec.class_name}: module {spec.module!r} has no such subclass of TFMA's Metric "
+        "or of tf_keras's Metric or Loss." + (f" Did you mean {near[0]}?" if near else "")
+    )
+
+
+def _check_arguments(spec: plan.MetricSpec, found: type, arguments: Mapping[str, Any]) -> None:
+    from tensorflow_model_analysis.metrics import metric_specs
+
+    # TFMA passes what a class does not name on, and some of it then goes nowhere: Precision with
+    # "treshold" is Precision at 0.5. A class of the user's own may mean it.
+    known = _parameters(found)
+    for name in arguments:
+        if name not in known and not spec.module:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise errors.ConfigError(
+                f"Metric {spec.class_name} has no argument {name!r}; it takes "
+                f"{', '.join(known)}.{hint}"
+            )
+    try:
+        metric_specs.metric_instance(
+            config_pb2.MetricConfig(
+                class_name=spec.class_name, module=spec.module, config=spec.config
+            )
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise errors.ConfigError(
+            f"Metric {spec.class_name} cannot be made with {spec.config}: {error}"
+        ) from error
+
+
+def _parameters(found: type) -> tuple[str, ...]:
+    """The arguments that a class and, where it passes some on, its bases name."""
+    names: dict[str, None] = {}
+    for base in found.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        names.update(dict.fromkeys(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD))
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return tuple(name for name in names if name not in ("self", "create_computations_fn"))

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from transforms import batch, errors
-from transforms.models import columns, files
+from transforms.models import columns, files, quiet
 
 # Modules, not objects: TensorFlow loads only when a model needs it.
 REGISTRY = {
@@ -97,7 +97,8 @@ def load(spec: ModelSpec) -> Model:
         )
         loaded = _LOADED.get(spec)
         if loaded is None or loaded[0] != stamp:
-            loaded = _LOADED[spec] = (stamp, _kind(spec.kind).load(spec, path))
+            with quiet.starting_tensorflow():
+                loaded = _LOADED[spec] = (stamp, _kind(spec.kind).load(spec, path))
         return loaded[1]
 
 

@@ -1,17 +1,17 @@
 """A run's results as a TFMA result folder, and the way back.
 
 TFMA's own writer makes a Python object of each threshold of each plot. A plot is nothing but
-doubles, so here its bytes are laid out by NumPy, for all slices of a block at once. Fields that
-are 0 stand there explicitly, which every proto parser takes for the same message.
+doubles, so here NumPy lays out its bytes, for all slices of a block at once. Fields that are 0
+stand there explicitly, which to a proto parser is the same message.
 """
 
 from __future__ import annotations
 
-import functools
 import os
+import pathlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -22,29 +22,45 @@ from transforms import errors, slices
 from transforms.formats import files
 from transforms.metrics import metric, tfma
 
-# Results of some slices: arrays of as many rows.
+# Results of some slices: their arrays have a row for each slice.
 Block = tuple[Sequence[slices.SliceKey], Mapping[metric.Key, metric.Result]]
 
-_SPLIT = "eval"  # TFMA knows one data set; the other splits have no place in its result.
+SPLIT = "eval"  # TFMA knows one data set; results of other splits have no place in its folder.
+
+# A row of a block -> the bytes of a message.
+_Row = Callable[[int], bytes]
+
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
-# Plots under these names have none in their keys and share one message, as TFMA has it.
-_UNNAMED = {
-    "confusion_matrix_plot": "confusion_matrix_at_thresholds",
-    "calibration_plot": "calibration_histogram_buckets",
-}
+_VARINT, _DOUBLE, _BYTES = 0, 1, 2  # wire types
+
+# Two plots whose default names TFMA leaves out of their keys, so that they share a message.
+_CONFUSION_PLOT, _CALIBRATION_PLOT = "confusion_matrix_plot", "calibration_plot"
+
+# The doubles of ConfusionMatrixAtThreshold, in the order of `_rates`.
+_CONFUSION_FIELDS = (
+    "threshold",
+    "true_positives",
+    "true_negatives",
+    "false_positives",
+    "false_negatives",
+    "precision",
+    "recall",
+    "f1",
+    "accuracy",
+    "false_positive_rate",
+    "false_omission_rate",
+)
 
 
 @dataclass(frozen=True)
 class Messages:
-    """The records of a TFMA result.
-
-    Attributes:
-      metrics: MetricsForSlice messages.
-      plots: PlotsForSlice messages.
-    """
+    """The records of a TFMA result: its MetricsForSlice and its PlotsForSlice messages."""
 
     metrics: tuple[Any, ...] = ()
     plots: tuple[Any, ...] = ()
+
+
+_NOTHING = Messages()
 
 
 def write(
@@ -54,12 +70,12 @@ def write(
     model_locations: Mapping[str, str],
     data_location: str,
     data_format: str,
-    extra: Messages | None = None,
+    extra: Messages = _NOTHING,
     validation: Any = None,
 ) -> None:
     """Writes metrics, plots and eval_config.json into a local folder, which it creates.
 
-    Beside each version's metrics stand their differences from the baseline's, candidate minus
+    Beside the versions' metrics stand their differences from the baseline's, candidate minus
     baseline. Slices of other splits than "eval" are left out.
 
     Args:
@@ -70,22 +86,519 @@ def write(
       data_location: the data's path, for display.
       data_format: the data's format, for display.
       extra: what TFMA computed of the same versions; it joins our results slice by slice.
-      validation: a ValidationResult, if the run has one.
+      validation: the run's ValidationResult, where it has thresholds.
     """
     os.makedirs(folder, exist_ok=True)
-    names = [spec.name for spec in config.model_specs]
-    several = len(names) > 1
-    baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
-    metrics, plots = _by_slice(extra or Messages())
-    with _shard(folder, "metrics") as metrics_file, _shard(folder, "plots") as plots_file:
+    extra_metrics, extra_plots = _by_slice(extra.metrics), _by_slice(extra.plots)
+    with (
+        open(os.path.join(folder, "metrics-00000-of-00001.tfrecord"), "wb") as metrics,
+        open(os.path.join(folder, "plots-00000-of-00001.tfrecord"), "wb") as plots,
+    ):
         for keys, results in blocks:
-            rows = np.array([i for i, key in enumerate(keys) if key.split == _SPLIT], np.int64)
-            whole = _Metrics(_with_differences(results, baseline if several else None), several)
-            drawn = _Plots(results, several)
-            for row in rows:
-                key = _slice_key(keys[row]).SerializeToString(deterministic=True)
-                added = [one.SerializeToString() for one in metrics.pop(key, ())]
-                _write_record(metrics_file, b"".join([_field(1, key), *whole.of(row), *added]))
-                entries = [entry for one in plots.pop(key, ()) for entry in one]
-                _write_record(plots_file, b"".join([_field(1, key), *drawn.of(row, entries)]))
-    raise NotImplementedError
+            metrics_of, plots_of = _metrics(results, config), _plots(results, config)
+            for row, key in enumerate(keys):
+                if key.split != SPLIT:
+                    continue
+                slice_key = _slice_key(key)
+                head = _field(1, slice_key)
+                more = [_without_slice(one) for one in extra_metrics.pop(slice_key, ())]
+                _write_record(metrics, b"".join([head, metrics_of(row), *more]))
+                drawn = plots_of(row, extra_plots.pop(slice_key, ()))
+                _write_record(plots, head + drawn)
+        for left, file in ((extra_metrics, metrics), (extra_plots, plots)):
+            for messages in left.values():
+                for message in messages:
+                    _write_record(file, message.SerializeToString())
+    if validation is not None:
+        with open(os.path.join(folder, "validations.tfrecord"), "wb") as file:
+            _write_record(file, validation.SerializeToString())
+    _write_config(folder, config, model_locations, data_location, data_format)
+
+
+def read(folder: str) -> Messages:
+    """The records of a TFMA result folder, local or remote.
+
+    Raises:
+      JobError: a damaged file.
+    """
+    protos = tfma.metrics_for_slice_pb2
+    return Messages(
+        tuple(map(protos.MetricsForSlice.FromString, _records(folder, "metrics"))),
+        tuple(map(protos.PlotsForSlice.FromString, _records(folder, "plots"))),
+    )
+
+
+def blocks(messages: Messages, config: Any, models: Sequence[str]) -> Iterator[Block]:
+    """Results as TFMA wrote them, one slice in each block.
+
+    Numbers, arrays of numbers (their thresholds are unknown here) and binary confusion matrices
+    and calibration buckets come back; text, multi-class matrices, and metrics of slices that are
+    compared with each other stay in the messages. So do the differences that TFMA takes of every
+    metric; of the metrics that compare two versions themselves the key names the baseline.
+
+    Args:
+      messages: a TFMA result.
+      config: the EvalConfig it was made with.
+      models: the versions; the only one stands for TFMA's "".
+    """
+    baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
+    for message in messages.metrics:
+        if message.HasField("slice_key"):
+            found = dict(_read_metrics(message, baseline, models))
+            yield (_read_slice(message.slice_key),), found
+    for message in messages.plots:
+        if message.HasField("slice_key") and message.plot_keys_and_values:
+            yield (_read_slice(message.slice_key),), dict(_read_plots(message, models))
+
+
+def _metrics(results: Mapping[metric.Key, metric.Result], config: Any) -> _Row:
+    """The metric_keys_and_values of a row: all plain numbers in one go, then the others."""
+    prefixes: list[bytes] = []
+    columns: list[np.ndarray] = []
+    others: list[_Row] = []
+    for key, is_diff, result in _with_differences(results, config):
+        head = _field(1, _metric_key(key, is_diff, config))
+        if isinstance(result, metric.Values) and result.values.ndim == 1:
+            body = head + _open(2, 11) + _open(1, 9) + _tag(1, _DOUBLE)
+            prefixes.append(_open(51, len(body) + 8) + body)
+            columns.append(result.values)
+        elif (value := _value(result)) is not None:
+            others.append(_entry(51, head, value))
+    if not columns:
+        return lambda row: b"".join(other(row) for other in others)
+    numbers = _interleave(prefixes, np.stack(columns, axis=1))
+    return lambda row: b"".join([numbers[row].tobytes(), *(other(row) for other in others)])
+
+
+def _value(result: metric.Result) -> _Row | None:
+    """A MetricValue; None for plots."""
+    if isinstance(result, metric.Values):
+        return _array(result.values)
+    if isinstance(result, metric.Confusions) and not result.plot:
+        matrices = _confusions(result)
+        return lambda row: _field(5, matrices(row))
+    if isinstance(result, metric.ClassMatrices) and not result.plot:
+        classes = _class_matrices(result)
+        return lambda row: _field(11, classes(row))
+    return None
+
+
+def _plots(
+    results: Mapping[metric.Key, metric.Result], config: Any
+) -> Callable[[int, Sequence[Any]], bytes]:
+    """The plot_keys_and_values of a row, joined with those of TFMA's messages of the slice."""
+    drawn: list[tuple[bytes, int, _Row]] = []
+    for key, result in results.items():
+        if (plot := _plot(result)) is not None:
+            drawn.append((_plot_key(key, config), *plot))
+
+    def plots_of(row: int, extra: Sequence[Any]) -> bytes:
+        data: dict[bytes, list[bytes]] = {}
+        for key, number, of_row in drawn:
+            data.setdefault(key, []).append(_field(number, of_row(row)))
+        for message in extra:
+            for entry in message.plot_keys_and_values:
+                parts = data.setdefault(entry.key.SerializeToString(deterministic=True), [])
+                parts.append(entry.value.SerializeToString())
+        # Several parts of a plot, one after the other, are a proto's way of merging them.
+        return b"".join(
+            _field(8, _field(1, key) + _field(2, b"".join(parts))) for key, parts in data.items()
+        )
+
+    return plots_of
+
+
+def _plot(result: metric.Result) -> tuple[int, _Row] | None:
+    """The field of PlotData and its content; None for what is no plot."""
+    if isinstance(result, metric.Buckets):
+        return 1, _buckets(result)
+    if isinstance(result, metric.Confusions) and result.plot:
+        return 2, _confusions(result)
+    if isinstance(result, metric.ClassMatrices) and result.plot:
+        return 4, _class_matrices(result)
+    if isinstance(result, metric.LabelMatrices):
+        return 5, _label_matrices(result)
+    return None
+
+
+def _with_differences(
+    results: Mapping[metric.Key, metric.Result], config: Any
+) -> Iterator[tuple[metric.Key, bool, metric.Result]]:
+    """Every result, whether it is a difference, and the differences from the baseline."""
+    baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
+    for key, result in results.items():
+        compares = key.baseline is not None
+        yield key, compares, result
+        before = None if baseline is None else results.get(replace(key, model=baseline))
+        if before is None or compares or key.model == baseline:
+            continue
+        if isinstance(result, metric.Values) and isinstance(before, metric.Values):
+            yield key, True, replace(result, values=result.values - before.values)
+        elif isinstance(result, metric.Confusions) and isinstance(before, metric.Confusions):
+            counts = {
+                name: getattr(result, name) - getattr(before, name)
+                for name in ("tp", "tn", "fp", "fn")
+            }
+            yield key, True, replace(result, **counts)
+        elif isinstance(result, metric.ClassMatrices) and isinstance(before, metric.ClassMatrices):
+            pairs = zip(result.counts, before.counts, strict=True)
+            yield key, True, replace(result, counts=tuple(after - old for after, old in pairs))
+
+
+def _array(values: np.ndarray) -> _Row:
+    """MetricValue.array_value of float64[slices, T]."""
+    array = tfma.metrics_for_slice_pb2.ArrayValue(
+        data_type=tfma.metrics_for_slice_pb2.ArrayValue.FLOAT64, shape=values.shape[1:]
+    )
+    head = array.SerializeToString() + _open(7, 8 * values.shape[1])
+    doubles = values.astype("<f8")
+    return lambda row: _field(7, head + doubles[row].tobytes())
+
+
+def _confusions(result: metric.Confusions) -> _Row:
+    """ConfusionMatrixAtThresholds."""
+    values = _rates(result)
+    message = tfma.metrics_for_slice_pb2.ConfusionMatrixAtThresholds.ConfusionMatrixAtThreshold
+    numbers = [message.DESCRIPTOR.fields_by_name[name].number for name in _CONFUSION_FIELDS]
+    tags = [_tag(number, _DOUBLE) for number in numbers]
+    return _elements(tags, values)
+
+
+def _rates(result: metric.Confusions) -> np.ndarray:
+    """float64[slices, T, 11]; what is undefined is what TFMA's Matrices.to_proto makes of it."""
+    tp, tn, fp, fn = result.tp, result.tn, result.fp, result.fn
+    precision = _ratio(tp, tp + fp, 1.0)
+    recall = _ratio(tp, tp + fn, 0.0)
+    thresholds = np.array([round(threshold, 6) for threshold in result.thresholds])
+    return np.stack(
+        [
+            np.broadcast_to(thresholds, tp.shape),
+            tp,
+            tn,
+            fp,
+            fn,
+            precision,
+            recall,
+            _ratio(2 * precision * recall, precision + recall, 0.0),
+            _ratio(tp + tn, tp + tn + fp + fn, 0.0),
+            _ratio(fp, tn + fp, 0.0),
+            _ratio(fn, tn + fn, np.nan),
+        ],
+        axis=-1,
+    )
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float) -> np.ndarray:
+    out = np.full(numerator.shape, undefined)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+def _buckets(result: metric.Buckets) -> _Row:
+    """CalibrationHistogramBuckets; the three sums are wrapped doubles."""
+    shape = result.scores.shape
+    lower = np.broadcast_to(np.array([-np.inf, *result.edges]), shape)
+    upper = np.broadcast_to(np.array([*result.edges, np.inf]), shape)
+    values = np.stack([lower, upper, result.weights, result.labels, result.scores], axis=-1)
+    wrapped = [_open(number, 9) + _tag(1, _DOUBLE) for number in (3, 4, 5)]
+    return _elements([_tag(1, _DOUBLE), _tag(2, _DOUBLE), *wrapped], values)
+
+
+def _class_matrices(result: metric.ClassMatrices) -> _Row:
+    """MultiClassConfusionMatrixAtThresholds; -1 is "no prediction", as in TFMA."""
+    classes = result.counts[0].shape[1]
+    pairs = [(actual, predicted) for actual in range(classes) for predicted in range(-1, classes)]
+    # The column of "no prediction" is our last and TFMA's first.
+    counts = [np.roll(one, 1, axis=-1)[..., None] for one in result.counts]
+    return _matrices(result.thresholds, pairs, counts, fields=(3,))
+
+
+def _label_matrices(result: metric.LabelMatrices) -> _Row:
+    """MultiLabelConfusionMatrixAtThresholds."""
+    classes = result.counts[0].shape[1]
+    pairs = [(actual, predicted) for actual in range(classes) for predicted in range(classes)]
+    return _matrices(result.thresholds, pairs, result.counts, fields=(6, 5, 4, 3))
+
+
+def _matrices(
+    thresholds: Sequence[float],
+    pairs: Sequence[tuple[int, int]],
+    counts: Sequence[np.ndarray],
+    fields: Sequence[int],
+) -> _Row:
+    """For each threshold a matrix of the (actual, predicted) pairs that occur.
+
+    `counts`, for each threshold, is float64[slices, K, L, F], the F doubles of an entry, whose
+    field numbers are `fields`.
+    """
+    heads = [_tag(1, _VARINT) + _varint(a) + _tag(2, _VARINT) + _varint(p) for a, p in pairs]
+    tags = [_tag(number, _DOUBLE) for number in fields]
+    ascending = np.argsort(thresholds)
+    flat = {i: counts[i].reshape(len(counts[i]), len(pairs), len(fields)) for i in ascending}
+
+    def matrix(threshold: float, cells: np.ndarray) -> bytes:
+        occur = np.flatnonzero(cells.any(axis=1))
+        numbers = _interleave(tags, cells[occur])
+        entries = [
+            _field(2, heads[cell] + number.tobytes())
+            for cell, number in zip(occur, numbers, strict=True)
+        ]
+        return b"".join([_tag(1, _DOUBLE), struct.pack("<d", threshold), *entries])
+
+    return lambda row: b"".join(
+        _field(1, matrix(thresholds[i], cells[row])) for i, cells in flat.items()
+    )
+
+
+def _elements(prefixes: Sequence[bytes], values: np.ndarray) -> _Row:
+    """A repeated field, number 1, of messages of doubles: float64[slices, elements, fields].
+
+    As every element has the same fields, they all have the same length.
+    """
+    size = sum(len(prefix) + 8 for prefix in prefixes)
+    rows = _interleave([_open(1, size) + prefixes[0], *prefixes[1:]], values)
+    return lambda row: rows[row].tobytes()
+
+
+def _interleave(prefixes: Sequence[bytes], values: np.ndarray) -> np.ndarray:
+    """float64[..., F] -> rows[...] of bytes: a prefix and a little-endian double, F times."""
+    layout: list[tuple[str, str]] = []
+    for i, prefix in enumerate(prefixes):
+        layout += [(f"prefix{i}", f"V{len(prefix)}"), (f"value{i}", "<f8")]
+    rows = np.empty(values.shape[:-1], layout)
+    for i, prefix in enumerate(prefixes):
+        rows[f"prefix{i}"] = np.void(prefix)
+        rows[f"value{i}"] = values[..., i]
+    return rows
+
+
+def _entry(number: int, head: bytes, value: _Row) -> _Row:
+    return lambda row: _field(number, head + _field(2, value(row)))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field that holds a message."""
+    return _open(number, len(content)) + content
+
+
+def _open(number: int, size: int) -> bytes:
+    return _tag(number, _BYTES) + _varint(size)
+
+
+def _tag(number: int, wire_type: int) -> bytes:
+    return _varint(number << 3 | wire_type)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; a negative number as 64 bits, as protos have it."""
+    value &= (1 << 64) - 1
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
+
+
+def _metric_key(key: metric.Key, is_diff: bool, config: Any) -> bytes:
+    message = tfma.metrics_for_slice_pb2.MetricKey(name=key.metric, is_diff=is_diff)
+    if key.aggregation:
+        setattr(message.aggregation_type, f"{key.aggregation}_average", True)
+    return _fill_key(message, key, config)
+
+
+def _plot_key(key: metric.Key, config: Any) -> bytes:
+    named = key.metric not in (_CONFUSION_PLOT, _CALIBRATION_PLOT)
+    message = tfma.metrics_for_slice_pb2.PlotKey(name=key.metric if named else "")
+    return _fill_key(message, key, config)
+
+
+def _fill_key(message: Any, key: metric.Key, config: Any) -> bytes:
+    # TFMA calls the model of an evaluation of one "", whatever its name.
+    message.model_name = key.model if len(config.model_specs) > 1 else ""
+    message.output_name = key.output
+    for name in ("class_id", "k", "top_k"):
+        if (number := getattr(key, name)) is not None:
+            getattr(message.sub_key, name).value = number
+    message.example_weighted.value = key.weighted  # present, even where it is False
+    serialized: bytes = message.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _slice_key(key: slices.SliceKey) -> bytes:
+    message = tfma.metrics_for_slice_pb2.SliceKey()
+    for column, value in key.pairs:
+        single = message.single_slice_keys.add(column=column)
+        if isinstance(value, str):
+            single.bytes_value = value.encode()
+        elif isinstance(value, int):
+            single.int64_value = value
+        else:
+            single.float_value = value
+    serialized: bytes = message.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _by_slice(messages: Sequence[Any]) -> dict[bytes | int, list[Any]]:
+    """Messages by their serialised slice keys; those of two slices have a key of their own."""
+    found: dict[bytes | int, list[Any]] = {}
+    for place, message in enumerate(messages):
+        single = message.HasField("slice_key")
+        key = message.slice_key.SerializeToString(deterministic=True) if single else place
+        found.setdefault(key, []).append(message)
+    return found
+
+
+def _without_slice(message: Any) -> bytes:
+    rest = type(message)()
+    rest.CopyFrom(message)
+    rest.ClearField("slice_key")
+    serialized: bytes = rest.SerializeToString()
+    return serialized
+
+
+def _write_config(
+    folder: str,
+    config: Any,
+    model_locations: Mapping[str, str],
+    data_location: str,
+    data_format: str,
+) -> None:
+    """eval_config.json; load_eval_result looks a model up by the name its metrics have."""
+    if len(config.model_specs) < 2:
+        model_locations = {"": next(iter(model_locations.values()), "")}
+    run = tfma.config_pb2.EvalRun(
+        eval_config=config,
+        version=tfma.version(),
+        data_location=data_location,
+        file_format=data_format,
+        model_locations=model_locations,
+    )
+    pathlib.Path(folder, "eval_config.json").write_text(
+        json_format.MessageToJson(run) + "\n", encoding="utf-8"
+    )
+
+
+def _write_record(file: BinaryIO, record: bytes) -> None:
+    """A TFRecord: its length, the length's CRC, the record, the record's CRC."""
+    length = _LENGTH.pack(len(record))
+    file.write(length + _CRC.pack(_masked_crc(length)))
+    file.write(record)
+    file.write(_CRC.pack(_masked_crc(record)))
+
+
+def _masked_crc(data: bytes) -> int:
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _records(folder: str, kind: str) -> Iterator[bytes]:
+    for path in files.match(os.path.join(folder, f"{kind}*.tfrecord")):
+        with files.open_raw(path) as file:
+            while head := file.read(_LENGTH.size + _CRC.size):
+                record = file.read(_LENGTH.unpack_from(head)[0])
+                if file.read(_CRC.size) != _CRC.pack(_masked_crc(record)):
+                    raise errors.JobError(f"{path}: a damaged record; run the evaluation again")
+                yield record
+
+
+def _read_slice(message: Any) -> slices.SliceKey:
+    pairs = []
+    for single in message.single_slice_keys:
+        kind = single.WhichOneof("kind")
+        value = getattr(single, kind)
+        if kind == "bytes_value":
+            value = value.decode()
+        elif kind == "float_value":
+            # The shortest digits that name the 32-bit value, as our slices have it.
+            value = float(str(np.float32(value)))
+        pairs.append((single.column, value))
+    return slices.SliceKey(SPLIT, tuple(pairs))
+
+
+def _read_metrics(
+    message: Any, baseline: str | None, models: Sequence[str]
+) -> Iterator[tuple[metric.Key, metric.Result]]:
+    plain = {
+        entry.key.SerializeToString(deterministic=True)
+        for entry in message.metric_keys_and_values
+        if not entry.key.is_diff
+    }
+    for entry in message.metric_keys_and_values:
+        key = _read_key(entry.key, entry.key.name, models)
+        if entry.key.is_diff:
+            same = type(entry.key)()
+            same.CopyFrom(entry.key)
+            same.ClearField("is_diff")
+            if same.SerializeToString(deterministic=True) in plain:
+                continue
+            key = replace(key, baseline=baseline)
+        if (result := _read_value(entry.value)) is not None:
+            yield key, result
+
+
+def _read_value(value: Any) -> metric.Result | None:
+    kind = value.WhichOneof("type")
+    if kind == "double_value":
+        return metric.Values(np.array([value.double_value.value]))
+    if kind == "array_value":
+        numbers = np.array(
+            [
+                *value.array_value.int32_values,
+                *value.array_value.int64_values,
+                *value.array_value.float32_values,
+                *value.array_value.float64_values,
+            ],
+            np.float64,
+        )
+        return metric.Values(numbers[None]) if numbers.size else None
+    if kind == "confusion_matrix_at_thresholds":
+        return _read_confusions(value.confusion_matrix_at_thresholds, plot=False)
+    return None
+
+
+def _read_plots(message: Any, models: Sequence[str]) -> Iterator[tuple[metric.Key, metric.Result]]:
+    for entry in message.plot_keys_and_values:
+        if entry.value.HasField("confusion_matrix_at_thresholds"):
+            matrices = entry.value.confusion_matrix_at_thresholds
+            key = _read_key(entry.key, entry.key.name or _CONFUSION_PLOT, models)
+            yield key, _read_confusions(matrices, plot=True)
+        if entry.value.HasField("calibration_histogram_buckets"):
+            key = _read_key(entry.key, entry.key.name or _CALIBRATION_PLOT, models)
+            yield key, _read_buckets(entry.value.calibration_histogram_buckets.buckets)
+
+
+def _read_key(message: Any, name: str, models: Sequence[str]) -> metric.Key:
+    sub_keys = {
+        sub: getattr(message.sub_key, sub).value
+        for sub in ("class_id", "k", "top_k")
+        if message.sub_key.HasField(sub)
+    }
+    aggregation = ""
+    if "aggregation_type" in message.DESCRIPTOR.fields_by_name:
+        kind = message.aggregation_type.WhichOneof("type")
+        aggregation = kind.removesuffix("_average") if kind else ""
+    return metric.Key(
+        metric=name,
+        model=message.model_name or models[0],
+        output=message.output_name,
+        aggregation=aggregation,
+        weighted=message.example_weighted.value,
+        **sub_keys,
+    )
+
+
+def _read_confusions(message: Any, *, plot: bool) -> metric.Confusions:
+    counts = {
+        short: np.array([[getattr(matrix, name) for matrix in message.matrices]])
+        for short, name in zip(("tp", "tn", "fp", "fn"), _CONFUSION_FIELDS[1:5], strict=True)
+    }
+    return metric.Confusions(tuple(one.threshold for one in message.matrices), **counts, plot=plot)
+
+
+def _read_buckets(buckets: Sequence[Any]) -> metric.Buckets:
+    return metric.Buckets(
+        tuple(bucket.lower_threshold_inclusive for bucket in buckets[1:]),
+        np.array([[bucket.total_weighted_refined_prediction.value for bucket in buckets]]),
+        np.array([[bucket.total_weighted_label.value for bucket in buckets]]),
+        np.array([[bucket.num_weighted_examples.value for bucket in buckets]]),
+    )

@@ -1,0 +1,872 @@
+"""What the metric tests share: data, one case or more for every metric, their plain definitions.
+
+An oracle gets the rows of one slice and returns what the metric must be there, computed by
+scikit-learn, SciPy or a few lines of NumPy straight from the definition; nothing in here imports
+the code under test except the types that it is fed with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import sklearn.metrics
+from scipy import integrate, stats
+
+from transforms import batch, labels, slices
+from transforms.metrics import adding, metric, plan, statistics, table
+
+MODELS = ("base", "cand")
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Data:
+    task: str
+    classes: int | None
+    columns: pa.RecordBatch
+    labels: np.ndarray
+    weights: np.ndarray | None
+    predictions: dict[str, np.ndarray]
+    hashes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def scored(self, rows: np.ndarray | None = None, split: str = "eval") -> batch.Scored:
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
+        examples = batch.Batch(
+            batch.Shard(split, "data", "memory"),
+            rows,
+            self.columns.take(pa.array(rows, pa.int64())),
+        )
+        return batch.Scored(
+            examples,
+            {"": self.labels[rows]},
+            None if self.weights is None else self.weights[rows],
+            self.hashes[rows],
+            {(model, ""): scores[rows] for model, scores in self.predictions.items()},
+            dict.fromkeys(self.predictions, 0.0),
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples of one slice, as an oracle sees them."""
+
+    y: np.ndarray
+    p: np.ndarray
+    base: np.ndarray
+    w: np.ndarray
+    classes: int | None
+
+
+SPECS: tuple[slices.Spec, ...] = (
+    (),
+    (slices.Term("country"),),
+    (slices.Term("device"),),
+    (slices.Term("country"), slices.Term("device")),
+    (slices.Term("age", edges=(30.0, 50.0)),),
+)
+
+
+def _columns(rng: np.random.Generator, size: int) -> tuple[pa.RecordBatch, np.ndarray]:
+    devices = np.array(["phone", "tablet", "negatives", "positives", "low", None], object)
+    device = devices[rng.choice(6, size, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])]
+    names = ["at", "be", "ch"]
+    country = [
+        None if draw == 0 else [names[i] for i in rng.integers(0, 3, draw - 1)]
+        for draw in rng.integers(0, 4, size)
+    ]
+    age = rng.integers(18, 80, size)
+    columns = pa.RecordBatch.from_arrays(
+        [
+            pa.array(country, pa.list_(pa.string())),
+            pa.array(device, pa.string()),
+            pa.array(age, pa.int64()),
+        ],
+        ["country", "device", "age"],
+    )
+    return columns, device
+
+
+def binary(
+    seed: int = 1, size: int = 220, fractional: bool = False, weighted: bool = True, inner=False
+) -> Data:
+    """Ties, scores on bucket edges and thresholds, slices without positives, negatives, alarms."""
+    rng = np.random.default_rng(seed)
+    columns, device = _columns(rng, size)
+    y = (rng.random(size) < 0.4).astype(float)
+    if fractional:
+        y = np.where(rng.random(size) < 0.5, y, rng.integers(0, 9, size) / 8)
+    y[device == "negatives"] = 0
+    y[device == "positives"] = 1
+
+    def scores(dtype: type) -> np.ndarray:
+        p = np.clip(0.35 * y + rng.random(size) * 0.65, 0, 1)
+        special = rng.random(size)
+        p = np.where(special < 0.25, np.round(p, 4), p)  # on a bucket's edge
+        p = np.where((special >= 0.25) & (special < 0.45), np.round(p * 8) / 8, p)  # ties
+        if inner:
+            p = 0.01 + 0.98 * p
+        return np.where(device == "low", p / 5, p).astype(dtype)
+
+    weights = rng.uniform(0.1, 3, size)
+    weights[rng.random(size) < 0.05] = 0.0
+    return Data(
+        "binary",
+        None,
+        columns,
+        y,
+        weights if weighted else None,
+        {"base": scores(np.float32), "cand": scores(np.float64)},
+        rng.integers(0, 2**63, size).astype(np.uint64),
+    )
+
+
+def multiclass(seed: int = 2, size: int = 200, weighted: bool = True) -> Data:
+    """Four classes, the last of them never predicted; ties on the largest score."""
+    rng = np.random.default_rng(seed)
+    columns, device = _columns(rng, size)
+    y = rng.choice(4, size, p=[0.4, 0.3, 0.2, 0.1]).astype(float)
+    y[device == "positives"] = 1
+
+    def scores(dtype: type) -> np.ndarray:
+        raw = rng.integers(1, 9, (size, 4)).astype(float)
+        raw[np.arange(size), y.astype(int)] += rng.integers(0, 5, size)
+        raw[:, 3] = 0.5
+        return (raw / raw.sum(axis=1, keepdims=True)).astype(dtype)
+
+    return Data(
+        "multiclass",
+        4,
+        columns,
+        y,
+        rng.uniform(0.1, 3, size) if weighted else None,
+        {"base": scores(np.float32), "cand": scores(np.float64)},
+        rng.integers(0, 2**63, size).astype(np.uint64),
+    )
+
+
+def multilabel(seed: int = 3, size: int = 160) -> Data:
+    rng = np.random.default_rng(seed)
+    columns, _ = _columns(rng, size)
+    y = (rng.random((size, 3)) < [0.5, 0.3, 0.1]).astype(float)
+
+    def scores(dtype: type) -> np.ndarray:
+        p = np.clip(0.3 * y + 0.7 * rng.random((size, 3)), 0.01, 0.99)
+        return np.where(rng.random(p.shape) < 0.3, np.round(p * 8) / 8, p).astype(dtype)
+
+    return Data(
+        "multilabel",
+        3,
+        columns,
+        y,
+        rng.uniform(0.1, 3, size),
+        {"base": scores(np.float32), "cand": scores(np.float64)},
+        rng.integers(0, 2**63, size).astype(np.uint64),
+    )
+
+
+def regression(seed: int = 4, size: int = 200) -> Data:
+    rng = np.random.default_rng(seed)
+    columns, _ = _columns(rng, size)
+    y = np.round(rng.gamma(2.0, 3.0, size), 2)
+    y[rng.random(size) < 0.1] = 0.0
+
+    def scores(dtype: type) -> np.ndarray:
+        return np.abs(y + rng.normal(0, 2, size)).astype(dtype)
+
+    weights = rng.uniform(0.1, 3, size)
+    return Data(
+        "regression",
+        None,
+        columns,
+        y,
+        weights,
+        {"base": scores(np.float32), "cand": scores(np.float64)},
+        rng.integers(0, 2**63, size).astype(np.uint64),
+    )
+
+
+DATA: dict[str, Data] = {
+    "binary": binary(),
+    "unweighted": binary(seed=5, weighted=False),
+    "fractional": binary(seed=6, fractional=True),
+    "inner": binary(seed=7, inner=True),
+    "multiclass": multiclass(),
+    "multiclass unweighted": multiclass(seed=8, weighted=False),
+    "multilabel": multilabel(),
+    "regression": regression(),
+}
+
+
+# --- which examples are in which slice, in plain Python -----------------------------------------
+
+
+def values_of(cell: Any) -> list[Any]:
+    """A row's distinct slice values, None and NaN being missing."""
+    cells = cell if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    found: list[Any] = []
+    for value in cells:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            continue
+        value = value.decode() if isinstance(value, bytes) else value
+        value = int(value) if isinstance(value, bool) else value
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def matches(value: Any, wanted: Any) -> bool:
+    """'5' and 5 are for 5, 5.0 and '5'; other values are for themselves only."""
+    if isinstance(value, str):
+        return value == str(wanted)
+    try:
+        return float(value) == float(wanted)
+    except ValueError:
+        return False
+
+
+def reference_slices(row: dict[str, Any], specs: Sequence[slices.Spec]) -> set[tuple]:
+    """TFMA's get_slices_for_features_dicts for one example, plus our bins."""
+    keys: set[tuple] = set()
+    for spec in specs:
+        partial: list[tuple] = [()]
+        for term in spec:
+            values = values_of(row.get(term.column))
+            if term.edges:
+                bins = term.bins()
+                values = [bins[sum(value >= edge for edge in term.edges)] for value in values]
+            if term.value is not None:
+                values = [value for value in values if matches(value, term.value)]
+            partial = [(*key, (term.column, v)) for key in partial for v in dict.fromkeys(values)]
+        keys |= {tuple(sorted(key, key=lambda pair: pair[0])) for key in partial}
+    return keys
+
+
+def rows_by_slice(data: Data, specs: Sequence[slices.Spec] = SPECS) -> dict[tuple, np.ndarray]:
+    found: dict[tuple, list[int]] = {}
+    for i, row in enumerate(data.columns.to_pylist()):
+        for key in reference_slices(row, specs):
+            found.setdefault(key, []).append(i)
+    return {key: np.array(rows) for key, rows in found.items()}
+
+
+def rows_of(data: Data, index: np.ndarray, model: str, weighted: bool) -> Rows:
+    weights = data.weights if weighted and data.weights is not None else np.ones(len(data))
+    return Rows(
+        data.labels[index],
+        data.predictions[model][index].astype(float),
+        data.predictions["base"][index].astype(float),
+        weights[index],
+        data.classes,
+    )
+
+
+# --- running the code under test -----------------------------------------------------------------
+
+
+def planned(data: Data, specs: Sequence[plan.MetricSpec]) -> plan.Plan:
+    head = labels.Head("", "label", data.task, data.classes)  # type: ignore[arg-type]
+    return plan.plan(specs, MODELS, [head], "base", data.weights is not None, [0.5])
+
+
+def added(
+    data: Data,
+    chosen: Sequence[statistics.Statistic],
+    batches: Sequence[np.ndarray] | None = None,
+    units: int = 1,
+    specs: Sequence[slices.Spec] = SPECS,
+) -> table.Table:
+    adder = adding.Adder(specs, chosen, units)
+    for rows in [np.arange(len(data))] if batches is None else batches:
+        adder.add(data.scored(rows))
+    return adder.table()
+
+
+def numbers(result: metric.Result) -> np.ndarray:
+    """A result as one float64[slices, ...]."""
+    if isinstance(result, metric.Values):
+        return result.values
+    if isinstance(result, metric.Confusions):
+        return np.stack([result.tp, result.tn, result.fp, result.fn], axis=1)
+    if isinstance(result, metric.Buckets):
+        return np.stack([result.scores, result.labels, result.weights], axis=1)
+    return np.stack(result.counts, axis=1)
+
+
+# --- definitions ---------------------------------------------------------------------------------
+
+
+def div(a: float, b: float) -> float:
+    return a / b if b > 0 else NAN
+
+
+def counts(y: np.ndarray, p: np.ndarray, w: np.ndarray, t: float) -> tuple[float, ...]:
+    """TP, TN, FP, FN; each label is split into a positive and a negative part."""
+    up = p > t
+    return (
+        float((w * y)[up].sum()),
+        float((w * (1 - y))[~up].sum()),
+        float((w * (1 - y))[up].sum()),
+        float((w * y)[~up].sum()),
+    )
+
+
+def _mcc(tp: float, tn: float, fp: float, fn: float) -> float:
+    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return div(tp * tn - fp * fn, math.sqrt(margins))
+
+
+def _prevalence_threshold(tp: float, tn: float, fp: float, fn: float) -> float:
+    tpr, fpr = div(tp, tp + fn), div(fp, fp + tn)
+    # The usual form (sqrt(tpr * fpr) - fpr) / (tpr - fpr); without a difference it is 0/0.
+    return (math.sqrt(tpr * fpr) - fpr) / (tpr - fpr) if tpr != fpr else NAN
+
+
+DEFINITIONS: dict[str, Callable[[float, float, float, float], float]] = {
+    "TruePositives": lambda tp, tn, fp, fn: tp,
+    "TrueNegatives": lambda tp, tn, fp, fn: tn,
+    "FalsePositives": lambda tp, tn, fp, fn: fp,
+    "FalseNegatives": lambda tp, tn, fp, fn: fn,
+    "BinaryAccuracy": lambda tp, tn, fp, fn: div(tp + tn, tp + tn + fp + fn),
+    "Precision": lambda tp, tn, fp, fn: div(tp, tp + fp),
+    "Recall": lambda tp, tn, fp, fn: div(tp, tp + fn),
+    "MaxRecall": lambda tp, tn, fp, fn: div(tp, tp + fn),
+    "Specificity": lambda tp, tn, fp, fn: div(tn, tn + fp),
+    "FallOut": lambda tp, tn, fp, fn: div(fp, tn + fp),
+    "MissRate": lambda tp, tn, fp, fn: div(fn, tp + fn),
+    "NegativePredictiveValue": lambda tp, tn, fp, fn: div(tn, tn + fn),
+    "FalseDiscoveryRate": lambda tp, tn, fp, fn: div(fp, tp + fp),
+    "FalseOmissionRate": lambda tp, tn, fp, fn: div(fn, tn + fn),
+    "Prevalence": lambda tp, tn, fp, fn: div(tp + fn, tp + tn + fp + fn),
+    "PredictedPositiveRate": lambda tp, tn, fp, fn: div(tp + fp, tp + tn + fp + fn),
+    "PrevalenceThreshold": _prevalence_threshold,
+    "ThreatScore": lambda tp, tn, fp, fn: div(tp, tp + fn + fp),
+    "BalancedAccuracy": lambda tp, tn, fp, fn: (div(tp, tp + fn) + div(tn, tn + fp)) / 2,
+    "F1Score": lambda tp, tn, fp, fn: div(tp, tp + (fp + fn) / 2),
+    "MatthewsCorrelationCoefficient": _mcc,
+    "FowlkesMallowsIndex": lambda tp, tn, fp, fn: math.sqrt(div(tp, tp + fp) * div(tp, tp + fn)),
+    "Informedness": lambda tp, tn, fp, fn: div(tp, tp + fn) - div(fp, fp + tn),
+    "Markedness": lambda tp, tn, fp, fn: div(tp, tp + fp) - div(fn, fn + tn),
+    "PositiveLikelihoodRatio": lambda tp, tn, fp, fn: div(div(tp, tp + fn), div(fp, fp + tn)),
+    "NegativeLikelihoodRatio": lambda tp, tn, fp, fn: div(div(fn, tp + fn), div(tn, fp + tn)),
+    "DiagnosticOddsRatio": lambda tp, tn, fp, fn: div(tp * tn, fp * fn) if tn else NAN,
+}
+ALIASES = {
+    "TP": "TruePositives",
+    "TN": "TrueNegatives",
+    "FP": "FalsePositives",
+    "FN": "FalseNegatives",
+    "PPV": "Precision",
+    "TPR": "Recall",
+    "TNR": "Specificity",
+    "FPR": "FallOut",
+    "FNR": "MissRate",
+    "NPV": "NegativePredictiveValue",
+}
+DEFINITIONS |= {alias: DEFINITIONS[name] for alias, name in ALIASES.items()}
+
+# Class name -> scikit-learn's function of (y, decision, weight); undefined cases excluded.
+SKLEARN: dict[str, Callable[..., float]] = {
+    "BinaryAccuracy": sklearn.metrics.accuracy_score,
+    "Precision": sklearn.metrics.precision_score,
+    "Recall": sklearn.metrics.recall_score,
+    "F1Score": sklearn.metrics.f1_score,
+    "ThreatScore": sklearn.metrics.jaccard_score,
+    "BalancedAccuracy": sklearn.metrics.balanced_accuracy_score,
+    "MatthewsCorrelationCoefficient": sklearn.metrics.matthews_corrcoef,
+    "Informedness": lambda *a, **k: sklearn.metrics.balanced_accuracy_score(*a, adjusted=True, **k),
+}
+
+
+def pairs(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> tuple[np.ndarray, ...]:
+    """Labels, scores and weights as so many binary examples, as TFMA's documentation has it."""
+    if rows.p.ndim == 1:
+        return rows.y, rows.p, rows.w
+    of_class = dict(spec.class_weights)
+    out = []
+    for y, p, w in zip(rows.y, rows.p, rows.w, strict=True):
+        truth = y if rows.y.ndim > 1 else [float(c == y) for c in range(rows.classes or 0)]
+        falling = sorted(range(len(p)), key=lambda c: (-p[c], c))
+        chosen: Sequence[int] = range(len(p))
+        scores = list(p)
+        if key.class_id is not None:
+            chosen = [key.class_id]
+        elif key.k is not None:
+            chosen = [falling[key.k - 1]]
+        elif key.top_k is not None and key.aggregation:
+            chosen = falling[: key.top_k]
+        if key.top_k is not None and not key.aggregation:
+            scores = [s if c in falling[: key.top_k] else -math.inf for c, s in enumerate(p)]
+        for c in chosen:
+            weight = w * of_class.get(c, 0.0) if of_class and key.aggregation else w
+            out.append((truth[c], scores[c], weight))
+    y, p, w = np.array(out).T
+    return y, p, w
+
+
+Oracle = Callable[[Rows, metric.Key, plan.MetricSpec], Any]
+
+
+def decided(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+    """A metric of the confusion matrix at one threshold or several."""
+    y, p, w = pairs(rows, key, spec)
+    of = DEFINITIONS[spec.class_name]
+    given = spec.arguments.get("thresholds")
+    default = 1e-12 if spec.class_name == "MaxRecall" else 0.5
+    if given is None:
+        return of(*counts(y, p, w, -math.inf if key.top_k else default))
+    values = [of(*counts(y, p, w, t)) for t in given]
+    return values[0] if len(values) == 1 else np.array(values)
+
+
+def at_thresholds(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+    y, p, w = pairs(rows, key, spec)
+    return np.array([counts(y, p, w, t) for t in spec.arguments["thresholds"]]).T
+
+
+def by_class(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+    """Each class against the rest, decided by the largest score; or the mean over classes."""
+    values = []
+    predicted = rows.p.argmax(axis=1)
+    for c in range(rows.classes or 0):
+        y = (rows.y == c).astype(float)
+        up = (predicted == c).astype(float)
+        values.append(DEFINITIONS[spec.class_name](*counts(y, up, rows.w, 0.5)))
+    return values[key.class_id] if key.class_id is not None else np.mean(values)
+
+
+def averaged(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+    if not key.aggregation:
+        return decided(rows, key, spec)
+    of_class = dict(spec.class_weights) or dict.fromkeys(spec.class_ids, 1.0)
+    total = weight = 0.0
+    for c, share in of_class.items():
+        y = rows.y[:, c] if rows.y.ndim > 1 else (rows.y == c).astype(float)
+        value = DEFINITIONS[spec.class_name](*counts(y, rows.p[:, c], rows.w, 0.5))
+        if spec.aggregate == "weighted_macro":
+            share *= (rows.w * y).sum()
+        total += share * value
+        weight += share
+    return div(total, weight)
+
+
+def bucketed(p: np.ndarray) -> np.ndarray:
+    """Scores down to their bucket's lower edge."""
+    edge = np.floor(p * 10_000) / 10_000
+    return np.where(p < 0, -np.inf, np.where(p >= 1, np.inf, edge))
+
+
+def all_counts(
+    rows: Rows, key: metric.Key, spec: plan.MetricSpec
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The counts at every threshold of the curve, one comparison of all scores at a time."""
+    y, p, w = pairs(rows, key, spec)
+    size = spec.arguments.get("num_thresholds", 10_000)
+    thresholds = np.array([-1e-7, *[(i + 1) / (size - 1) for i in range(size - 2)], 1 + 1e-7])
+    fence = np.where(thresholds == 0, thresholds, thresholds + 1e-7)
+    up = bucketed(p)[None, :] >= fence[:, None]
+    up[0] = True
+    up[-1] = False  # TFMA sets these two
+    share = np.stack([w * y, w * (1 - y)], axis=1)
+    above, below = up.astype(float) @ share, (~up).astype(float) @ share
+    return thresholds, (above[:, 0], below[:, 1], above[:, 1], below[:, 0])
+
+
+def quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(b > 0, a / b, np.nan)
+
+
+def area(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+    """The area under the curve through the points of all thresholds; NaN for one class only."""
+    _, (tp, tn, fp, fn) = all_counts(rows, key, spec)
+    which = "PR" if spec.class_name == "AUCPrecisionRecall" else spec.arguments.get("curve", "ROC")
+    if tp[0] == 0 or (which == "ROC" and fp[0] == 0):
+        return NAN
+    method = spec.arguments.get("summation_method", "interpolation")
+    recall = quotient(tp, tp + fn)
+    if which == "PR" and method == "interpolation":
+        return _davis_goadrich(tp, fp)
+    x, y = (quotient(fp, fp + tn), recall) if which == "ROC" else (recall, quotient(tp, tp + fp))
+    y = np.nan_to_num(y)
+    heights = {
+        "interpolation": (y[:-1] + y[1:]) / 2,
+        "minoring": np.minimum(y[:-1], y[1:]),
+        "majoring": np.maximum(y[:-1], y[1:]),
+    }[method]
+    return float(((x[:-1] - x[1:]) * heights).sum())
+
+
+def _davis_goadrich(tp: np.ndarray, fp: np.ndarray) -> float:
+    """Precision integrated over recall, FP growing in line with TP between two points."""
+    total = 0.0
+    for i in np.flatnonzero(np.diff(tp) < 0):
+        low, high = (tp[i + 1], fp[i + 1]), (tp[i], fp[i])
+        slope = (high[1] - low[1]) / (high[0] - low[0])
+
+        def precision(x: float, low=low, slope=slope) -> float:
+            return x / (x + low[1] + slope * (x - low[0]))
+
+        if low == (0.0, 0.0):
+            total += (high[0]) / (1 + slope)  # constant precision from the origin
+        else:
+            total += integrate.quad(precision, low[0], high[0], epsabs=1e-13, epsrel=1e-13)[0]
+    return total / tp[0]
+
+
+BOUNDED = {
+    "SensitivityAtSpecificity": ("specificity", "specificity", "recall"),
+    "SpecificityAtSensitivity": ("sensitivity", "recall", "specificity"),
+    "PrecisionAtRecall": ("recall", "recall", "precision"),
+    "RecallAtPrecision": ("precision", "precision", "recall"),
+    "RecallAtFalsePositiveRate": ("false_positive_rate", "fpr", "recall"),
+    "ThresholdAtRecall": ("recall", "recall", "threshold"),
+}
+
+
+def constrained(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+    """Over all thresholds, the best of one rate where another keeps its bound."""
+    thresholds, (tp, tn, fp, fn) = all_counts(rows, key, spec)
+    rates = {
+        "specificity": quotient(tn, tn + fp),
+        "recall": quotient(tp, tp + fn),
+        "precision": quotient(tp, tp + fp),
+        "fpr": quotient(fp, fp + tn),
+        "threshold": thresholds,
+    }
+    argument, bounded, wanted = BOUNDED[spec.class_name]
+    bound, limited, best = spec.arguments[argument], rates[bounded], rates[wanted]
+    if np.isnan(limited).all() or np.isnan(best).all():
+        return NAN
+    with np.errstate(invalid="ignore"):
+        fits = limited <= bound if bounded == "fpr" else limited >= bound
+    fits &= ~np.isnan(best)
+    return float(best[fits].max()) if fits.any() else 0.0
+
+
+def confusion_plot(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+    y, p, w = pairs(rows, key, spec)
+    size = spec.arguments.get("num_thresholds", 1000)
+    fences = [-math.inf, 0.0, *[i / size + 1e-7 for i in range(1, size + 1)]]
+    low = bucketed(p)
+    columns = []
+    for fence in fences:
+        up = low >= fence
+        sums = [(w * y)[up], (w * (1 - y))[~up], (w * (1 - y))[up], (w * y)[~up]]
+        columns.append([s.sum() for s in sums])
+    return np.array(columns).T
+
+
+def calibration_plot(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+    y, p, w = pairs(rows, key, spec)
+    size = spec.arguments.get("num_buckets", 1000)
+    left, right = spec.arguments.get("left", 0.0), spec.arguments.get("right", 1.0)
+    fine = np.floor((p - left) / (right - left) * 10_000) / 10_000 * (right - left) + left
+    fine = np.where(p < left, -np.inf, np.where(p >= right, np.inf, fine))
+    edges = np.array([left + i * (right - left) / size for i in range(size + 1)])
+    place = (edges <= fine[:, None]).sum(axis=1)
+    out = np.zeros((3, size + 2))
+    for i, values in enumerate((p * w, y * w, w)):
+        np.add.at(out[i], place, values)
+    return out
+
+
+def mean(of: Callable[..., float]) -> Oracle:
+    """A weighted mean by scikit-learn or NumPy: of(y, p, w)."""
+
+    def oracle(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+        y, p, w = pairs(rows, key, spec)
+        return of(y, p, w) if w.sum() > 0 else NAN
+
+    return oracle
+
+
+def _log_loss(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    """scikit-learn's, each label split in two so that fractions are fine."""
+    return sklearn.metrics.log_loss(
+        np.repeat([1, 0], len(y)),
+        np.concatenate([p, p]),
+        sample_weight=np.concatenate([w * y, w * (1 - y)]),
+        labels=[0, 1],
+        normalize=False,
+    ) / w.sum()
+
+
+def _keras_log_loss(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    q = np.clip(p, 1e-7, 1 - 1e-7)  # tf_keras.backend.binary_crossentropy
+    losses = -(y * np.log(q + 1e-7) + (1 - y) * np.log(1 - q + 1e-7))
+    return float(np.average(losses, weights=w))
+
+
+def _percentage(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    kept = (y != 0) & (w > 0)
+    if not kept.any():
+        return NAN
+    return 100 * sklearn.metrics.mean_absolute_percentage_error(
+        y[kept], p[kept], sample_weight=w[kept]
+    )
+
+
+def _squared_pearson(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    y, p, w = y[w > 0], p[w > 0], w[w > 0]
+    if len(y) < 2 or np.ptp(y) == 0 or np.ptp(p) == 0:
+        return NAN
+    if (w == w[0]).all():
+        return float(stats.pearsonr(y, p).statistic ** 2)
+    cov = np.cov(y, p, aweights=w)
+    return float(cov[0, 1] ** 2 / (cov[0, 0] * cov[1, 1]))
+
+
+def _tjur(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> tuple[float, float]:
+    if (w * y).sum() == 0 or (w * (1 - y)).sum() == 0:
+        return NAN, NAN
+    return float(np.average(p, weights=w * y)), float(np.average(p, weights=w * (1 - y)))
+
+
+def _one_hot(rows: Rows) -> np.ndarray:
+    return rows.y if rows.y.ndim > 1 else np.eye(rows.classes or 0)[rows.y.astype(int)]
+
+
+def categorical(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+    """scikit-learn's log loss over classes."""
+    present = rows.p / rows.p.sum(axis=1, keepdims=True)
+    losses = -np.log(present[_one_hot(rows) == 1])
+    ours = float(np.average(losses, weights=rows.w))
+    theirs = sklearn.metrics.log_loss(
+        rows.y.astype(int), present, sample_weight=rows.w, labels=range(rows.classes or 0)
+    )
+    assert ours == theirs or abs(ours - theirs) < 1e-12 * ours
+    return theirs
+
+
+def accuracy(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+    return sklearn.metrics.accuracy_score(rows.y, rows.p.argmax(axis=1), sample_weight=rows.w)
+
+
+def class_matrices(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+    classes = rows.classes or 0
+    plot = spec.class_name.endswith("Plot")
+    out = []
+    for t in spec.arguments.get("thresholds", [0.0] if plot else [0.5]):
+        predicted = np.where(rows.p.max(axis=1) > t, rows.p.argmax(axis=1), classes)
+        out.append(
+            sklearn.metrics.confusion_matrix(
+                rows.y.astype(int), predicted, labels=range(classes + 1), sample_weight=rows.w
+            )[:classes]
+        )
+    return np.array(out)
+
+
+def label_matrices(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+    truth = _one_hot(rows)
+    classes = truth.shape[1]
+    out = []
+    for t in spec.arguments.get("thresholds", [0.5]):
+        matrix = np.zeros((classes, classes, 4))
+        for a in range(classes):
+            of = truth[:, a] == 1
+            for b in range(classes):
+                tp, tn, fp, fn = counts(truth[of, b], rows.p[of, b], rows.w[of], t)
+                matrix[a, b] = tp, fp, tn, fn
+        out.append(matrix)
+    return np.array(out)
+
+
+FLIPS = {
+    "symmetric_flip_rate": lambda a, b: a != b,
+    "flip_rate": lambda a, b: a != b,
+    "neg_to_neg_flip_rate": lambda a, b: ~a & ~b,
+    "neg_to_pos_flip_rate": lambda a, b: ~a & b,
+    "pos_to_neg_flip_rate": lambda a, b: a & ~b,
+    "pos_to_pos_flip_rate": lambda a, b: a & b,
+}
+
+
+def flips(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+    t = spec.arguments.get("threshold", 0.5)
+    several = spec.class_name == "BooleanFlipRates"
+    name = key.metric if several else metric.snake_case(spec.class_name)
+    happened = FLIPS[name](rows.base > t, rows.p > t)
+    return float(np.average(happened, weights=rows.w)) if rows.w.sum() > 0 else NAN
+
+
+# --- the cases -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configured metric on some data.
+
+    `tfma` is by how much, relatively, TFMA's own number may differ: 1e-9 where it adds up in
+    float64, 1e-6 where in float32; None where it can't be asked (test_tfma_agrees says why).
+    """
+
+    class_name: str
+    data: str
+    oracle: Oracle
+    config: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict)
+    tfma: float | None = 1e-9
+    one_hot: bool = False  # how TFMA is given multi-class labels
+
+    def __str__(self) -> str:
+        extra = {**self.config, **self.spec}
+        shown = ", ".join(f"{key}={value}" for key, value in extra.items())
+        return f"{self.class_name}({shown}) on {self.data}"
+
+    def metric_spec(self, name: str | None = None) -> plan.MetricSpec:
+        config = dict(self.config) if name is None else {**self.config, "name": name}
+        return plan.MetricSpec(self.class_name, json.dumps(config), **self.spec)
+
+
+def _cases() -> list[Case]:
+    found: list[Case] = []
+    add = lambda *args, **kwargs: found.append(Case(*args, **kwargs))  # noqa: E731
+    for data in ("binary", "unweighted", "multiclass"):
+        add("ExampleCount", data, lambda rows, key, spec: len(rows.y), spec={"weighted": False})
+        add("WeightedExampleCount", data, lambda rows, key, spec: rows.w.sum())
+    add("WeightedExampleCount", "binary", lambda r, k, s: len(r.y), spec={"weighted": False})
+
+    for name in DEFINITIONS:
+        # TFMA divides by zero for this one (test_tfma_agrees).
+        near = None if name == "PrevalenceThreshold" else 1e-9
+        add(name, "binary", decided, tfma=near)
+        add(name, "unweighted", decided, tfma=near)
+        add(name, "fractional", decided, tfma=near)
+        if name != "MaxRecall":
+            several = {"thresholds": [0.75, 0.25, 0.5, 0.1234]}
+            add(name, "binary", decided, several, tfma=near)
+            add(name, "multiclass", by_class, spec={"native": True}, tfma=None)
+        if name not in ALIASES:
+            add(name, "multiclass", decided, spec={"class_ids": (0, 3)}, tfma=near)
+    for name in ("Precision", "Recall", "F1Score", "TruePositives", "TrueNegatives"):
+        add(name, "binary", decided, spec={"weighted": False})
+        add(name, "multiclass", decided)
+        add(name, "multiclass", decided, {"class_id": 2})
+        add(name, "multiclass", decided, {"top_k": 2})
+        add(name, "multiclass", decided, {"top_k": 2, "thresholds": [0.3]})
+        add(name, "multiclass", decided, spec={"k_list": (1, 2)})
+        add(name, "multiclass", decided, spec={"top_k_list": (1, 3)})
+        add(name, "multiclass", decided, spec={"aggregate": "micro"})
+        add(name, "multiclass", decided, spec={"aggregate": "micro", "aggregate_top_k": (1, 2)})
+        weights = ((0, 1.0), (2, 0.5), (1, 2.0))
+        micro = {"aggregate": "micro", "class_weights": weights}
+        add(name, "multiclass", decided, spec=micro)
+        add(name, "multilabel", decided, spec=micro)
+        # TFMA weighs by the place in the top k, not by the class.
+        add(name, "multiclass", decided, spec={**micro, "aggregate_top_k": (2,)}, tfma=None)
+        add(name, "multiclass", averaged, spec={"aggregate": "macro", "class_weights": weights})
+        add(name, "multiclass", averaged, spec={"aggregate": "macro", "class_ids": (0, 1)}, tfma=None)
+        both = {"aggregate": "macro", "class_ids": (0, 1), "class_weights": weights}
+        add(name, "multiclass", averaged, spec=both)
+        add(
+            name,
+            "multiclass",
+            averaged,
+            spec={"aggregate": "weighted_macro", "class_weights": weights},
+        )
+        add(name, "multilabel", decided, spec={"class_ids": (0, 1, 2)})
+        add(name, "multilabel", averaged, spec={"aggregate": "macro", "class_weights": weights})
+    for data in ("binary", "fractional"):
+        add("ConfusionMatrixAtThresholds", data, at_thresholds, {"thresholds": [0.25, 0.5, 0.9]})
+
+    for data in ("binary", "unweighted", "fractional"):
+        add("AUC", data, area)
+        add("AUCPrecisionRecall", data, area)
+        add("ConfusionMatrixPlot", data, confusion_plot)
+        add("CalibrationPlot", data, calibration_plot)
+    for method in ("minoring", "majoring"):
+        for curve in ("ROC", "PR"):
+            add("AUC", "binary", area, {"summation_method": method, "curve": curve})
+    add("AUC", "binary", area, {"num_thresholds": 200})
+    add("AUC", "binary", area, {"num_thresholds": 2})
+    add("AUC", "multiclass", area, {"class_id": 1})
+    add("AUC", "multilabel", area, spec={"class_ids": (0, 2)})
+    add("AUC", "multilabel", area, spec={"aggregate": "micro"})
+    add("ConfusionMatrixPlot", "binary", confusion_plot, {"num_thresholds": 7})
+    add("ConfusionMatrixPlot", "multiclass", confusion_plot, spec={"class_ids": (1,)})
+    add("CalibrationPlot", "binary", calibration_plot, {"num_buckets": 10})
+    add("CalibrationPlot", "binary", calibration_plot, {"num_buckets": 7})
+    add("CalibrationPlot", "multilabel", calibration_plot, {"num_buckets": 20}, {"class_ids": (0,)})
+    scale = {"num_buckets": 30, "left": -1.5, "right": 17.3}
+    add("CalibrationPlot", "regression", calibration_plot, scale)
+    for name, (argument, *_) in BOUNDED.items():
+        for bound in (0.0, 0.13, 0.97):
+            add(name, "binary", constrained, {argument: bound})
+        add(name, "unweighted", constrained, {argument: 0.5})
+        add(name, "fractional", constrained, {argument: 0.7, "num_thresholds": 500})
+        add(name, "multiclass", constrained, {argument: 0.4, "class_id": 0})
+
+    means: dict[str, Callable[..., float]] = {
+        "MeanLabel": lambda y, p, w: np.average(y, weights=w),
+        "MeanPrediction": lambda y, p, w: np.average(p, weights=w),
+        "Calibration": lambda y, p, w: div((w * p).sum(), (w * y).sum()),
+        "MeanAbsoluteError": lambda y, p, w: sklearn.metrics.mean_absolute_error(
+            y, p, sample_weight=w
+        ),
+        "MeanSquaredError": lambda y, p, w: sklearn.metrics.mean_squared_error(
+            y, p, sample_weight=w
+        ),
+        "RootMeanSquaredError": lambda y, p, w: sklearn.metrics.root_mean_squared_error(
+            y, p, sample_weight=w
+        ),
+        "MeanSquaredLogarithmicError": lambda y, p, w: sklearn.metrics.mean_squared_log_error(
+            y, p, sample_weight=w
+        ),
+        "MeanAbsolutePercentageError": _percentage,
+        "SquaredPearsonCorrelation": _squared_pearson,
+    }
+    for name, of in means.items():
+        near = 1e-6 if name == "RootMeanSquaredError" else 1e-9
+        for data in ("regression", "inner", "fractional"):
+            add(name, data, mean(of), tfma=near)
+        add(name, "regression", mean(of), spec={"weighted": False}, tfma=near)
+    for name in ("MeanLabel", "MeanPrediction", "Calibration"):
+        add(name, "multilabel", mean(means[name]), spec={"class_ids": (1,)})
+        add(name, "multilabel", mean(means[name]), spec={"aggregate": "micro"})
+    for data in ("inner", "unweighted", "fractional"):
+        add("CoefficientOfDiscrimination", data, mean(lambda y, p, w: np.subtract(*_tjur(y, p, w))))
+        add("RelativeCoefficientOfDiscrimination", data, mean(lambda *a: div(*_tjur(*a))))
+    # scikit-learn clips at the smallest float where TFMA gives inf or NaN: scores within (0, 1).
+    add("BinaryCrossEntropy", "inner", mean(_log_loss))
+    add("BinaryCrossentropy", "inner", mean(_keras_log_loss), tfma=1e-6)
+    add("BinaryCrossentropy", "binary", mean(_keras_log_loss), tfma=None)
+    add("BinaryCrossEntropy", "multilabel", mean(_log_loss))
+    add("BinaryCrossEntropy", "multilabel", mean(_log_loss), spec={"class_ids": (1,)})
+    add("BinaryCrossentropy", "multilabel", mean(_keras_log_loss), tfma=1e-6)
+    for data in ("multiclass", "multiclass unweighted"):
+        add("CategoricalCrossEntropy", data, categorical, one_hot=True)
+        add("CategoricalCrossentropy", data, categorical, one_hot=True, tfma=1e-6)
+        add("SparseCategoricalCrossentropy", data, categorical, tfma=1e-6)
+        add("CategoricalAccuracy", data, accuracy, one_hot=True, tfma=1e-6)
+        add("SparseCategoricalAccuracy", data, accuracy, tfma=1e-6)
+    add("SparseCategoricalAccuracy", "multiclass", accuracy, spec={"weighted": False}, tfma=1e-6)
+
+    for name in ("MultiClassConfusionMatrixPlot", "MultiClassConfusionMatrixAtThresholds"):
+        add(name, "multiclass", class_matrices)
+        add(name, "multiclass", class_matrices, {"thresholds": [0.2, 0.4, 0.6]})
+    add("MultiLabelConfusionMatrixPlot", "multilabel", label_matrices)
+    add("MultiLabelConfusionMatrixPlot", "multilabel", label_matrices, {"thresholds": [0.25, 0.5]})
+    add("MultiLabelConfusionMatrixPlot", "multiclass", label_matrices, {"thresholds": [0.25]})
+
+    for name in FLIPS:
+        if name == "flip_rate":
+            continue
+        class_name = "".join(part.capitalize() for part in name.split("_"))
+        for data in ("binary", "unweighted", "regression"):
+            threshold = 5.0 if data == "regression" else 0.25
+            add(class_name, data, flips, {"threshold": threshold})
+        add(class_name, "binary", flips)
+    add("BooleanFlipRates", "fractional", flips)
+    return found
+
+
+CASES = _cases()

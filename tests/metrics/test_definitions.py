@@ -1,0 +1,261 @@
+"""Every metric, on every slice, against scikit-learn, SciPy or its plain definition."""
+
+from __future__ import annotations
+
+import warnings
+
+import metric_cases
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from transforms import metrics
+from transforms.metrics import metric, statistics
+
+
+def test_every_registered_metric_has_a_case() -> None:
+    assert {case.class_name for case in metric_cases.CASES} == set(metrics.REGISTRY)
+
+
+@pytest.mark.parametrize("case", metric_cases.CASES, ids=str)
+def test_metric_is_what_its_definition_says(case: metric_cases.Case) -> None:
+    data = metric_cases.DATA[case.data]
+    spec = case.metric_spec()
+    plan = metric_cases.planned(data, [spec])
+    assert not plan.others, "has no columnar kernel"
+    assert plan.metrics
+    sums = metric_cases.added(data, plan.statistics)
+    slices = metric_cases.rows_by_slice(data)
+    assert {key.pairs for key in sums.slices} == set(slices)
+    sheet = statistics.Sheet(sums)
+    for one in plan.metrics:
+        values = metric_cases.numbers(one.finish(sheet))
+        for i, key in enumerate(sums.slices):
+            weighted = spec.weighted is not False
+            rows = metric_cases.rows_of(data, slices[key.pairs], one.key.model, weighted)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                expected = case.oracle(rows, one.key, spec)
+            np.testing.assert_allclose(
+                values[i], expected, rtol=1e-9, atol=1e-12, err_msg=f"{one.key} of {key}"
+            )
+
+
+@pytest.mark.parametrize("class_name", metric_cases.SKLEARN)
+@pytest.mark.parametrize("data_name", ["binary", "unweighted", "fractional"])
+def test_definitions_are_scikit_learns(class_name: str, data_name: str) -> None:
+    data = metric_cases.DATA[data_name]
+    checked = 0
+    for index in metric_cases.rows_by_slice(data).values():
+        rows = metric_cases.rows_of(data, index, "cand", True)
+        ours = metric_cases.DEFINITIONS[class_name](
+            *metric_cases.counts(rows.y, rows.p, rows.w, 0.5)
+        )
+        y = np.repeat([1, 0], len(rows.y))
+        up = np.tile(rows.p > 0.5, 2).astype(int)
+        weight = np.concatenate([rows.w * rows.y, rows.w * (1 - rows.y)])
+        y, up, weight = y[weight > 0], up[weight > 0], weight[weight > 0]
+        if np.isnan(ours):
+            continue  # scikit-learn has a 0 or a warning where the quotient is not defined
+        theirs = metric_cases.SKLEARN[class_name](y, up, sample_weight=weight)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+        checked += 1
+    assert checked > 3
+
+
+def _finish(data: metric_cases.Data, class_name: str, **config: object) -> np.ndarray:
+    case = metric_cases.Case(class_name, "", lambda *_: None, dict(config))
+    plan = metric_cases.planned(data, [case.metric_spec()])
+    sums = metric_cases.added(data, plan.statistics, specs=[()])
+    chosen = next(one for one in plan.metrics if one.key.model == "cand")
+    return metric_cases.numbers(chosen.finish(statistics.Sheet(sums)))[0]
+
+
+def _coin(size: int, scores: np.ndarray, y: np.ndarray) -> metric_cases.Data:
+    data = metric_cases.binary(seed=11, size=size, weighted=False)
+    return metric_cases.Data(
+        "binary", None, data.columns, y, None, {"base": scores, "cand": scores}, data.hashes
+    )
+
+
+def test_auc_of_scores_within_buckets_is_scikit_learns() -> None:
+    rng = np.random.default_rng(12)
+    scores = (rng.integers(0, 100, 2000) + 0.5) / 100
+    y = (rng.random(2000) < scores).astype(float)
+    data = _coin(2000, scores, y)
+    expected = sklearn.metrics.roc_auc_score(y, scores)
+    assert _finish(data, "AUC") == pytest.approx(expected, rel=1e-12)
+
+
+def test_auc_of_any_scores_is_scikit_learns_within_the_buckets() -> None:
+    rng = np.random.default_rng(13)
+    scores = rng.beta(2, 5, 3000)
+    y = (rng.random(3000) < scores).astype(float)
+    exact = sklearn.metrics.roc_auc_score(y, scores)
+    bucket = np.floor(scores * 10_000).astype(int)
+    pos = np.bincount(bucket, y, 10_000)
+    neg = np.bincount(bucket, 1 - y, 10_000)
+    # Within a bucket pairs are ties, which count a half instead of 0 or 1.
+    error = (pos * neg).sum() / 2 / (pos.sum() * neg.sum())
+    ours = _finish(_coin(3000, scores, y), "AUC")
+    assert 0 < abs(ours - exact) <= error
+
+
+def test_area_under_the_precision_recall_curve_is_near_average_precision() -> None:
+    rng = np.random.default_rng(14)
+    scores = rng.random(20_000)
+    y = (rng.random(20_000) < scores).astype(float)
+    expected = sklearn.metrics.average_precision_score(y, scores)
+    assert _finish(_coin(20_000, scores, y), "AUCPrecisionRecall") == pytest.approx(
+        expected, abs=1e-3
+    )
+
+
+def test_score_on_a_threshold_is_no_alarm() -> None:
+    scores = np.array([0.25, 0.5, np.nextafter(0.5, 1), 0.75])
+    data = _coin(4, scores, np.ones(4))
+    at = _finish(data, "TruePositives", thresholds=[0.25, 0.5, 0.75])
+    np.testing.assert_array_equal(at, [3, 2, 0])
+
+
+def test_by_class_is_scikit_learns_classification_report() -> None:
+    data = metric_cases.DATA["multiclass"]
+    predicted = data.predictions["cand"].argmax(axis=1)
+    report = sklearn.metrics.classification_report(
+        data.labels,
+        predicted,
+        sample_weight=data.weights,
+        output_dict=True,
+        zero_division=np.nan,
+    )
+    names = {"Precision": "precision", "Recall": "recall", "F1Score": "f1-score"}
+    for class_name, column in names.items():
+        case = metric_cases.Case(class_name, "", lambda *_: None, spec={"native": True})
+        plan = metric_cases.planned(data, [case.metric_spec()])
+        sheet = statistics.Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
+        found = {
+            one.key.class_id: metric_cases.numbers(one.finish(sheet))[0]
+            for one in plan.metrics
+            if one.key.model == "cand"
+        }
+        for c in range(4):
+            assert found[c] == pytest.approx(report[f"{c}.0"][column], rel=1e-12, nan_ok=True)
+        macro = np.mean([report[f"{c}.0"][column] for c in range(4)])
+        assert found[None] == pytest.approx(macro, rel=1e-12, nan_ok=True)
+
+
+def test_undefined_quotients_are_nan_not_zero() -> None:
+    quiet = _coin(4, np.array([0.1, 0.2, 0.3, 0.4]), np.array([1.0, 0, 1, 0]))
+    assert np.isnan(_finish(quiet, "Precision"))
+    assert _finish(quiet, "Recall") == 0
+    negatives = _coin(4, np.array([0.1, 0.6, 0.3, 0.8]), np.zeros(4))
+    for name in ("Recall", "AUC", "AUCPrecisionRecall", "Calibration", "BalancedAccuracy"):
+        assert np.isnan(_finish(negatives, name)), name
+    assert np.isnan(_finish(negatives, "RecallAtPrecision", precision=0.5))
+    assert np.isnan(_finish(negatives, "SquaredPearsonCorrelation"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_class_slices_are_undefined_whatever_the_weights_round_to(seed: int) -> None:
+    """0.1 + 0.2 - 0.3 is not 0: what is left of a sum must not become a denominator."""
+    data = metric_cases.multiclass(seed=seed)
+    one = metric_cases.Data(
+        "multiclass", 4, data.columns, np.ones(len(data)), data.weights, data.predictions,
+        data.hashes,
+    )  # fmt: skip
+    case = metric_cases.Case("Specificity", "", lambda *_: None, spec={"native": True})
+    plan = metric_cases.planned(one, [case.metric_spec()])
+    sums = metric_cases.added(one, plan.statistics, units=7)
+    for metric_ in plan.metrics:
+        if metric_.key.class_id == 1:  # without another class there is nothing to be specific about
+            assert np.isnan(metric_cases.numbers(metric_.finish(statistics.Sheet(sums)))).all()
+    for flipped in (0.0, 1.0):
+        binary = metric_cases.binary(seed=seed)
+        constant = metric_cases.Data(
+            "binary", None, binary.columns, np.full(len(binary), flipped), binary.weights,
+            binary.predictions, binary.hashes,
+        )  # fmt: skip
+        case = metric_cases.Case("CoefficientOfDiscrimination", "", lambda *_: None)
+        plan = metric_cases.planned(constant, [case.metric_spec()])
+        sums = metric_cases.added(constant, plan.statistics, units=7)
+        for metric_ in plan.metrics:
+            assert np.isnan(metric_cases.numbers(metric_.finish(statistics.Sheet(sums)))).all()
+
+
+def test_an_example_without_weight_counts_nothing_not_even_an_infinite_loss() -> None:
+    data = metric_cases.binary(seed=15, size=50, inner=True)
+    weights = data.weights.copy()
+    scores = data.predictions["cand"].copy()
+    weights[0], scores[0], data.labels[0] = 0.0, 0.0, 1.0
+    weightless = metric_cases.Data(
+        "binary", None, data.columns, data.labels, weights,
+        {"base": scores, "cand": scores}, data.hashes,
+    )  # fmt: skip
+    ours = _finish(weightless, "BinaryCrossEntropy")
+    rest = np.arange(1, 50)
+    losses = -np.log(np.where(data.labels == 1, scores, 1 - scores)[rest])
+    assert ours == pytest.approx(np.average(losses, weights=weights[rest]), rel=1e-12)
+
+
+def test_calibration_may_be_negative() -> None:
+    data = metric_cases.regression()
+    shifted = metric_cases.Data(
+        "regression", None, data.columns, data.labels - 20, data.weights, data.predictions,
+        data.hashes,
+    )  # fmt: skip
+    expected = (data.weights * data.predictions["cand"]).sum() / (
+        data.weights * (data.labels - 20)
+    ).sum()
+    assert expected < 0
+    assert _finish(shifted, "Calibration") == pytest.approx(expected, rel=1e-12)
+
+
+def test_label_minus_one_is_no_class() -> None:
+    data = metric_cases.multiclass(weighted=False)
+    y = data.labels.copy()
+    y[:40] = -1
+    some = metric_cases.Data(
+        "multiclass", 4, data.columns, y, None, data.predictions, data.hashes
+    )
+    known = np.arange(40, len(data))
+    predicted = data.predictions["cand"].argmax(axis=1)
+    assert _finish(some, "SparseCategoricalAccuracy") == pytest.approx(
+        sklearn.metrics.accuracy_score(y, predicted)
+    )
+    matrix = _finish(some, "MultiClassConfusionMatrixPlot")[0]
+    np.testing.assert_array_equal(
+        matrix[:, :4], sklearn.metrics.confusion_matrix(y[known], predicted[known], labels=range(4))
+    )
+    assert _finish(some, "TruePositives", class_id=0) + _finish(
+        some, "FalseNegatives", class_id=0
+    ) == (y == 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "data"),
+    [
+        ("AUC", {"thresholds": [0.1, 0.5]}, "binary"),
+        ("AUC", {"num_thresholds": 1}, "binary"),
+        ("AUC", {"top_k": 2}, "multiclass"),
+        ("Precision", {"thresholds": [-0.5]}, "binary"),
+        ("Precision", {}, "regression"),
+        ("AUC", {}, "regression"),
+        ("ConfusionMatrixAtThresholds", {"thresholds": [0.5]}, "regression"),
+        ("RecallAtPrecision", {"precision": 1.5}, "binary"),
+        ("RecallAtPrecision", {"precision": [0.5, 0.6]}, "binary"),
+        ("BinaryCrossEntropy", {"from_logits": True}, "binary"),
+        ("CalibrationPlot", {"num_buckets": 0}, "binary"),
+        ("NDCG", {"gain_key": "x"}, "binary"),
+    ],
+)
+def test_what_only_tfma_can_say_is_left_to_it(class_name, config, data) -> None:
+    case = metric_cases.Case(class_name, data, lambda *_: None, config)
+    plan = metric_cases.planned(metric_cases.DATA[data], [case.metric_spec()])
+    assert [spec.class_name for spec in plan.others] == [class_name]
+    assert not plan.metrics
+
+
+def test_default_names_are_snake_case() -> None:
+    assert metric.snake_case("AUCPrecisionRecall") == "auc_precision_recall"
+    assert metric.snake_case("F1Score") == "f1_score"
+    assert metric.snake_case("TP") == "tp"

@@ -1,0 +1,314 @@
+"""Laws of the additive table, over every statistic and every registered metric.
+
+Whatever way the rows come in batches, shards and workers, whatever the path inside the table, the
+sums are the same: to the bit where they are whole or the batches are the same, else to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import hypothesis
+import metric_cases
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from transforms import slices
+from transforms.metrics import curves, plan, statistics, table
+
+DATA = list(metric_cases.DATA)
+
+
+def _planned(name: str) -> plan.Plan:
+    """All cases' metrics on this data, each under a name of its own."""
+    specs = [
+        case.metric_spec(None if case.class_name == "BooleanFlipRates" else f"case {i}")
+        for i, case in enumerate(metric_cases.CASES)
+        if case.data == name
+    ]
+    return metric_cases.planned(metric_cases.DATA[name], specs)
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[str, plan.Plan]:
+    return {name: _planned(name) for name in DATA}
+
+
+def _split(size: int, parts: int, seed: int) -> list[np.ndarray]:
+    """The rows in random order, cut at random places; some parts may be empty."""
+    rng = np.random.default_rng(seed)
+    cuts = np.sort(rng.integers(0, size + 1, parts - 1))
+    return np.split(rng.permutation(size), cuts)
+
+
+def _assert_same(one: table.Table, two: table.Table, exact: bool = True) -> None:
+    one, two = one.ordered(), two.ordered()
+    assert one.slices == two.slices
+    assert one.layouts == two.layouts
+    for name in one.layouts:
+        here, there = one.dense(name, by_unit=True), two.dense(name, by_unit=True)
+        if exact:
+            np.testing.assert_array_equal(here, there, err_msg=name)
+            continue
+        np.testing.assert_allclose(here, there, rtol=1e-12, atol=1e-13, err_msg=name)
+        if one.sums[name].low is None and two.sums[name].low is None:
+            np.testing.assert_array_equal(here, there, err_msg=name)
+            np.testing.assert_array_equal(here, np.round(here), err_msg=name)
+
+
+def _assert_same_metrics(planned: plan.Plan, one: table.Table, two: table.Table) -> None:
+    here, there = statistics.Sheet(one.ordered()), statistics.Sheet(two.ordered())
+    for metric in planned.metrics:
+        np.testing.assert_allclose(
+            metric_cases.numbers(metric.finish(here)),
+            metric_cases.numbers(metric.finish(there)),
+            rtol=1e-10,
+            atol=1e-12,
+            err_msg=str(metric.key),
+        )
+
+
+def test_every_statistic_is_covered(plans: dict[str, plan.Plan]) -> None:
+    met = {type(statistic) for planned in plans.values() for statistic in planned.statistics}
+    known = {
+        kind
+        for kind in vars(statistics).values()
+        if isinstance(kind, type) and hasattr(kind, "entries") and kind is not statistics.Statistic
+    }
+    assert met == known
+    moments = {
+        statistic.moment
+        for planned in plans.values()
+        for statistic in planned.statistics
+        if isinstance(statistic, statistics.Moment)
+    }
+    assert moments == set(statistics.MOMENTS)
+
+
+def test_statistics_of_a_plan_have_names_of_their_own(plans: dict[str, plan.Plan]) -> None:
+    for planned in plans.values():
+        names = {statistic.name: statistic for statistic in planned.statistics}
+        assert len(names) == len(planned.statistics)
+        for metric in planned.metrics:
+            for statistic in metric.statistics:
+                kept = names[statistic.name]
+                same_examples = isinstance(kept, statistics.Examples)
+                assert kept == statistic or same_examples, statistic.name
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_the_empty_table_is_the_identity(name: str, plans: dict[str, plan.Plan]) -> None:
+    full = metric_cases.added(metric_cases.DATA[name], plans[name].statistics, units=3)
+    empty = table.Table.empty(full.layouts)
+    _assert_same(empty.merge(full), full)
+    _assert_same(full.merge(empty), full)
+    _assert_same(empty.merge(empty), empty)
+    nothing = metric_cases.added(
+        metric_cases.DATA[name], plans[name].statistics, [np.zeros(0, int)], units=3
+    )
+    assert nothing.slices == ()
+    _assert_same(nothing, empty)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_merging_commutes_and_associates_to_the_bit(
+    name: str, plans: dict[str, plan.Plan]
+) -> None:
+    data, chosen = metric_cases.DATA[name], plans[name].statistics
+    a, b, c, d = (
+        metric_cases.added(data, chosen, [rows], units=3) for rows in _split(len(data), 4, 21)
+    )
+    first = a.merge(b).merge(c).merge(d)
+    _assert_same(first, d.merge(c).merge(b).merge(a))
+    _assert_same(first, a.merge(b.merge(c.merge(d))))
+    _assert_same(first, c.merge(a).merge(d.merge(b)))
+    # The same batches within one worker.
+    _assert_same(first, metric_cases.added(data, chosen, _split(len(data), 4, 21), units=3))
+
+
+@pytest.mark.parametrize("seed", [31, 32])
+@pytest.mark.parametrize("name", DATA)
+def test_any_split_of_the_rows_gives_the_same_table(
+    name: str, seed: int, plans: dict[str, plan.Plan]
+) -> None:
+    data, planned = metric_cases.DATA[name], plans[name]
+    whole = metric_cases.added(data, planned.statistics, units=3)
+    batches = _split(len(data), 9, seed)
+    workers = [
+        metric_cases.added(data, planned.statistics, batches[worker::3], units=3)
+        for worker in range(3)
+    ]
+    merged = workers[2].merge(workers[0]).merge(workers[1])
+    _assert_same(whole, merged, exact=False)
+    _assert_same_metrics(planned, whole, merged)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_units_add_up_to_the_whole(name: str, plans: dict[str, plan.Plan]) -> None:
+    data, planned = metric_cases.DATA[name], plans[name]
+    one = metric_cases.added(data, planned.statistics, units=1).ordered()
+    seven = metric_cases.added(data, planned.statistics, units=7).ordered()
+    assert one.slices == seven.slices
+    for statistic in planned.statistics:
+        np.testing.assert_allclose(
+            seven.dense(statistic.name), one.dense(statistic.name), rtol=1e-12, atol=1e-13
+        )
+        assert seven.layouts[statistic.name].units == (7 if statistic.by_unit else 1)
+    _assert_same_metrics(planned, one, seven)
+
+
+def test_a_unit_holds_its_own_examples(plans: dict[str, plan.Plan]) -> None:
+    data, planned = metric_cases.DATA["binary"], plans["binary"]
+    seven = metric_cases.added(data, planned.statistics, units=7)
+    for unit in range(7):
+        rows = np.flatnonzero(data.hashes % np.uint64(7) == unit)
+        alone = metric_cases.added(data, planned.statistics, [rows])
+        at = [seven.slices.index(key) for key in alone.slices]
+        for statistic in planned.statistics:
+            if statistic.by_unit:
+                np.testing.assert_allclose(
+                    seven.dense(statistic.name, by_unit=True)[at, unit],
+                    alone.dense(statistic.name),
+                    rtol=1e-12,
+                    atol=1e-13,
+                )
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("dense_cells", [0, 60, 50_000])
+def test_spilling_changes_nothing(
+    name: str, dense_cells: int, plans: dict[str, plan.Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, planned = metric_cases.DATA[name], plans[name]
+    batches = _split(len(data), 5, 41)
+    roomy = metric_cases.added(data, planned.statistics, batches, units=3)
+    expected = [
+        metric_cases.numbers(one.finish(statistics.Sheet(roomy.ordered())))
+        for one in planned.metrics
+    ]
+    monkeypatch.setattr(table, "_DENSE_CELLS", dense_cells)
+    monkeypatch.setattr(table, "_LOOSE_PAIRS", 50)
+    monkeypatch.setattr(curves, "_BLOCK_POINTS", 8)
+    monkeypatch.setattr(slices, "_LOOKUP_CELLS", 2)
+    tight = metric_cases.added(data, planned.statistics, batches, units=3)
+    _assert_same(roomy, tight)
+    sheet = statistics.Sheet(tight.ordered())
+    for one, values in zip(planned.metrics, expected, strict=True):
+        np.testing.assert_allclose(
+            metric_cases.numbers(one.finish(sheet)), values, rtol=1e-12, atol=1e-13
+        )
+
+
+def test_selected_slices_keep_their_sums(plans: dict[str, plan.Plan]) -> None:
+    data, planned = metric_cases.DATA["binary"], plans["binary"]
+    full = metric_cases.added(data, planned.statistics, units=3).ordered()
+    chosen = list(range(1, len(full.slices), 2))
+    some = full.select(chosen)
+    assert some.slices == tuple(full.slices[i] for i in chosen)
+    for name in full.layouts:
+        np.testing.assert_array_equal(
+            some.dense(name, by_unit=True), full.dense(name, by_unit=True)[chosen]
+        )
+    rest = full.select([i for i in range(len(full.slices)) if i not in chosen])
+    _assert_same(some.merge(rest), full)
+    assert full.select([]).slices == ()
+    for metric in planned.metrics:
+        everywhere = metric_cases.numbers(metric.finish(statistics.Sheet(full)))
+        np.testing.assert_allclose(
+            metric_cases.numbers(metric.finish(statistics.Sheet(some))),
+            everywhere[chosen],
+            rtol=1e-12,
+            atol=1e-13,
+        )
+
+
+def test_merging_does_not_change_its_operands(plans: dict[str, plan.Plan]) -> None:
+    data, chosen = metric_cases.DATA["binary"], plans["binary"].statistics
+    one, two = (metric_cases.added(data, chosen, [rows]) for rows in _split(len(data), 2, 51))
+    before = {name: (one.sums[name].high.copy(), two.sums[name].high.copy()) for name in one.sums}
+    one.merge(two)
+    two.merge(one)
+    for name, (here, there) in before.items():
+        np.testing.assert_array_equal(one.sums[name].high, here)
+        np.testing.assert_array_equal(two.sums[name].high, there)
+
+
+def test_splits_of_the_data_stay_apart() -> None:
+    data = metric_cases.DATA["binary"]
+    planned = _planned("binary")
+    from transforms.metrics import adding
+
+    adder = adding.Adder(metric_cases.SPECS, planned.statistics, 1)
+    adder.add(data.scored(np.arange(100), split="train"))
+    adder.add(data.scored(np.arange(100, len(data)), split="test"))
+    both = adder.table()
+    train = metric_cases.added(data, planned.statistics, [np.arange(100)])
+    at = [both.slices.index(slices.SliceKey("train", key.pairs)) for key in train.slices]
+    for name in both.layouts:
+        np.testing.assert_array_equal(both.dense(name)[at], train.dense(name))
+
+
+_FLOATS = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: float(np.float64(x)))
+_PAIRS = st.lists(st.tuples(st.integers(0, 40), _FLOATS), max_size=30)
+
+
+@hypothesis.given(st.lists(_PAIRS, max_size=6), st.sampled_from([0, 16, 1 << 20]))
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_accumulated_batches_add_up_without_rounding(
+    batches: list[list[tuple[int, float]]], dense_cells: int
+) -> None:
+    """math.fsum of the batches' sums, whatever the path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "_DENSE_CELLS", dense_cells)
+        patch.setattr(table, "_LOOSE_PAIRS", 20)
+        accumulator = table.Accumulator(table.Layout(1, 8))
+        sums: dict[int, list[float]] = {}
+        for number, pairs in enumerate(batches):
+            keys = np.array([key for key, _ in pairs], np.int64)
+            values = np.array([value for _, value in pairs], np.float64)
+            accumulator.add(keys, values, min(number + 6, 6))
+            of_batch: dict[int, float] = {}
+            for key, value in pairs:
+                of_batch[key] = of_batch.get(key, 0.0) + value
+            for key, value in of_batch.items():
+                sums.setdefault(key, []).append(value)
+        found = accumulator.sums()
+        low = np.zeros(len(found.keys)) if found.low is None else found.low
+        assert (np.diff(found.keys) > 0).all()
+        got = dict(zip(found.keys.tolist(), (found.high + low).tolist(), strict=True))
+    for key, parts in sums.items():
+        exact = math.fsum(parts)
+        assert got.get(key, 0.0) == pytest.approx(
+            exact, rel=2e-16, abs=1e-30 * sum(map(abs, parts))
+        )
+    assert set(got) <= set(sums)
+
+
+@hypothesis.given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=6))
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_counts_are_counts(batches: Sequence[Sequence[int]]) -> None:
+    for dense_cells in (0, 16, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(table, "_DENSE_CELLS", dense_cells)
+            patch.setattr(table, "_LOOSE_PAIRS", 20)
+            accumulator = table.Accumulator(table.Layout(1, 8))
+            for keys in batches:
+                accumulator.add(np.array(keys, np.int64), None, 6)
+            found = accumulator.sums()
+        distinct, counts = np.unique(
+            np.array([key for keys in batches for key in keys], np.int64), return_counts=True
+        )
+        np.testing.assert_array_equal(found.keys, distinct)
+        np.testing.assert_array_equal(found.high, counts)
+
+
+def test_infinite_sums_stay_infinite() -> None:
+    accumulator = table.Accumulator(table.Layout(1, 1))
+    for value in (1.0, np.inf, 2.0, 1e308, 1e308):
+        accumulator.add(np.zeros(1, np.int64), np.array([value]), 1)
+    one = accumulator.sums()
+    assert (one.high + one.low).tolist() == [np.inf]
+    both = one.add(one)
+    assert (both.high + both.low).tolist() == [np.inf]
