@@ -51,13 +51,16 @@ ifneq ($(shell { $(BIN)/python -c 'print("works")'; } 2>/dev/null),works)
 .PHONY: $(LOCKED)
 endif
 
+# Some packages come as source alone; the build tools come first, so that the lock's build them.
 $(LOCKED): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 		echo "evalbeam needs Python 3.10 to 3.13, not $$($(PYTHON) --version 2>&1);" \
 		"name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Installing the locked packages into $(VENV), which takes some minutes ..." >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) --require-hashes --requirement requirements-dev.txt
+	@sed -n -E '/^(setuptools|wheel)==/,/[^\\]$$/p' requirements-dev.txt >$(VENV)/build-tools.txt
+	@$(PIP) --require-hashes --requirement $(VENV)/build-tools.txt
+	@$(PIP) --require-hashes --no-build-isolation --requirement requirements-dev.txt
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml

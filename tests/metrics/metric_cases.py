@@ -591,13 +591,16 @@ def mean(of: Callable[..., float]) -> Oracle:
 
 def _log_loss(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
     """scikit-learn's, each label split in two so that fractions are fine."""
-    return sklearn.metrics.log_loss(
-        np.repeat([1, 0], len(y)),
-        np.concatenate([p, p]),
-        sample_weight=np.concatenate([w * y, w * (1 - y)]),
-        labels=[0, 1],
-        normalize=False,
-    ) / w.sum()
+    return (
+        sklearn.metrics.log_loss(
+            np.repeat([1, 0], len(y)),
+            np.concatenate([p, p]),
+            sample_weight=np.concatenate([w * y, w * (1 - y)]),
+            labels=[0, 1],
+            normalize=False,
+        )
+        / w.sum()
+    )
 
 
 def _keras_log_loss(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
@@ -764,7 +767,13 @@ def _cases() -> list[Case]:
         # TFMA weighs by the place in the top k, not by the class.
         add(name, "multiclass", decided, spec={**micro, "aggregate_top_k": (2,)}, tfma=None)
         add(name, "multiclass", averaged, spec={"aggregate": "macro", "class_weights": weights})
-        add(name, "multiclass", averaged, spec={"aggregate": "macro", "class_ids": (0, 1)}, tfma=None)
+        add(
+            name,
+            "multiclass",
+            averaged,
+            spec={"aggregate": "macro", "class_ids": (0, 1)},
+            tfma=None,
+        )
         both = {"aggregate": "macro", "class_ids": (0, 1), "class_weights": weights}
         add(name, "multiclass", averaged, spec=both)
         add(

@@ -214,9 +214,7 @@ def test_label_minus_one_is_no_class() -> None:
     data = metric_cases.multiclass(weighted=False)
     y = data.labels.copy()
     y[:40] = -1
-    some = metric_cases.Data(
-        "multiclass", 4, data.columns, y, None, data.predictions, data.hashes
-    )
+    some = metric_cases.Data("multiclass", 4, data.columns, y, None, data.predictions, data.hashes)
     known = np.arange(40, len(data))
     predicted = data.predictions["cand"].argmax(axis=1)
     assert _finish(some, "SparseCategoricalAccuracy") == pytest.approx(
@@ -226,9 +224,10 @@ def test_label_minus_one_is_no_class() -> None:
     np.testing.assert_array_equal(
         matrix[:, :4], sklearn.metrics.confusion_matrix(y[known], predicted[known], labels=range(4))
     )
-    assert _finish(some, "TruePositives", class_id=0) + _finish(
-        some, "FalseNegatives", class_id=0
-    ) == (y == 0).sum()
+    assert (
+        _finish(some, "TruePositives", class_id=0) + _finish(some, "FalseNegatives", class_id=0)
+        == (y == 0).sum()
+    )
 
 
 @pytest.mark.parametrize(

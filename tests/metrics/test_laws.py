@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from transforms import slices
-from transforms.metrics import curves, plan, statistics, table
+from transforms.metrics import adding, curves, plan, statistics, table
 
 DATA = list(metric_cases.DATA)
 
@@ -113,9 +113,15 @@ def test_the_empty_table_is_the_identity(name: str, plans: dict[str, plan.Plan])
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_merging_commutes_and_associates_to_the_bit(
-    name: str, plans: dict[str, plan.Plan]
-) -> None:
+def test_no_slices_have_no_metrics(name: str, plans: dict[str, plan.Plan]) -> None:
+    full = metric_cases.added(metric_cases.DATA[name], plans[name].statistics)
+    sheet = statistics.Sheet(table.Table.empty(full.layouts))
+    for metric in plans[name].metrics:
+        assert len(metric_cases.numbers(metric.finish(sheet))) == 0
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_merging_commutes_and_associates_to_the_bit(name: str, plans: dict[str, plan.Plan]) -> None:
     data, chosen = metric_cases.DATA[name], plans[name].statistics
     a, b, c, d = (
         metric_cases.added(data, chosen, [rows], units=3) for rows in _split(len(data), 4, 21)
@@ -238,8 +244,6 @@ def test_merging_does_not_change_its_operands(plans: dict[str, plan.Plan]) -> No
 def test_splits_of_the_data_stay_apart() -> None:
     data = metric_cases.DATA["binary"]
     planned = _planned("binary")
-    from transforms.metrics import adding
-
     adder = adding.Adder(metric_cases.SPECS, planned.statistics, 1)
     adder.add(data.scored(np.arange(100), split="train"))
     adder.add(data.scored(np.arange(100, len(data)), split="test"))

@@ -44,6 +44,8 @@ class Adder:
 
     def add(self, scored: batch.Scored) -> None:
         """Adds a batch: every example to every slice it belongs to, in every statistic."""
+        if not len(scored):
+            return
         members = self._encoder.encode(scored.batch)
         unit = (scored.hashes % np.uint64(self.units)).astype(np.int64)
         view = statistics.View(scored)

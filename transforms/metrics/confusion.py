@@ -90,7 +90,7 @@ def at_thresholds(
     sheet: statistics.Sheet, statistic: statistics.Confusion
 ) -> tuple[Counts, Counts, Counts, Counts]:
     """TP, TN, FP, FN at each of the statistic's thresholds, each float64[slices, T]."""
-    bins = sheet.total(statistic).reshape(len(sheet), -1, 2)
+    bins = sheet.total(statistic).reshape(len(sheet), statistic.cells // 2, 2)
     below = bins.cumsum(axis=1)[:, :-1]
     above = bins[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
     return above[..., 1], below[..., 0], above[..., 0], below[..., 1]
@@ -148,7 +148,7 @@ def _by_class(request: metric.Request) -> tuple[metric.Metric, ...]:
 
     def all_classes(sheet: statistics.Sheet) -> np.ndarray:
         both, predicted, actual = np.moveaxis(
-            sheet.total(statistic).reshape(len(sheet), -1, 3), 2, 0
+            sheet.total(statistic).reshape(len(sheet), len(classes), 3), 2, 0
         )
         fp, fn = metric.remainder(predicted, both), metric.remainder(actual, both)
         total = sheet.total(examples)[:, examples.weight_cell, None]

@@ -252,7 +252,7 @@ def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None
         owner, cell = np.divmod(sums.keys, statistic.cells)
         place = (owner * len(thresholds) + _rebin(thresholds)[cell // 2]) * 2 + cell % 2
         size = len(sheet) * len(thresholds) * 2
-        bins = np.bincount(place, values, minlength=size).reshape(len(sheet), -1, 2)
+        bins = np.bincount(place, values, minlength=size).reshape(len(sheet), len(thresholds), 2)
         above = bins[:, ::-1].cumsum(axis=1)[:, ::-1]
         below = bins.cumsum(axis=1) - bins
         return metric.Confusions(

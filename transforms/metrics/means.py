@@ -126,7 +126,7 @@ def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...] | No
     edges = tuple(statistic.edges().tolist())
 
     def finish(sheet: statistics.Sheet) -> metric.Buckets:
-        sums = sheet.total(statistic).reshape(len(sheet), -1, 3)
+        sums = sheet.total(statistic).reshape(len(sheet), count + 2, 3)
         return metric.Buckets(edges, sums[..., 0], sums[..., 1], sums[..., 2])
 
     return (metric.Metric(request.key(), (statistic,), finish),)

@@ -546,7 +546,8 @@ def _classes() -> dict[str, type]:
         for name, found in vars(tf_keras.metrics).items()
         if inspect.isclass(found) and issubclass(found, tf_keras.metrics.Metric)
     }
-    return keras | metric_types.registered_metrics()
+    known: dict[str, type] = keras | metric_types.registered_metrics()
+    return known
 
 
 def _known_class(class_name: str) -> type:

@@ -7,23 +7,21 @@ stand there explicitly, which to a proto parser is the same message.
 
 from __future__ import annotations
 
+import json
 import os
-import pathlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 from google.protobuf import json_format
 
-from transforms import errors, slices
+from transforms import errors, finish, slices
 from transforms.formats import files
 from transforms.metrics import metric, tfma
-
-# Results of some slices: their arrays have a row for each slice.
-Block = tuple[Sequence[slices.SliceKey], Mapping[metric.Key, metric.Result]]
 
 SPLIT = "eval"  # TFMA knows one data set; results of other splits have no place in its folder.
 
@@ -64,8 +62,8 @@ _NOTHING = Messages()
 
 
 def write(
-    folder: str,
-    blocks: Iterable[Block],
+    folder: str | Path,
+    blocks: Iterable[finish.Block],
     config: Any,
     model_locations: Mapping[str, str],
     data_location: str,
@@ -76,7 +74,8 @@ def write(
     """Writes metrics, plots and eval_config.json into a local folder, which it creates.
 
     Beside the versions' metrics stand their differences from the baseline's, candidate minus
-    baseline. Slices of other splits than "eval" are left out.
+    baseline. Slices of other splits than "eval" are left out; those of fewer examples than the
+    config's min_slice_size have a remark in place of results.
 
     Args:
       folder: where to.
@@ -88,67 +87,83 @@ def write(
       extra: what TFMA computed of the same versions; it joins our results slice by slice.
       validation: the run's ValidationResult, where it has thresholds.
     """
-    os.makedirs(folder, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    minimum = config.options.min_slice_size.value
     extra_metrics, extra_plots = _by_slice(extra.metrics), _by_slice(extra.plots)
     with (
-        open(os.path.join(folder, "metrics-00000-of-00001.tfrecord"), "wb") as metrics,
-        open(os.path.join(folder, "plots-00000-of-00001.tfrecord"), "wb") as plots,
+        open(folder / "metrics-00000-of-00001.tfrecord", "wb") as metrics,
+        open(folder / "plots-00000-of-00001.tfrecord", "wb") as plots,
     ):
-        for keys, results in blocks:
-            metrics_of, plots_of = _metrics(results, config), _plots(results, config)
-            for row, key in enumerate(keys):
+        for block in blocks:
+            metrics_of, plots_of = _metrics(block.results, config), _plots(block.results, config)
+            for row, key in enumerate(block.slices):
                 if key.split != SPLIT:
                     continue
                 slice_key = _slice_key(key)
                 head = _field(1, slice_key)
-                more = [_without_slice(one) for one in extra_metrics.pop(slice_key, ())]
-                _write_record(metrics, b"".join([head, metrics_of(row), *more]))
-                drawn = plots_of(row, extra_plots.pop(slice_key, ()))
-                _write_record(plots, head + drawn)
+                more_metrics = extra_metrics.pop(slice_key, [])
+                more_plots = extra_plots.pop(slice_key, [])
+                if key.pairs and block.examples[row] < minimum:
+                    _write_record(metrics, head + _too_small(minimum))
+                    _write_record(plots, head)
+                    continue
+                rest = b"".join(map(_without_slice, more_metrics))
+                _write_record(metrics, head + metrics_of(row) + rest)
+                _write_record(plots, head + plots_of(row, more_plots))
         for left, file in ((extra_metrics, metrics), (extra_plots, plots)):
             for messages in left.values():
                 for message in messages:
                     _write_record(file, message.SerializeToString())
     if validation is not None:
-        with open(os.path.join(folder, "validations.tfrecord"), "wb") as file:
+        with open(folder / "validations.tfrecord", "wb") as file:
             _write_record(file, validation.SerializeToString())
     _write_config(folder, config, model_locations, data_location, data_format)
 
 
-def read(folder: str) -> Messages:
+def read(folder: str | Path) -> Messages:
     """The records of a TFMA result folder, local or remote.
 
     Raises:
       JobError: a damaged file.
     """
-    protos = tfma.metrics_for_slice_pb2
+    folder, protos = str(folder), tfma.metrics_for_slice_pb2
     return Messages(
         tuple(map(protos.MetricsForSlice.FromString, _records(folder, "metrics"))),
         tuple(map(protos.PlotsForSlice.FromString, _records(folder, "plots"))),
     )
 
 
-def blocks(messages: Messages, config: Any, models: Sequence[str]) -> Iterator[Block]:
-    """Results as TFMA wrote them, one slice in each block.
+def joined(
+    blocks: Iterable[finish.Block], messages: Messages, config: Any, models: Sequence[str]
+) -> Iterator[finish.Block]:
+    """Our blocks with the numbers that TFMA computed, where they have none of the same key.
 
-    Numbers, arrays of numbers (their thresholds are unknown here) and binary confusion matrices
-    and calibration buckets come back; text, multi-class matrices, and metrics of slices that are
-    compared with each other stay in the messages. So do the differences that TFMA takes of every
-    metric; of the metrics that compare two versions themselves the key names the baseline.
+    Arrays join where an argument of their metric is a list of as many numbers: their thresholds.
+    Text, matrices and plots do not; they are in the messages. Nor do the differences that TFMA
+    takes of every metric, which are ours to take; a metric that itself compares two versions
+    names the baseline in its key. Where a slice has no such number it is NaN.
 
     Args:
-      messages: a TFMA result.
-      config: the EvalConfig it was made with.
+      blocks: our results.
+      messages: TFMA's.
+      config: the EvalConfig they were made with.
       models: the versions; the only one stands for TFMA's "".
     """
-    baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
-    for message in messages.metrics:
-        if message.HasField("slice_key"):
-            found = dict(_read_metrics(message, baseline, models))
-            yield (_read_slice(message.slice_key),), found
-    for message in messages.plots:
-        if message.HasField("slice_key") and message.plot_keys_and_values:
-            yield (_read_slice(message.slice_key),), dict(_read_plots(message, models))
+    found = _numbers(messages, config, models)
+    for block in blocks:
+        theirs = {}
+        slice_keys = [_slice_key(key) if key.split == SPLIT else b"" for key in block.slices]
+        inside = np.array([key.split == SPLIT for key in block.slices])
+        for key, (thresholds, by_slice) in found.items():
+            shape = () if thresholds is None else (len(thresholds),)
+            nothing = np.full(shape, np.nan)
+            rows = [
+                by_slice.get(slice_key, nothing) if one else nothing
+                for slice_key, one in zip(slice_keys, inside, strict=True)
+            ]
+            theirs[key] = metric.Values(np.stack(rows), thresholds)
+        yield replace(block, results={**theirs, **block.results})
 
 
 def _metrics(results: Mapping[metric.Key, metric.Result], config: Any) -> _Row:
@@ -225,7 +240,7 @@ def _with_differences(
     results: Mapping[metric.Key, metric.Result], config: Any
 ) -> Iterator[tuple[metric.Key, bool, metric.Result]]:
     """Every result, whether it is a difference, and the differences from the baseline."""
-    baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
+    baseline = _baseline(config)
     for key, result in results.items():
         compares = key.baseline is not None
         yield key, compares, result
@@ -243,6 +258,10 @@ def _with_differences(
         elif isinstance(result, metric.ClassMatrices) and isinstance(before, metric.ClassMatrices):
             pairs = zip(result.counts, before.counts, strict=True)
             yield key, True, replace(result, counts=tuple(after - old for after, old in pairs))
+
+
+def _baseline(config: Any) -> str | None:
+    return next((spec.name for spec in config.model_specs if spec.is_baseline), None)
 
 
 def _array(values: np.ndarray) -> _Row:
@@ -448,6 +467,17 @@ def _by_slice(messages: Sequence[Any]) -> dict[bytes | int, list[Any]]:
     return found
 
 
+def _too_small(minimum: int) -> bytes:
+    """What TFMA writes for a slice of too few examples; its views look for this text."""
+    message = tfma.metrics_for_slice_pb2.MetricsForSlice()
+    message.metrics["__ERROR__"].debug_message = (
+        "Example count for this slice key is lower than the minimum required value: "
+        f"{minimum}. No data is aggregated for this slice."
+    )
+    serialized: bytes = message.SerializeToString()
+    return serialized
+
+
 def _without_slice(message: Any) -> bytes:
     rest = type(message)()
     rest.CopyFrom(message)
@@ -457,7 +487,7 @@ def _without_slice(message: Any) -> bytes:
 
 
 def _write_config(
-    folder: str,
+    folder: Path,
     config: Any,
     model_locations: Mapping[str, str],
     data_location: str,
@@ -473,7 +503,7 @@ def _write_config(
         file_format=data_format,
         model_locations=model_locations,
     )
-    pathlib.Path(folder, "eval_config.json").write_text(
+    (folder / "eval_config.json").write_text(
         json_format.MessageToJson(run) + "\n", encoding="utf-8"
     )
 
@@ -501,104 +531,73 @@ def _records(folder: str, kind: str) -> Iterator[bytes]:
                 yield record
 
 
-def _read_slice(message: Any) -> slices.SliceKey:
-    pairs = []
-    for single in message.single_slice_keys:
-        kind = single.WhichOneof("kind")
-        value = getattr(single, kind)
-        if kind == "bytes_value":
-            value = value.decode()
-        elif kind == "float_value":
-            # The shortest digits that name the 32-bit value, as our slices have it.
-            value = float(str(np.float32(value)))
-        pairs.append((single.column, value))
-    return slices.SliceKey(SPLIT, tuple(pairs))
+# By key: the thresholds of an array, or None, and each slice's number or array.
+_Numbers = dict[metric.Key, tuple[tuple[float, ...] | None, dict[bytes, np.ndarray]]]
 
 
-def _read_metrics(
-    message: Any, baseline: str | None, models: Sequence[str]
-) -> Iterator[tuple[metric.Key, metric.Result]]:
-    plain = {
-        entry.key.SerializeToString(deterministic=True)
-        for entry in message.metric_keys_and_values
-        if not entry.key.is_diff
-    }
-    for entry in message.metric_keys_and_values:
-        key = _read_key(entry.key, entry.key.name, models)
-        if entry.key.is_diff:
-            same = type(entry.key)()
-            same.CopyFrom(entry.key)
-            same.ClearField("is_diff")
-            if same.SerializeToString(deterministic=True) in plain:
+def _numbers(messages: Messages, config: Any, models: Sequence[str]) -> _Numbers:
+    baseline = _baseline(config)
+    arguments = _list_arguments(config)
+    found: _Numbers = {}
+    for message in messages.metrics:
+        if not message.HasField("slice_key"):
+            continue
+        slice_key = message.slice_key.SerializeToString(deterministic=True)
+        plain = {_bare(e.key) for e in message.metric_keys_and_values if not e.key.is_diff}
+        for entry in message.metric_keys_and_values:
+            if entry.key.is_diff and _bare(entry.key) in plain:
                 continue
-            key = replace(key, baseline=baseline)
-        if (result := _read_value(entry.value)) is not None:
-            yield key, result
+            numbers = _read_value(entry.value)
+            thresholds = arguments.get((entry.key.name, numbers.size)) if numbers.ndim else None
+            if numbers.size == 0 or (numbers.ndim and thresholds is None):
+                continue
+            key = _read_key(entry.key, models, baseline if entry.key.is_diff else None)
+            found.setdefault(key, (thresholds, {}))[1][slice_key] = numbers
+    return found
 
 
-def _read_value(value: Any) -> metric.Result | None:
-    kind = value.WhichOneof("type")
-    if kind == "double_value":
-        return metric.Values(np.array([value.double_value.value]))
-    if kind == "array_value":
-        numbers = np.array(
-            [
-                *value.array_value.int32_values,
-                *value.array_value.int64_values,
-                *value.array_value.float32_values,
-                *value.array_value.float64_values,
-            ],
-            np.float64,
-        )
-        return metric.Values(numbers[None]) if numbers.size else None
-    if kind == "confusion_matrix_at_thresholds":
-        return _read_confusions(value.confusion_matrix_at_thresholds, plot=False)
-    return None
+def _list_arguments(config: Any) -> dict[tuple[str, int], tuple[float, ...]]:
+    """By metric name and length: the lists of numbers among the arguments."""
+    found = {}
+    for spec in config.metrics_specs:
+        for given in spec.metrics:
+            arguments = json.loads(given.config or "{}")
+            name = arguments.get("name") or metric.snake_case(given.class_name)
+            for value in arguments.values():
+                if isinstance(value, list) and all(isinstance(v, int | float) for v in value):
+                    found[name, len(value)] = tuple(map(float, value))
+    return found
 
 
-def _read_plots(message: Any, models: Sequence[str]) -> Iterator[tuple[metric.Key, metric.Result]]:
-    for entry in message.plot_keys_and_values:
-        if entry.value.HasField("confusion_matrix_at_thresholds"):
-            matrices = entry.value.confusion_matrix_at_thresholds
-            key = _read_key(entry.key, entry.key.name or _CONFUSION_PLOT, models)
-            yield key, _read_confusions(matrices, plot=True)
-        if entry.value.HasField("calibration_histogram_buckets"):
-            key = _read_key(entry.key, entry.key.name or _CALIBRATION_PLOT, models)
-            yield key, _read_buckets(entry.value.calibration_histogram_buckets.buckets)
+def _bare(key: Any) -> bytes:
+    """A metric's key, be it the metric's or its difference's."""
+    bare = type(key)()
+    bare.CopyFrom(key)
+    bare.ClearField("is_diff")
+    serialized: bytes = bare.SerializeToString(deterministic=True)
+    return serialized
 
 
-def _read_key(message: Any, name: str, models: Sequence[str]) -> metric.Key:
-    sub_keys = {
-        sub: getattr(message.sub_key, sub).value
-        for sub in ("class_id", "k", "top_k")
-        if message.sub_key.HasField(sub)
-    }
-    aggregation = ""
-    if "aggregation_type" in message.DESCRIPTOR.fields_by_name:
-        kind = message.aggregation_type.WhichOneof("type")
-        aggregation = kind.removesuffix("_average") if kind else ""
+def _read_value(value: Any) -> np.ndarray:
+    """float64[] or [T]; empty for what is no number."""
+    if value.HasField("double_value"):
+        return np.array(value.double_value.value)
+    array = value.array_value
+    numbers = (*array.int32_values, *array.int64_values, *array.float32_values)
+    return np.array([*numbers, *array.float64_values], np.float64)
+
+
+def _read_key(message: Any, models: Sequence[str], baseline: str | None) -> metric.Key:
+    kind = message.aggregation_type.WhichOneof("type")
+    sub_key = message.sub_key
     return metric.Key(
-        metric=name,
+        metric=message.name,
         model=message.model_name or models[0],
         output=message.output_name,
-        aggregation=aggregation,
+        class_id=sub_key.class_id.value if sub_key.HasField("class_id") else None,
+        k=sub_key.k.value if sub_key.HasField("k") else None,
+        top_k=sub_key.top_k.value if sub_key.HasField("top_k") else None,
+        aggregation=kind.removesuffix("_average") if kind else "",
         weighted=message.example_weighted.value,
-        **sub_keys,
-    )
-
-
-def _read_confusions(message: Any, *, plot: bool) -> metric.Confusions:
-    counts = {
-        short: np.array([[getattr(matrix, name) for matrix in message.matrices]])
-        for short, name in zip(("tp", "tn", "fp", "fn"), _CONFUSION_FIELDS[1:5], strict=True)
-    }
-    return metric.Confusions(tuple(one.threshold for one in message.matrices), **counts, plot=plot)
-
-
-def _read_buckets(buckets: Sequence[Any]) -> metric.Buckets:
-    return metric.Buckets(
-        tuple(bucket.lower_threshold_inclusive for bucket in buckets[1:]),
-        np.array([[bucket.total_weighted_refined_prediction.value for bucket in buckets]]),
-        np.array([[bucket.total_weighted_label.value for bucket in buckets]]),
-        np.array([[bucket.num_weighted_examples.value for bucket in buckets]]),
+        baseline=baseline,
     )

@@ -1,0 +1,34 @@
+"""What tests of several modules share."""
+
+import pathlib
+
+import click.testing
+import pytest
+import yaml
+
+from beam_jobs import cli
+
+
+@pytest.fixture
+def evalbeam(tmp_path, monkeypatch):
+    """Calls the command line in this process, from a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> click.testing.Result:
+        return click.testing.CliRunner().invoke(cli.main, [str(part) for part in arguments])
+
+    return call
+
+
+@pytest.fixture
+def run_job(evalbeam, tmp_path):
+    """Runs a config given as a mapping; returns the published folder."""
+
+    def run(config: dict, *flags: str) -> pathlib.Path:
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        result = evalbeam("run", path, *flags)
+        assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+        return (tmp_path / config.get("output", "results") / "latest").resolve()
+
+    return run
