@@ -96,9 +96,10 @@ def check(settings: config.Config) -> Job:
     projection = _projection(settings, label_columns.values(), specs, loaded.values())
     _check_declared(shards, projection, settings, label_columns, specs)
     first = _first_batch(shards, projection)
+    known = formats.get(first.shard.format).first_columns(first.shard.path)
     for version in versions:
-        models.check_inputs(version, loaded[version.name], first)
-    heads, notes = _heads(settings, label_columns, versions, loaded, first)
+        models.check_inputs(version, loaded[version.name], first, known)
+    heads, notes = _heads(settings, label_columns, versions, loaded, first, known)
     metric_specs = _metric_specs(settings, heads)
     baseline = next((model.name for model in settings.models if model.baseline), None)
     if baseline is None and len(versions) > 1:
@@ -257,14 +258,14 @@ def _heads(
     versions: Sequence[models.ModelSpec],
     loaded: Mapping[str, models.Model],
     first: batch.Batch,
+    known: Sequence[str],
 ) -> tuple[tuple[labels.Head, ...], list[str]]:
     """Each output's task: as configured, or as the first batch shows it."""
     for column in label_columns.values():
         if column not in first.columns.schema.names:
-            names = first.columns.schema.names
             raise errors.ConfigError(
                 f"{first.shard}: data.label {column!r} is in none of the first {len(first)} "
-                f"examples (they have {', '.join(names)}){_nearest(column, names)}"
+                f"examples (they have {', '.join(known)}){_nearest(column, known)}"
             )
     predicted = _first_predictions(versions, loaded, first)
     heads, notes = [], []

@@ -85,7 +85,8 @@ def run(request: Request) -> Path | None:
     if request.dry_run:
         print(_plan_text(job))
         return None
-    staging = pipeline.Staging(output / ".staging" / run_id)
+    # A folder of this attempt's own: one that was killed may have left another behind.
+    staging = pipeline.Staging(output / ".staging" / f"{run_id}-{os.getpid()}")
     with _staged(staging):
         job = _with_edges(job, staging, options)
         _execute(job, staging, options)
@@ -224,16 +225,13 @@ def _wait(built: beam.Pipeline) -> None:
 
 
 def _cause(error: BaseException) -> errors.EvalbeamError:
-    """What went wrong on a worker: Beam brings it home as the text of a traceback."""
+    """What went wrong on a worker: Beam adds the step to it, or brings home only a traceback."""
     text = str(error)
     for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
-        if isinstance(error, kind):
-            return error
-        found = re.search(
-            rf"transforms\.errors\.{kind.__name__}: (.*?)(?: \[while running|\n\n|\Z)", text, re.S
-        )
-        if found:
-            return kind(found[1].strip())
+        name = f"transforms.errors.{kind.__name__}: "
+        if isinstance(error, kind) or name in text:
+            told = text.rpartition(name)[2]
+            return kind(re.split(r" \[while running '|\n\n", told)[0].strip())
     # A fault of ours or of the machine: whoever mends it needs the traceback.
     return errors.JobError(f"The pipeline failed: {text.strip()}")
 

@@ -159,8 +159,9 @@ def multilabel(seed: int = 3, size: int = 160) -> Data:
     y = (rng.random((size, 3)) < [0.5, 0.3, 0.1]).astype(float)
 
     def scores(dtype: type) -> np.ndarray:
-        p = np.clip(0.3 * y + 0.7 * rng.random((size, 3)), 0.01, 0.99)
-        return np.where(rng.random(p.shape) < 0.3, np.round(p * 8) / 8, p).astype(dtype)
+        p = 0.3 * y + 0.7 * rng.random((size, 3))
+        p = np.where(rng.random(p.shape) < 0.3, np.round(p * 8) / 8, p)
+        return np.clip(p, 0.01, 0.99).astype(dtype)
 
     return Data(
         "multilabel",

@@ -16,10 +16,12 @@ slicing_specs {}
 slicing_specs { feature_keys: "plan" feature_values { key: "age" value: "5" } }
 metrics_specs {
   binarize { class_ids { values: [0, 2] } top_k_list { values: 2 } }
-  aggregate { macro_average: true class_weights { key: 1 value: 0.5 } class_weights { key: 0 value: 1 } }
+  aggregate { macro_average: true class_weights { key: 1 value: 0.5 }
+              class_weights { key: 0 value: 1 } }
   metrics { class_name: "Recall" config: '"thresholds": [0.5]'
             threshold { value_threshold { lower_bound { value: 0.8 } }
-                        change_threshold { direction: HIGHER_IS_BETTER absolute { value: -0.01 } } } }
+                        change_threshold { direction: HIGHER_IS_BETTER
+                                           absolute { value: -0.01 } } } }
 }
 metrics_specs {
   model_names: "v2"
@@ -27,7 +29,8 @@ metrics_specs {
   metrics { class_name: "AUC"
             per_slice_thresholds { slicing_specs { feature_keys: "plan" }
                                    threshold { value_threshold { upper_bound { value: 1 } } } } }
-  thresholds { key: "loss" value { change_threshold { direction: LOWER_IS_BETTER relative { value: 0.1 } } } }
+  thresholds { key: "loss" value { change_threshold { direction: LOWER_IS_BETTER
+                                                      relative { value: 0.1 } } } }
 }
 metrics_specs { query_key: "q" metrics { class_name: "NDCG" config: '{"gain_key": "y"}' } }
 options { min_slice_size { value: 10 } disabled_outputs { values: "plots" }
@@ -147,7 +150,8 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
         ('model_specs { name: "a" } model_specs { name: "a" }', "have the name 'a'"),
         ('model_specs { name: "a" } model_specs {}', "each needs a name"),
         (
-            'model_specs { name: "a" is_baseline: true } model_specs { name: "b" is_baseline: true }',
+            'model_specs { name: "a" is_baseline: true } '
+            'model_specs { name: "b" is_baseline: true }',
             "'a' and 'b' are both baselines",
         ),
         (

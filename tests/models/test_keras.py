@@ -38,7 +38,7 @@ def test_a_sequential_model_without_mapping_says_which_line_to_add(folder, examp
     unmapped = spec(folder, "sequential.keras")
     message = rf"Version 'v2' .*`inputs: \{{{tensor.name}: <column>\}}`"
     with pytest.raises(errors.ConfigError, match=message):
-        models.check_inputs(unmapped, models.load(unmapped), examples(features=X))
+        models.check_inputs(unmapped, models.load(unmapped), examples(features=X), ())
 
 
 @pytest.mark.parametrize(

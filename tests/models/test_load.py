@@ -133,7 +133,7 @@ def test_remote_models_are_copied(folder, examples):
 def test_inputs_that_fit_pass(folder, examples):
     named = spec(folder / "named.keras", "keras")
     fitting = examples(age=[1, None], x=[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    models.check_inputs(named, models.load(named), fitting)
+    models.check_inputs(named, models.load(named), fitting, ())
 
 
 @pytest.mark.parametrize(
@@ -155,16 +155,16 @@ def test_inputs_that_fit_pass(folder, examples):
 def test_inputs_that_do_not_fit_are_refused(folder, examples, data, message):
     named = spec(folder / "named.keras", "keras")
     with pytest.raises(errors.ConfigError, match=rf"Version 'v1' \(.*named.keras\): .*{message}"):
-        models.check_inputs(named, models.load(named), examples(**data))
+        models.check_inputs(named, models.load(named), examples(**data), ())
 
 
 def test_mapped_columns_and_serialised_examples_that_are_not_there(folder, examples):
     mapped = spec(folder / "mean", inputs=(("age", "years"),))
     with pytest.raises(errors.ConfigError, match=r"input 'age', mapped to 'years', has no column"):
-        models.check_inputs(mapped, models.load(mapped), examples(age=[1.0]))
+        models.check_inputs(mapped, models.load(mapped), examples(age=[1.0]), ())
     text = spec(folder / "text")
     with pytest.raises(errors.ConfigError, match=r"takes serialised tf.Examples.*inputs: \{<model"):
-        models.check_inputs(text, models.load(text), examples(text=["a"]))
+        models.check_inputs(text, models.load(text), examples(text=["a"]), ())
 
 
 def test_tensorflow_is_not_imported_until_a_model_needs_it():

@@ -44,7 +44,7 @@ def test_errors(examples):
         models.load(spec(("p", "a"), outputs=("r",)))
     wrong = spec(("", "scoer"))
     with pytest.raises(errors.ConfigError, match=r"'scoer' is not in the data .*nearest: 'score'"):
-        models.check_inputs(wrong, models.load(wrong), examples(score=[1.0]))
+        models.check_inputs(wrong, models.load(wrong), examples(score=[1.0]), ())
     wrong = spec(("", "score"))
     with pytest.raises(errors.ConfigError, match="takes float64, the data has string"):
-        models.check_inputs(wrong, models.load(wrong), examples(score=["high"]))
+        models.check_inputs(wrong, models.load(wrong), examples(score=["high"]), ())

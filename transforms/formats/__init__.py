@@ -30,6 +30,9 @@ class Format(Protocol):
     def columns(self, path: str) -> tuple[str, ...] | None:
         """All the columns a file declares; None where only reading all of it would tell."""
 
+    def first_columns(self, path: str) -> tuple[str, ...]:
+        """The columns of a file's first rows, for errors that say what there is."""
+
     def read(
         self, shard: batch.Shard, projection: batch.Projection, batch_size: int
     ) -> Iterator[batch.Batch | batch.DeadLetter]:

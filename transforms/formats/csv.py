@@ -53,6 +53,11 @@ def columns(path: str) -> tuple[str, ...] | None:
         raise errors.ConfigError(f"{path}: {error}") from error
 
 
+def first_columns(path: str) -> tuple[str, ...]:
+    """The declared ones."""
+    return columns(path) or ()
+
+
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:

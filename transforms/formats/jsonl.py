@@ -5,7 +5,9 @@ Columns are int64, double, bool, string, or lists of these; a key that is absent
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
@@ -25,6 +27,15 @@ def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
 def columns(path: str) -> tuple[str, ...] | None:
     """None: every line may have keys of its own."""
     return None
+
+
+def first_columns(path: str) -> tuple[str, ...]:
+    """The keys of the first line that is an object."""
+    for run in _objects(lines.runs(files.blocks(path))):
+        for line in [] if isinstance(run, files.Damage) else run:
+            with contextlib.suppress(ValueError):
+                return tuple(dict(json.loads(line)))
+    return ()
 
 
 def read(

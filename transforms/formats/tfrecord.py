@@ -6,6 +6,7 @@ that an example does not have is null.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -37,6 +38,15 @@ def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
 def columns(path: str) -> tuple[str, ...] | None:
     """None: every example may have features of its own."""
     return None
+
+
+def first_columns(path: str) -> tuple[str, ...]:
+    """The features of the first examples; none where they cannot be decoded."""
+    for run in _records(files.blocks(path)):
+        if not isinstance(run, files.Damage):
+            with contextlib.suppress(ValueError):
+                return tuple(_decode(None, run).schema.names)
+    return ()
 
 
 def read(

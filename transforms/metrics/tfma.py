@@ -289,6 +289,22 @@ def eval_config(
     return config
 
 
+def config_json(given: Any) -> str:
+    """The arguments of a MetricConfig as a JSON object; TFMA lets its braces be left out.
+
+    Raises:
+      ConfigError: they are no JSON.
+    """
+    raw = given.config.strip()
+    text = raw if raw.startswith("{") else f"{{{raw}}}"
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except json.JSONDecodeError as error:
+        raise errors.ConfigError(
+            f"EvalConfig: config of {given.class_name} is not JSON: {error.msg} in {given.config!r}"
+        ) from error
+
+
 def check_metric(spec: plan.MetricSpec) -> None:
     """Checks that a metric exists and takes its arguments; imports TFMA only where it has to.
 
@@ -374,7 +390,7 @@ def _metric_specs(spec: Any, given: Any) -> list[plan.MetricSpec]:
     """One for each weighting, and for binarize and aggregate, which are two metrics in TFMA."""
     base = plan.MetricSpec(
         class_name=given.class_name,
-        config=_braced(given),
+        config=config_json(given),
         module=given.module,
         models=tuple(spec.model_names),
         outputs=tuple(spec.output_names),
@@ -429,18 +445,6 @@ def _aggregated(base: plan.MetricSpec, aggregate: Any) -> plan.MetricSpec:
         aggregate_top_k=top_k,
         class_weights=weights,
     )
-
-
-def _braced(given: Any) -> str:
-    """The arguments as JSON; TFMA lets the braces be left out."""
-    raw = given.config.strip()
-    text = raw if raw.startswith("{") else f"{{{raw}}}"
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except json.JSONDecodeError as error:
-        raise errors.ConfigError(
-            f"EvalConfig: config of {given.class_name} is not JSON: {error.msg} in {given.config!r}"
-        ) from error
 
 
 def _metric_thresholds(given: Any, one: plan.MetricSpec) -> Iterator[Threshold]:

@@ -102,8 +102,12 @@ def load(spec: ModelSpec) -> Model:
         return loaded[1]
 
 
-def check_inputs(spec: ModelSpec, model: Model, examples: batch.Batch) -> None:
+def check_inputs(
+    spec: ModelSpec, model: Model, examples: batch.Batch, known: Sequence[str]
+) -> None:
     """Checks names, dtypes and shapes of the model's inputs against a first batch of the data.
+
+    `known` are the data's columns, beside those that were read, for the error to name.
 
     Raises:
       ConfigError: no row of the batch could be scored; says what to change.
@@ -117,7 +121,8 @@ def check_inputs(spec: ModelSpec, model: Model, examples: batch.Batch) -> None:
             )
         for declared in model.inputs:
             if declared.column not in examples.columns.schema.names:
-                raise errors.ConfigError(_no_column(spec, declared, examples.columns.schema.names))
+                names = {*known, *examples.columns.schema.names}
+                raise errors.ConfigError(_no_column(spec, declared, sorted(names)))
         try:
             columns.arrays(model.inputs, examples)
         except errors.JobError as error:

@@ -561,7 +561,7 @@ def _list_arguments(config: Any) -> dict[tuple[str, int], tuple[float, ...]]:
     found = {}
     for spec in config.metrics_specs:
         for given in spec.metrics:
-            arguments = json.loads(given.config or "{}")
+            arguments = json.loads(tfma.config_json(given))
             name = arguments.get("name") or metric.snake_case(given.class_name)
             for value in arguments.values():
                 if isinstance(value, list) and all(isinstance(v, int | float) for v in value):

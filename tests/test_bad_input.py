@@ -1,0 +1,219 @@
+"""Every mistake is told by its place, value and remedy; nothing is published."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+
+@pytest.fixture
+def data(tmp_path):
+    """200 good rows in data.csv and data.parquet."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "label": rng.integers(0, 2, 200),
+            "score": rng.random(200),
+            "country": rng.choice(["de", "fr"], 200),
+        }
+    )
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    frame.to_parquet(tmp_path / "data.parquet")
+    return frame
+
+
+@pytest.fixture
+def fails(evalbeam, tmp_path):
+    """Runs a config that must fail; returns what is printed, after checking that it left nothing."""
+
+    def run(config, exit_code, *flags):
+        before = os.path.realpath(tmp_path / "results" / "latest")
+        path = tmp_path / "job.yaml"
+        path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+        result = evalbeam("run", path, *flags)
+        assert result.exit_code == exit_code, f"{result.output}\n{result.exception!r}"
+        assert os.path.realpath(tmp_path / "results" / "latest") == before
+        assert not (tmp_path / "results" / ".staging").exists()
+        assert "Traceback" not in result.output
+        return result.output
+
+    return run
+
+
+def job(**changes):
+    config = {
+        "data": {"files": "data.csv", "label": "label"},
+        "models": [{"name": "v1", "predictions": "score"}],
+        "metrics": ["BinaryAccuracy"],
+    }
+    for key, value in changes.items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
+    return config
+
+
+def test_unknown_config_key(fails, data):
+    text = "data:\n  files: data.csv\n  lable: label\nmodels:\n  - {name: v1, predictions: s}\n"
+    output = fails(text, 2)
+    assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
+
+
+def test_config_that_is_no_yaml(fails):
+    assert "not valid YAML" in fails("data: [", 2)
+
+
+def test_keys_of_a_later_version(fails, data):
+    output = fails(job(gates=[{"metric": "Recall", "min": 0.8}]), 2)
+    assert "does not evaluate gates" in output
+
+
+def test_missing_config(evalbeam):
+    result = evalbeam("run", "none.yaml")
+    assert result.exit_code == 2
+    assert "none.yaml: cannot read the config" in result.output
+
+
+def test_missing_file(fails, data):
+    output = fails(job(data={"files": "dta.csv"}), 2)
+    assert "dta.csv" in output
+    assert "data.csv" in output  # the nearest name that is there
+
+
+def test_empty_glob(fails, data):
+    output = fails(job(data={"files": "eval-*.csv"}), 2)
+    assert "eval-*.csv" in output
+
+
+def test_empty_data(fails, tmp_path):
+    (tmp_path / "data.csv").write_text("label,score\n")
+    assert "data.csv" in fails(job(), 2)
+
+
+def test_label_column_absent(fails, data):
+    output = fails(job(data={"label": "lable"}), 2)
+    assert "data.label 'lable'" in output
+    assert "did you mean 'label'?" in output
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")]
+)
+def test_bad_label(fails, tmp_path, data, value, said):
+    labels = data["label"].astype(float).to_list()
+    labels[150] = value
+    table = pa.table({"label": pa.array(labels, pa.float64()), "score": data["score"]})
+    pq.write_table(table, tmp_path / "data.parquet")
+    output = fails(job(task="binary", data={"files": "data.parquet"}), 4)
+    assert "data.parquet" in output
+    assert "[while running" not in output
+    assert "150" in output  # the row, from 0
+    assert "label" in output
+    assert said in output.lower()
+
+
+def test_model_path_absent(fails, data):
+    output = fails(job(models=[{"name": "v1", "path": "models/v1"}]), 2)
+    assert "models/v1" in output
+    assert "'v1'" in output
+
+
+def test_predictions_column_absent(fails, data):
+    output = fails(job(models=[{"name": "v1", "predictions": "scores"}]), 2)
+    assert "'scores'" in output
+    assert "'score'" in output
+
+
+def test_slice_column_absent_from_a_declared_schema(fails, data):
+    output = fails(job(slices=[["contry"]]), 2)
+    assert "contry" in output
+    assert "did you mean 'country'?" in output
+
+
+def test_slice_column_absent_from_all_data(fails, tmp_path, data):
+    data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
+    output = fails(job(data={"files": "data.jsonl"}, slices=[["contry"]]), 2)
+    assert "column 'contry' has no value in any of the 200 rows" in output
+
+
+def test_slice_column_that_is_no_number(fails, data):
+    output = fails(job(slices=[{"key": "country", "edges": [1, 2]}]), 4)
+    assert "'country' has edges" in output
+
+
+def test_unknown_flag(fails, data):
+    assert "--dirct_num_workers" in fails(job(), 2, "--dirct_num_workers=2")
+
+
+def test_run_id_that_exists(evalbeam, fails, tmp_path, data):
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    assert evalbeam("run", "job.yaml", "--run-id", "r1").exit_code == 0
+    assert "results are never changed" in fails(job(), 2, "--run-id", "r1")
+
+
+def test_dry_run_runs_nothing(evalbeam, tmp_path, data):
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(slices=[["country"]])))
+    result = evalbeam("run", "job.yaml", "--dry-run")
+    assert result.exit_code == 0
+    assert "nothing was run" in result.output
+    assert "overall; country" in result.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_rows_that_cannot_be_read_are_dead_letters(fails, run_job, tmp_path, data):
+    lines = (tmp_path / "data.csv").read_text().splitlines()
+    lines[100] = "1,0.5"  # a value is missing
+    lines[102] = "1,high,de"  # no number
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    output = fails(job(), 4)
+    assert "2 of 200 rows could not be scored" in output
+    assert "data.csv, row 99" in output
+    assert "data.csv, row 101" in output
+    assert "'high'" in output
+    run = run_job(job(data={"max_dead_letters": 0.01}))
+    letters = pd.read_json(run / "dead_letter" / "rows.jsonl", lines=True)
+    assert letters["position"].to_list() == [99, 101]
+    metrics = pd.read_parquet(run / "metrics.parquet")
+    assert metrics["n"].to_list() == [198]
+
+
+def test_nan_predictions_are_dead_letters(fails, tmp_path, data):
+    data.loc[17, "score"] = np.nan
+    table = pd.DataFrame(data)
+    table.to_parquet(tmp_path / "data.parquet")
+    assert pq.read_table(tmp_path / "data.parquet")["score"].null_count == 1
+    output = fails(job(data={"files": "data.parquet"}), 4)
+    assert "1 of 200 rows could not be scored" in output
+    assert "row 17" in output
+
+
+def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
+    """Killed at any moment: `latest` is what it was, and the next run is not hindered."""
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    assert evalbeam("run", "job.yaml", "--run-id", "first").exit_code == 0
+    big = pd.concat([data] * 4000)
+    big.to_csv(tmp_path / "data.csv", index=False)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "beam_jobs", "run", "job.yaml", "--run-id", "second"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "results" / ".staging").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert os.readlink(tmp_path / "results" / "latest") == "runs/first"
+    assert not (tmp_path / "results" / "runs" / "second").exists()
+    data.to_csv(tmp_path / "data.csv", index=False)
+    assert evalbeam("run", "job.yaml", "--run-id", "second").exit_code == 0
+    assert os.readlink(tmp_path / "results" / "latest") == "runs/second"
