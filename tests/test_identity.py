@@ -7,7 +7,7 @@ from transforms import batch, errors, identity
 
 def examples(columns, serialized=None):
     record = pa.RecordBatch.from_pydict(columns)
-    serialized = None if serialized is None else pa.array(serialized, pa.binary())
+    serialized = None if serialized is None else np.array(serialized, object)
     return batch.Batch(
         batch.Shard("eval", "data/eval-3", "csv"), np.arange(record.num_rows), record, serialized
     )

@@ -45,13 +45,14 @@ class Batch:
       columns: N rows; one Arrow column for each projected column that this batch has. A column
         that no row of the batch has may be absent. Scalars are primitive columns, or
         `list<primitive>` as tf.Example has them; a missing value is null or an empty list.
-      serialized: binary[N], the raw serialised tf.Examples, where the projection asks for them.
+      serialized: object[N] of bytes, the raw serialised tf.Examples, where the projection asks for
+        them: as NumPy has them, so that neither reading nor predicting copies them.
     """
 
     shard: Shard
     positions: np.ndarray
     columns: pa.RecordBatch
-    serialized: pa.Array | None = None
+    serialized: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -63,7 +64,7 @@ class Batch:
             self.shard,
             self.positions[rows],
             self.columns.take(indices),
-            None if self.serialized is None else self.serialized.take(indices),
+            None if self.serialized is None else self.serialized[rows],
         )
 
 

@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import pvalue
 from tensorflow_model_analysis import constants
-from tensorflow_model_analysis.evaluators import metrics_plots_and_validations_evaluator as tfma
+from tensorflow_model_analysis.evaluators import (
+    metrics_plots_and_validations_evaluator as tfma_evaluator,
+)
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import config_util
@@ -83,7 +85,7 @@ class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], dict[st
             config = config_util.update_eval_config_with_defaults(
                 config_pb2.EvalConfig.FromString(self.eval_config), has_baseline=several
             )
-            evaluator = tfma.MetricsPlotsAndValidationsEvaluator(eval_config=config)
+            evaluator = tfma_evaluator.MetricsPlotsAndValidationsEvaluator(eval_config=config)
             with _correct_merges() if self.correct else contextlib.nullcontext():
                 evaluation = extracts | evaluator.stage_name >> evaluator.ptransform
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
@@ -186,7 +188,7 @@ def _slice_keys(encoder: slices.Encoder, examples: batch.Batch) -> list[np.ndarr
     return [slicer_lib.slice_keys_to_numpy_array(keys) for keys in found]
 
 
-class _CorrectCombineFn(tfma._ComputationsCombineFn):
+class _CorrectCombineFn(tfma_evaluator._ComputationsCombineFn):
     """TFMA's combiner of all metrics, with no bundle merged twice."""
 
     def merge_accumulators(self, accumulators: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
@@ -210,9 +212,9 @@ def _correct_merges() -> Iterator[None]:
 
     TFMA makes its combiner deep inside, from a name in its module: no argument reaches it.
     """
-    original = tfma._ComputationsCombineFn
-    tfma._ComputationsCombineFn = _CorrectCombineFn
+    original = tfma_evaluator._ComputationsCombineFn
+    tfma_evaluator._ComputationsCombineFn = _CorrectCombineFn
     try:
         yield
     finally:
-        tfma._ComputationsCombineFn = original
+        tfma_evaluator._ComputationsCombineFn = original

@@ -29,7 +29,7 @@ def hashes(examples: batch.Batch, id_column: str | None) -> np.ndarray:
     if id_column is not None:
         return _hash_text(_ids(examples, id_column))
     if examples.serialized is not None:
-        return _hash_text(examples.serialized)
+        return _hash_bytes(examples.serialized)
     return _content(examples)
 
 
@@ -77,9 +77,13 @@ def _hash_text(values: pa.Array) -> np.ndarray:
         values = _number_text(values)
     if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
         values = values.cast(pa.string()).cast(pa.binary())
+    return _hash_bytes(values.to_numpy(zero_copy_only=False))
+
+
+def _hash_bytes(values: np.ndarray) -> np.ndarray:
     # pandas hashes the bytes with SipHash under a key of its own, stable since 0.20.
     # Not categorized: its factorizing of mostly different values takes five times as long.
-    return pd.util.hash_array(values.to_numpy(zero_copy_only=False), categorize=False)
+    return pd.util.hash_array(values, categorize=False)
 
 
 def _number_text(values: pa.Array) -> pa.Array:

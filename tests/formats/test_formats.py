@@ -100,7 +100,7 @@ def test_a_batch_survives_pickle(tmp_path, format_name):
         after = pickle.loads(pickle.dumps(before))
         assert after.columns.equals(before.columns)
         assert (after.positions == before.positions).all()
-        assert after.serialized == before.serialized
+        np.testing.assert_array_equal(after.serialized, before.serialized)
 
 
 @pytest.mark.parametrize("format_name", TEXT_AND_RECORDS)

@@ -420,7 +420,7 @@ def decided(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
     """A metric of the confusion matrix at one threshold or several."""
     y, p, w = pairs(rows, key, spec)
     of = DEFINITIONS[spec.class_name]
-    given = spec.arguments.get("thresholds")
+    given = spec.arguments.get("thresholds", spec.arguments.get("threshold"))
     default = 1e-12 if spec.class_name == "MaxRecall" else 0.5
     if given is None:
         return of(*counts(y, p, w, -math.inf if key.top_k else default))
@@ -746,7 +746,8 @@ def _cases() -> list[Case]:
         add(name, "unweighted", decided, tfma=near)
         add(name, "fractional", decided, tfma=near)
         if name != "MaxRecall":
-            several = {"thresholds": [0.75, 0.25, 0.5, 0.1234]}
+            argument = "threshold" if name == "BinaryAccuracy" else "thresholds"
+            several = {argument: [0.75, 0.25, 0.5, 0.1234]}
             add(name, "binary", decided, several, tfma=near)
             add(name, "multiclass", by_class, spec={"native": True}, tfma=None)
         if name not in ALIASES:

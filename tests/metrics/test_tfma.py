@@ -155,6 +155,11 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
             "'a' and 'b' are both baselines",
         ),
         (
+            'model_specs { name: "a" } model_specs { name: "b" } '
+            'metrics_specs { model_names: "c" }',
+            "model_names 'c'; the model_specs are 'a', 'b'",
+        ),
+        (
             'metrics_specs { metrics { class_name: "AUC" config: "{" } }',
             "config of AUC is not JSON",
         ),
@@ -248,6 +253,47 @@ def test_eval_config_of_one_model_and_two_outputs() -> None:
     assert dict(model.label_keys) == {"a": "ya", "b": "yb"}
     assert [list(m.output_names) for m in config.metrics_specs] == [["a"], ["a", "b"], []]
     assert [list(m.model_names) for m in config.metrics_specs] == [[""]] * 3
+
+
+def test_a_given_config_gets_the_runs_versions(config: object) -> None:
+    heads = [labels.Head("", "label", "binary")]
+    found = tfma.completed(config, ["v0", "v2"], heads, "v0")
+    assert [spec.name for spec in found.model_specs] == ["v0", "v2"]
+    assert [spec.is_baseline for spec in found.model_specs] == [True, False]
+    assert [spec.label_key for spec in found.model_specs] == ["label", "label"]
+    assert found.model_specs[1].signature_name == "serving"
+    assert not found.model_specs[1].example_weight_key
+    assert found.options == config.options
+    assert [list(spec.model_names) for spec in found.metrics_specs] == [
+        ["v0", "v2"],
+        ["v2"],
+        ["v0", "v2"],
+    ]
+    alone = tfma.completed(config, ["v2"], heads)
+    assert alone.model_specs[0].name == ""
+    assert [list(spec.model_names) for spec in alone.metrics_specs] == [[""]] * 3
+
+
+def test_defaults_are_tfmas(config: object) -> None:
+    from tensorflow_model_analysis.utils import config_util
+
+    heads = [labels.Head("", "y", "binary")]
+    for models in (["v1", "v2"], ["v1"]):
+        found = tfma.completed(config, models, heads, "v1", "w")
+        found.options.ClearField("compute_confidence_intervals")  # Its default method is not ours.
+        for spec in found.metrics_specs:  # Without a baseline TFMA refuses them.
+            for one in spec.metrics:
+                one.threshold.ClearField("change_threshold")
+            spec.ClearField("thresholds")
+        updated = config_util.update_eval_config_with_defaults(found, has_baseline=len(models) > 1)
+        assert updated == found
+
+
+def test_a_single_models_metrics_are_its_own_whatever_its_name() -> None:
+    config = tfma.config_pb2.EvalConfig()
+    config.model_specs.add(name="a")
+    config.metrics_specs.add(model_names=["b"]).metrics.add(class_name="AUC")
+    assert tfma.evaluation(config).metrics == (plan.MetricSpec("AUC"),)
 
 
 def test_a_columnar_metric_is_checked_without_tfma() -> None:

@@ -180,27 +180,36 @@ def numbers(value: Any, like: np.ndarray) -> np.ndarray:
     return np.asarray(value, np.float64)
 
 
-def _groups() -> list[tuple[str, str, bool]]:
-    """Data, how classes are made binary, and the labels' form: what runs together."""
-    found: dict[tuple[str, str, bool], None] = {}
-    for case in metric_cases.CASES:
-        if case.tfma is not None:
-            found.setdefault((case.data, json.dumps(case.spec), case.one_hot))
-    return list(found)
+Group = tuple[str, str, bool, str]
 
 
-# Where a slice has one class only, or nothing that keeps the bound, TFMA says 0 and we say NaN.
-_ZERO_FOR_UNDEFINED = {"AUC", "AUCPrecisionRecall", *metric_cases.BOUNDED}
+def _group(case: metric_cases.Case) -> Group:
+    """Data, how classes are made binary, and the labels' form: what runs together.
+
+    Class matrices run alone: TFMA's key for them leaves their thresholds out.
+    """
+    alone = str(case) if case.class_name.startswith("MultiClassConfusion") else ""
+    return case.data, json.dumps(case.spec), case.one_hot, alone
+
+
+def _groups() -> list[Group]:
+    return list(dict.fromkeys(_group(c) for c in metric_cases.CASES if c.tfma is not None))
+
+
+# Where a slice has one class only, or no weight, TFMA and Keras say 0 and we say NaN.
+_ZERO_FOR_UNDEFINED = {
+    "AUC",
+    "AUCPrecisionRecall",
+    "BinaryCrossentropy",
+    "RootMeanSquaredError",
+    *metric_cases.BOUNDED,
+}
 
 
 @pytest.mark.parametrize("group", _groups(), ids=str)
-def test_metrics_are_tfmas(group: tuple[str, str, bool], tfma: Tfma) -> None:
+def test_metrics_are_tfmas(group: Group, tfma: Tfma) -> None:
     data = metric_cases.DATA[group[0]]
-    cases = [
-        case
-        for case in metric_cases.CASES
-        if (case.data, json.dumps(case.spec), case.one_hot) == group and case.tfma is not None
-    ]
+    cases = [c for c in metric_cases.CASES if c.tfma is not None and _group(c) == group]
     named = {
         "" if case.class_name == "BooleanFlipRates" else f"case {i}": case
         for i, case in enumerate(cases)
@@ -263,6 +272,29 @@ def test_default_names_are_tfmas(tfma: Tfma) -> None:
             wanted = {key._replace(model_name="") for key in wanted}
             theirs = {key._replace(model_name="") for key in theirs}
         assert wanted <= theirs, class_name
+
+
+def test_configs_that_tfma_writes_stay_columnar(tfma: Tfma) -> None:
+    written = {
+        "binary": tfma.specs.default_binary_classification_specs(),
+        "multiclass": [
+            *tfma.specs.default_multi_class_classification_specs(sparse=True)[:1],
+            *tfma.specs.default_multi_class_classification_specs(sparse=False)[:1],
+        ],
+        "regression": tfma.specs.default_regression_specs(),
+    }
+    for data_name, specs in written.items():
+        for one in (config for spec in specs for config in spec.metrics):
+            if one.class_name == "Accuracy":  # Keras's share of scores that equal the label
+                continue
+            spec = plan.MetricSpec(one.class_name, one.config)
+            assert not metric_cases.planned(metric_cases.DATA[data_name], [spec]).others, one
+    for class_name in ("BinaryCrossEntropy", "CategoricalCrossEntropy", "SymmetricFlipRate"):
+        config = tfma.specs._serialize_tfma_metric(
+            tfma.types.registered_metrics()[class_name]()
+        ).config
+        data = metric_cases.DATA["multilabel" if "Categorical" in class_name else "binary"]
+        assert not metric_cases.planned(data, [plan.MetricSpec(class_name, config)]).others
 
 
 # --- where TFMA is wrong ------------------------------------------------------------------------
@@ -400,6 +432,26 @@ def test_falling_thresholds_lose_predictions_in_tfma(tfma: Tfma) -> None:
         np.testing.assert_array_equal(ours_rising[key], theirs_rising[key])
         # Once "no prediction", an example stays so at the lower threshold.
         assert theirs[key][0][:, -1].sum() > value[1][:, -1].sum() == 0
+
+
+def test_class_matrices_at_other_thresholds_are_the_first_ones_in_tfma(tfma: Tfma) -> None:
+    data = metric_cases.DATA["multiclass unweighted"]
+    specs = [
+        plan.MetricSpec("MultiClassConfusionMatrixPlot"),  # at 0
+        plan.MetricSpec("MultiClassConfusionMatrixAtThresholds"),  # at 0.5
+    ]
+    computations = tfma.combiner(specs, False)
+    found = tfma.values(computations, tfma.preprocessed(computations, examples_of(data)))
+    planned = metric_cases.planned(data, specs)
+    sheet = statistics.Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
+    for one, spec in zip(planned.metrics, np.repeat(specs, 2), strict=True):
+        ours = metric_cases.numbers(one.finish(sheet))[0]
+        rows = metric_cases.rows_of(data, np.arange(len(data)), one.key.model, True)
+        expected = metric_cases.class_matrices(rows, one.key, spec)
+        np.testing.assert_array_equal(ours, expected)
+        theirs = found[tfma.key(one.key, spec.class_name.endswith("Plot"))]
+        agrees = (numbers(theirs, ours) == ours).all()
+        assert agrees == (spec is specs[0])
 
 
 def test_top_k_of_all_classes_loses_scores_below_one_in_tfma(tfma: Tfma) -> None:

@@ -109,7 +109,7 @@ def examples():
             batch.Shard("eval", "data/eval-0", "tfrecord"),
             np.arange(rows),
             record,
-            None if serialized is None else pa.array(serialized, pa.binary()),
+            None if serialized is None else np.array(serialized, object),
         )
 
     return make

@@ -370,10 +370,8 @@ def test_validation_result(tmp_path: pathlib.Path) -> None:
 
 def test_data_frames(tmp_path: pathlib.Path) -> None:
     write(tmp_path, {AUC: metric.Values(np.array([0.5, 0.25, 9, 1]))})
-    frames = tfma_package.dataframe.metrics_as_dataframes(
-        tfma_package.load_metrics(str(tmp_path))
-    )
-    assert frames.double_value["metric_values.double_value"].tolist() == [0.5, 0.25, 1]
+    frames = tfma_package.dataframe.metrics_as_dataframes(tfma_package.load_metrics(str(tmp_path)))
+    assert frames.double_value["metric_values", "double_value"].tolist() == [0.5, 0.25, 1]
 
 
 def test_damaged_results_are_not_read(tmp_path: pathlib.Path) -> None:

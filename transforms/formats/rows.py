@@ -196,9 +196,15 @@ def _decode(
                     shard,
                     np.arange(position, end),
                     item.columns,
-                    pa.array(item.rows, pa.large_binary()) if serialized else None,
+                    _objects(item.rows) if serialized else None,
                 )
                 position = end
+
+
+def _objects(rows: Sequence[bytes]) -> np.ndarray:
+    objects = np.empty(len(rows), object)
+    objects[:] = rows
+    return objects
 
 
 def _ahead(items: Iterator[_T]) -> Iterator[_T]:
@@ -253,7 +259,7 @@ def _concatenated(batches: list[batch.Batch]) -> batch.Batch:
         batches[0].shard,
         np.concatenate([part.positions for part in batches]),
         record_batch(columns),
-        pa.concat_arrays(serialized) if serialized else None,
+        np.concatenate(serialized) if serialized else None,
     )
 
 
@@ -268,5 +274,5 @@ def _part(whole: batch.Batch, start: int, length: int) -> batch.Batch:
         whole.shard,
         whole.positions[start : start + length],
         whole.columns.slice(start, length),
-        None if whole.serialized is None else whole.serialized.slice(start, length),
+        None if whole.serialized is None else whole.serialized[start : start + length],
     )

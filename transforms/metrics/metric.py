@@ -129,9 +129,12 @@ class Request:
             weighted=target.weighted,
         )
 
-    def accepts(self, *names: str) -> bool:
-        """Whether only these arguments (and `name`) are configured."""
-        return set(self.config) <= {"name", *names}
+    def accepts(self, *names: str, **defaults: Any) -> bool:
+        """Whether only these arguments (and `name`) are configured, `defaults` as they are."""
+        return all(
+            key in ("name", *names) or (key in defaults and defaults[key] == value)
+            for key, value in self.config.items()
+        )
 
     def with_class(self) -> Request | None:
         """The request with `class_id` and `top_k` arguments moved into the target."""

@@ -47,8 +47,9 @@ class MetricSpec:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The class's arguments."""
-        return json.loads(self.config)
+        """The class's arguments; null, which TFMA writes for some, is the default."""
+        given: dict[str, Any] = json.loads(self.config)
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

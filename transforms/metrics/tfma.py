@@ -122,7 +122,8 @@ class Evaluation:
       thresholds: the bounds on metrics, for gates.
       cross_slices: the slices that are compared with each other.
       min_slice_size: slices of fewer examples are left out, the overall one excepted.
-      intervals: whether confidence intervals are asked for; None where it does not say.
+      intervals: whether confidence intervals are asked for, by whatever method; None where it
+        does not say.
       disabled_outputs: outputs not to be written, such as "plots".
       tfma_only: sentences about what only `--engine tfma` honours.
     """
@@ -192,7 +193,10 @@ def evaluation(config: Any) -> Evaluation:
     whole: list[bytes] = []
     thresholds: list[Threshold] = []
     for spec in config.metrics_specs:
-        translated = [(given, _metric_specs(spec, given)) for given in spec.metrics]
+        _check_names(spec, models)
+        # As in TFMA, a single model is every metric's, whatever either calls it.
+        of = tuple(spec.model_names) if len(models) > 1 else ()
+        translated = [(given, _metric_specs(spec, given, of)) for given in spec.metrics]
         if spec.query_key or spec.output_weights:
             whole.append(spec.SerializeToString(deterministic=True))
         else:
@@ -253,17 +257,7 @@ def eval_config(
       tfma_metrics: further MetricsSpecs, serialised, see `Evaluation`.
     """
     config = config_pb2.EvalConfig()
-    several = len(models) > 1
-    for name in models:
-        model = config.model_specs.add(
-            name=name if several else "",
-            is_baseline=several and name == baseline,
-            example_weight_key=weight or "",
-        )
-        if len(heads) == 1:
-            model.label_key = heads[0].column
-        else:
-            model.label_keys.update({head.output: head.column for head in heads})
+    _add_models(config, models, heads, baseline, weight)
     for spec in specs:
         config.slicing_specs.add(
             feature_keys=[term.column for term in spec if term.value is None],
@@ -277,15 +271,38 @@ def eval_config(
         settings = replace(one, class_name="", config="{}", module="", native=False)
         if settings not in groups:
             groups[settings] = config.metrics_specs.add()
-            _describe(settings, models if several else ("",), outputs, groups[settings])
+            _describe(settings, outputs, groups[settings])
         groups[settings].metrics.add(
             class_name=one.class_name, module=one.module, config=one.config
         )
     for serialized in tfma_metrics:
-        added = config.metrics_specs.add()
-        added.ParseFromString(serialized)
-        if not several or not added.model_names:
-            added.model_names[:] = models if several else [""]
+        config.metrics_specs.add().ParseFromString(serialized)
+    _name_models(config, models)
+    return config
+
+
+def completed(
+    given: Any,
+    models: Sequence[str],
+    heads: Sequence[labels.Head],
+    baseline: str | None = None,
+    weight: str | None = None,
+) -> Any:
+    """A user's EvalConfig as a run's: with the run's versions, labels and weights.
+
+    Slices, metrics, thresholds and options stay as given, and so does what its ModelSpecs say
+    beyond that. See `eval_config` for the arguments.
+    """
+    config = config_pb2.EvalConfig()
+    config.CopyFrom(given)
+    del config.model_specs[:]
+    _add_models(config, models, heads, baseline, weight)
+    by_name = {spec.name: spec for spec in given.model_specs}
+    for name, spec in zip(models, config.model_specs, strict=True):
+        if name in by_name:
+            spec.signature_name = by_name[name].signature_name
+            spec.model_type = by_name[name].model_type
+    _name_models(config, models)
     return config
 
 
@@ -353,6 +370,16 @@ def _check_models(models: Sequence[Model]) -> None:
         )
 
 
+def _check_names(spec: Any, models: Sequence[Model]) -> None:
+    names = [model.name for model in models]
+    for name in spec.model_names:
+        if len(names) > 1 and name not in names:
+            raise errors.ConfigError(
+                f"EvalConfig: metrics_specs has model_names {name!r}; the model_specs are "
+                f"{', '.join(map(repr, names))}"
+            )
+
+
 def _spec(spec: Any) -> slices.Spec:
     if spec.slice_keys_sql:
         raise errors.ConfigError(
@@ -386,13 +413,13 @@ def _tfma_only(config: Any) -> Iterator[str]:
             yield "cross_slice_thresholds bound the difference of two slices"
 
 
-def _metric_specs(spec: Any, given: Any) -> list[plan.MetricSpec]:
+def _metric_specs(spec: Any, given: Any, models: tuple[str, ...]) -> list[plan.MetricSpec]:
     """One for each weighting, and for binarize and aggregate, which are two metrics in TFMA."""
     base = plan.MetricSpec(
         class_name=given.class_name,
         config=config_json(given),
         module=given.module,
-        models=tuple(spec.model_names),
+        models=models,
         outputs=tuple(spec.output_names),
     )
     ways = []
@@ -490,10 +517,37 @@ def _number(message: Any, field: str) -> float | None:
     return getattr(message, field).value if message.HasField(field) else None
 
 
-def _describe(
-    settings: plan.MetricSpec, models: Sequence[str], outputs: Sequence[str], into: Any
+def _add_models(
+    config: Any,
+    models: Sequence[str],
+    heads: Sequence[labels.Head],
+    baseline: str | None,
+    weight: str | None,
 ) -> None:
-    into.model_names.extend(settings.models if len(models) > 1 and settings.models else models)
+    several = len(models) > 1
+    for name in models:
+        model = config.model_specs.add(
+            name=name if several else "",
+            is_baseline=several and name == baseline,
+            example_weight_key=weight or "",
+        )
+        if len(heads) == 1:
+            model.label_key = heads[0].column
+        else:
+            model.label_keys.update({head.output: head.column for head in heads})
+
+
+def _name_models(config: Any, models: Sequence[str]) -> None:
+    """Names the models of each metric as TFMA's own defaults do."""
+    for spec in config.metrics_specs:
+        if len(models) == 1:
+            spec.model_names[:] = [""]
+        elif not spec.model_names:
+            spec.model_names.extend(models)
+
+
+def _describe(settings: plan.MetricSpec, outputs: Sequence[str], into: Any) -> None:
+    into.model_names.extend(settings.models)
     into.output_names.extend(settings.outputs or outputs)
     for name in ("class_ids", "k_list", "top_k_list"):
         if values := getattr(settings, name):
@@ -510,16 +564,16 @@ def _describe(
 
 def _arguments(spec: plan.MetricSpec) -> Mapping[str, Any]:
     try:
-        arguments = spec.arguments
+        given = json.loads(spec.config)
     except json.JSONDecodeError as error:
         raise errors.ConfigError(
             f"Metric {spec.class_name}: config {spec.config!r} is not JSON: {error.msg}"
         ) from error
-    if not isinstance(arguments, dict):
+    if not isinstance(given, dict):
         raise errors.ConfigError(
             f"Metric {spec.class_name}: config is {spec.config}; it must map arguments to values"
         )
-    return arguments
+    return spec.arguments
 
 
 def _is_columnar(class_name: str, arguments: Mapping[str, Any]) -> bool:

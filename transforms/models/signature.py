@@ -125,7 +125,7 @@ def _serialized(examples: batch.Batch) -> np.ndarray:
         raise errors.JobError(
             f"the model takes serialised tf.Examples, and {examples.shard} was read without them"
         )
-    return examples.serialized.to_numpy(zero_copy_only=False)
+    return examples.serialized
 
 
 def _prediction(name: str, tensor: tf.Tensor, rows: int) -> np.ndarray:
