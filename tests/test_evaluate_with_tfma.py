@@ -240,9 +240,10 @@ CLASS_MATRICES = (
     plan.MetricSpec("Precision", class_ids=(0, 2)),
     plan.MetricSpec("Recall", aggregate="micro"),
 )
-# Apart from the plot: side by side, TFMA takes the thresholds of one of them for both.
+# Apart from the plot: side by side, TFMA takes the thresholds of one of them for both. And
+# ascending: in other orders "no prediction" sticks to an example at the thresholds that follow.
 AT_THRESHOLDS = (
-    plan.MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.6, 0.4]}'),
+    plan.MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.4, 0.6]}'),
 )
 
 

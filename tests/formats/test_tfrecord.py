@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import importlib
+import sys
+
 import pyarrow as pa
 import pytest
 import writers
 
 AGES = list(range(10))
 RECORDS = [writers.frame(data) for data in writers.examples(pa.table({"age": AGES}))]
+
+
+@pytest.fixture(params=["tfx_bsl", "tensorflow"], autouse=True)
+def decoder(request, monkeypatch):
+    """Either of the two that decode, which must not show."""
+    if request.param == "tensorflow":
+        importlib.import_module("tensorflow")
+    else:
+        monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
 
 
 def read(tmp_path, records, columns=("age",), serialized=False):

@@ -19,6 +19,8 @@ from transforms import slices
 # A statistic's sums are kept in an array of all its cells up to this many (64 MiB), and as sorted
 # (key, sum) pairs beyond: an array is several times faster, pairs stay small when cells are many.
 _DENSE_CELLS = 1 << 23
+# Keys with up to this many cells each between the first and the last one are counted in an array.
+_CLOSE = 8
 # So many loose pairs are collected before they are sorted and added up.
 _LOOSE_PAIRS = 1 << 22
 
@@ -64,7 +66,7 @@ class Sums:
             return self
         if not len(self.keys):
             return other
-        keys = np.union1d(self.keys, other.keys)
+        keys = slices.distinct(np.concatenate([self.keys, other.keys]))
         high, low = np.zeros(len(keys)), None
         here, there = np.searchsorted(keys, self.keys), np.searchsorted(keys, other.keys)
         if self.low is None and other.low is None:
@@ -80,12 +82,17 @@ class Sums:
 
     def select(self, layout: Layout, chosen: np.ndarray) -> Sums:
         """The sums of the slices `chosen` (int64[S], sorted), renumbered 0..S-1."""
-        owner = self.keys // layout.stride
+        if not len(chosen):
+            return Sums.empty()
+        # What lies beyond the chosen slices is cut off first: they are mostly a block of many.
+        bounds = np.array([chosen[0], chosen[-1] + 1]) * layout.stride
+        block = slice(*np.searchsorted(self.keys, bounds).tolist())
+        owner, rest = np.divmod(self.keys[block], layout.stride)
         position = np.searchsorted(chosen, owner)
-        inside = position < len(chosen)
-        inside[inside] = chosen[position[inside]] == owner[inside]
-        keys = (position * layout.stride + self.keys % layout.stride)[inside]
-        return Sums(keys, self.high[inside], None if self.low is None else self.low[inside])
+        inside = chosen[position] == owner
+        keys = (position * layout.stride + rest)[inside]
+        low = None if self.low is None else self.low[block][inside]
+        return Sums(keys, self.high[block][inside], low)
 
     def renumber(self, layout: Layout, new: np.ndarray) -> Sums:
         """The same sums with slice i called new[i]."""
@@ -95,7 +102,9 @@ class Sums:
         return Sums(keys[order], self.high[order], None if self.low is None else self.low[order])
 
 
-def _add_exactly(high: np.ndarray, low: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
+def _add_exactly(
+    high: np.ndarray, low: np.ndarray, at: np.ndarray | slice, values: np.ndarray
+) -> None:
     """high[at] + low[at] += values for distinct `at`, without losing the rounding error."""
     before = high[at]
     total = before + values
@@ -106,6 +115,15 @@ def _add_exactly(high: np.ndarray, low: np.ndarray, at: np.ndarray, values: np.n
     high[at] = total
 
 
+def _by_key(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct keys, sorted, and each one's values added up.
+
+    In the order of the rows, as np.bincount of the keys adds: the sums are to be the same in both.
+    """
+    distinct, place = np.unique(keys, return_inverse=True)
+    return distinct, np.bincount(place, values)
+
+
 @dataclass
 class Accumulator:
     """Where one worker adds up one statistic, batch by batch."""
@@ -113,7 +131,6 @@ class Accumulator:
     layout: Layout
     _high: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _low: np.ndarray | None = None
-    _scratch: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _loose_keys: list[np.ndarray] = field(default_factory=list)
     _loose_sums: list[Sums] = field(default_factory=list)
     _sparse: Sums = field(default_factory=Sums.empty)
@@ -163,17 +180,14 @@ class Accumulator:
         """Adds the batch up first, so that the result depends on the batch, not on its rows."""
         if self._low is None:
             self._low = np.zeros(len(self._high))
-        if len(self._high) <= 4 * len(keys):
-            touched = np.arange(len(self._high))
-            sums = np.bincount(keys, values, minlength=len(self._high))
+        if not len(keys):
+            return
+        first, last = int(keys.min()), int(keys.max())
+        if last - first < _CLOSE * len(keys):
+            sums = np.bincount(keys - first, values)
+            _add_exactly(self._high, self._low, slice(first, last + 1), sums)
         else:
-            if len(self._scratch) != len(self._high):
-                self._scratch = np.zeros(len(self._high))
-            np.add.at(self._scratch, keys, values)
-            touched = np.flatnonzero(self._scratch)
-            sums = self._scratch[touched]
-            self._scratch[touched] = 0.0
-        _add_exactly(self._high, self._low, touched, sums)
+            _add_exactly(self._high, self._low, *_by_key(keys, values))
 
     def _add_sparse(self, keys: np.ndarray, values: np.ndarray | None) -> None:
         if not len(keys):
@@ -181,9 +195,7 @@ class Accumulator:
         if values is None:
             self._loose_keys.append(keys)
         else:
-            # In the rows' order, as the dense path adds: a slice's sums are to be the same in both.
-            distinct, place = np.unique(keys, return_inverse=True)
-            sums = np.bincount(place, values)
+            distinct, sums = _by_key(keys, values)
             self._loose_sums.append(Sums(distinct, sums, np.zeros(len(sums))))
         loose = sum(map(len, self._loose_keys)) + sum(len(s.keys) for s in self._loose_sums)
         if loose > _LOOSE_PAIRS:
