@@ -57,14 +57,18 @@ def run(
 def demo(folder: str) -> None:
     """Train two versions of a model on real data and evaluate them.
 
-    The data are 20,190 people of the RAND Health Insurance Experiment, the question whether a
+    The data are 20,190 rows of the RAND Health Insurance Experiment, the question whether a
     person visited a doctor.
     """
     with _readable_errors():
         from pathlib import Path
 
-        from beam_jobs import demo as example
+        from transforms.models import quiet
 
+        with quiet.starting_tensorflow():
+            from beam_jobs import demo as example
+
+            example.tf.zeros(1)  # so that it looks for GPUs now
         _run(str(example.prepare(Path(folder))))
 
 

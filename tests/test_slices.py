@@ -339,9 +339,7 @@ def test_columns_and_numbers() -> None:
     rows, values = slices.numbers(examples({"x": pa.array([1, 2])}, 2), "x")
     assert rows is None
     np.testing.assert_array_equal(values, [1.0, 2.0])
-    with pytest.raises(
-        errors.JobError, match=r"slice column 'x' has edges or quantiles, but holds string"
-    ):
+    with pytest.raises(errors.JobError, match=r"slice column 'x' has .* holds string"):
         slices.numbers(examples({"x": pa.array(["old"])}, 1), "x")
 
 

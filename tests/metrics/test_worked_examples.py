@@ -45,7 +45,7 @@ def _measured(
     for one in planned.metrics:
         value = float(metric_cases.numbers(one.finish(statistics.Sheet(sums)))[0])
         mark = () if one.key.class_id is None else (one.key.class_id,)
-        found[one.key.metric, one.key.model, *mark] = value
+        found[(one.key.metric, one.key.model, *mark)] = value
     return found
 
 

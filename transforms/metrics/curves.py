@@ -8,6 +8,7 @@ between nothing changes, so only a slice's occupied buckets are kept: a slice of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -250,19 +251,14 @@ def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None
         sums = sheet.pairs(statistic)
         values = sums.high if sums.low is None else sums.high + sums.low
         owner, cell = np.divmod(sums.keys, statistic.cells)
-        place = (owner * len(thresholds) + _rebin(thresholds)[cell // 2]) * 2 + cell % 2
-        size = len(sheet) * len(thresholds) * 2
-        bins = np.bincount(place, values, minlength=size).reshape(len(sheet), len(thresholds), 2)
-        above = bins[:, ::-1].cumsum(axis=1)[:, ::-1]
-        below = bins.cumsum(axis=1) - bins
-        return metric.Confusions(
-            tuple(thresholds.tolist()),
-            tp=above[..., 1],
-            tn=below[..., 0],
-            fp=above[..., 0],
-            fn=below[..., 1],
-            plot=True,
-        )
+        shape = (2, len(sheet), len(thresholds))  # the sums run along the last axis: fast
+        place = (cell % 2 * len(sheet) + owner) * len(thresholds) + _rebin(thresholds)[cell // 2]
+        bins = np.bincount(place, values, minlength=math.prod(shape)).reshape(shape)
+        above = bins[..., ::-1].cumsum(axis=-1)[..., ::-1]
+        below = np.zeros(shape)
+        np.cumsum(bins[..., :-1], axis=-1, out=below[..., 1:])
+        (fp, tp), (tn, fn) = above, below
+        return metric.Confusions(tuple(thresholds.tolist()), tp, tn, fp, fn, plot=True)
 
     return (metric.Metric(request.key(), (statistic,), finish),)
 

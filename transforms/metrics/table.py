@@ -279,7 +279,9 @@ class Table:
         full = np.zeros(len(self.slices) * layout.stride)
         full[sums.keys] = sums.high if sums.low is None else sums.high + sums.low
         shaped = full.reshape(len(self.slices), layout.units, layout.cells)
-        return shaped if by_unit else shaped.sum(axis=1)
+        if by_unit:
+            return shaped
+        return shaped[:, 0] if layout.units == 1 else shaped.sum(axis=1)
 
 
 def _sort_key(key: slices.SliceKey) -> tuple[str, int, str]:
