@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from beam_jobs import config
 from transforms import batch, errors, finish, formats, labels, models, slices
 from transforms.formats import shards as file_shards
-from transforms.metrics import plan
+from transforms.metrics import plan, tfma
 
 MAIN_SPLIT = "eval"
 # So many examples show what the data's columns are and what task the labels and predictions are.
@@ -58,6 +60,9 @@ class Job:
       units: hash buckets of examples.
       max_dead_letters: the share of rows that may fail to be scored.
       evaluation: metrics, outputs and thresholds.
+      eval_config: the serialised TFMA EvalConfig that describes the run.
+      tfma_config: the serialised EvalConfig of what TFMA has to compute, if anything.
+      min_slice_size: smaller slices have no results, except for a whole split.
       notes: what was inferred or decided and the user should know.
     """
 
@@ -73,42 +78,66 @@ class Job:
     units: int
     max_dead_letters: float
     evaluation: finish.Evaluation
+    eval_config: bytes
+    tfma_config: bytes | None
+    min_slice_size: int
     notes: tuple[str, ...]
 
 
-def check(settings: config.Config) -> Job:
+def check(settings: config.Config, engine: str = "columnar") -> Job:
     """Lists the data, loads the models, scores a first batch, and plans the metrics.
+
+    With the engine "tfma" all metrics are TFMA's to compute.
 
     Raises:
       ConfigError: whatever does not fit, with the value, what was allowed and what to do.
       JobError: first examples that cannot be evaluated.
     """
-    versions = tuple(_version(model) for model in settings.models)
+    asked = _asked(settings, engine)
+    versions = tuple(_version(model) for model in asked.settings.models)
+    settings = asked.settings
     shards = tuple(
         shard
         for split, listed in ((MAIN_SPLIT, settings.data.files), *settings.data.splits.items())
         for shard in file_shards.list_shards(listed, settings.data.format, split)
     )
-    specs = settings.slicing_specs()
+    for spec in asked.metrics or ():
+        tfma.check_metric(spec)
     loaded = {version.name: models.load(version) for version in versions}
     outputs = _outputs(versions, loaded)
     label_columns = _label_columns(settings, outputs)
-    projection = _projection(settings, label_columns.values(), specs, loaded.values())
-    _check_declared(shards, projection, settings, label_columns, specs)
+    projection = _projection(asked, label_columns.values(), loaded.values())
+    _check_declared(shards, projection, settings, label_columns, asked.specs)
     first = _first_batch(shards, projection)
     known = formats.get(first.shard.format).first_columns(first.shard.path)
     for version in versions:
         models.check_inputs(version, loaded[version.name], first, known)
     heads, notes = _heads(settings, label_columns, versions, loaded, first, known)
-    metric_specs = _metric_specs(settings, heads)
+    notes += asked.notes
     baseline = next((model.name for model in settings.models if model.baseline), None)
     if baseline is None and len(versions) > 1:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
+    metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
     names = tuple(version.name for version in versions)
-    weighted = settings.data.weight is not None
+    weight = settings.data.weight
     thresholds = tuple(settings.thresholds)
-    planned = plan.plan(metric_specs, names, heads, baseline, weighted, thresholds)
+    columnar = () if engine == "tfma" else metric_specs
+    planned = plan.plan(columnar, names, heads, baseline, weight is not None, thresholds)
+    described = (names, heads, asked.specs)
+    if asked.given is None:
+        whole = tfma.eval_config(*described, metric_specs, baseline, weight)
+    else:
+        whole = tfma.completed(asked.given, names, heads, baseline, weight)
+    by_tfma = None
+    if engine == "tfma":
+        by_tfma = whole
+    elif planned.others or asked.tfma_metrics:
+        by_tfma = tfma.eval_config(*described, planned.others, baseline, weight, asked.tfma_metrics)
+        names_of = dict.fromkeys(
+            m.class_name for spec in by_tfma.metrics_specs for m in spec.metrics
+        )
+        notes.append(f"by TFMA's own combiners, which are slower: {', '.join(names_of)}")
     return Job(
         name=settings.name,
         shards=shards,
@@ -116,14 +145,109 @@ def check(settings: config.Config) -> Job:
         batch_size=settings.data.batch_size,
         models=versions,
         baseline=baseline,
-        specs=specs,
-        weight=settings.data.weight,
+        specs=asked.specs,
+        weight=weight,
         id=settings.data.id,
         units=settings.confidence.units,
         max_dead_letters=settings.data.max_dead_letters,
-        evaluation=finish.Evaluation(planned, names, heads, weighted, thresholds),
+        evaluation=finish.Evaluation(planned, names, heads, weight is not None, thresholds),
+        eval_config=whole.SerializeToString(deterministic=True),
+        tfma_config=None if by_tfma is None else by_tfma.SerializeToString(deterministic=True),
+        min_slice_size=asked.min_slice_size,
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the config and its EvalConfig, if it has one, ask for together.
+
+    Attributes:
+      settings: the config, with the columns and the baseline that only the EvalConfig names.
+      specs: the slices, overall first.
+      metrics: None for the usual ones of the task.
+      tfma_metrics: serialised MetricsSpecs that only TFMA computes.
+      given: the EvalConfig.
+      min_slice_size: as in the EvalConfig.
+      notes: what is not done with it.
+    """
+
+    settings: config.Config
+    specs: tuple[slices.Spec, ...]
+    metrics: tuple[plan.MetricSpec, ...] | None
+    tfma_metrics: tuple[bytes, ...] = ()
+    given: Any = None
+    min_slice_size: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def _asked(settings: config.Config, engine: str) -> _Asked:
+    if settings.eval_config is None:
+        entries = settings.metrics
+        return _Asked(
+            settings,
+            settings.slicing_specs(),
+            None if entries is None else tuple(entry.spec() for entry in entries),
+        )
+    given = tfma.read_eval_config(settings.eval_config)
+    evaluation = tfma.evaluation(given)
+    if evaluation.tfma_only and engine != "tfma":
+        raise errors.ConfigError(
+            f"{settings.eval_config}: only `--engine tfma` does this: "
+            + "; ".join(evaluation.tfma_only)
+        )
+    notes = []
+    if evaluation.thresholds:
+        notes.append("the EvalConfig's thresholds are not checked by this version of evalbeam")
+    if evaluation.intervals:
+        notes.append("confidence intervals are not computed by this version of evalbeam")
+    return _Asked(
+        _merged(settings, evaluation),
+        tuple(dict.fromkeys(((), *evaluation.slices))),
+        evaluation.metrics,
+        evaluation.tfma_metrics,
+        given,
+        evaluation.min_slice_size,
+        tuple(notes),
+    )
+
+
+def _merged(settings: config.Config, evaluation: tfma.Evaluation) -> config.Config:
+    """The config, where it is silent with what the EvalConfig's model_specs say."""
+    by_name = {spec.name: spec for spec in evaluation.models}
+    names = [model.name for model in settings.models]
+    if len(by_name) > 1 and set(by_name) != set(names):
+        raise errors.ConfigError(
+            f"{settings.eval_config}: its model_specs are {_listed(sorted(by_name))}, and the "
+            f"config's models {_listed(names)}: give them the same names"
+        )
+    specs = [by_name.get(name) or next(iter(by_name.values()), None) for name in names]
+    label, weight = settings.data.label, settings.data.weight
+    for spec in specs:
+        if spec is not None and label is None and spec.labels:
+            label = spec.labels[0][1] if spec.labels[0][0] == "" else dict(spec.labels)
+        if spec is not None and weight is None and spec.weights:
+            weight = spec.weights[0][1]
+    if label is None:
+        raise errors.ConfigError(
+            f"neither data.label nor {settings.eval_config} (model_specs.label_key) names the "
+            "label's column"
+        )
+    any_baseline = any(model.baseline for model in settings.models)
+    versions = [
+        model.model_copy(
+            update={
+                "baseline": model.baseline
+                or (not any_baseline and spec is not None and spec.baseline),
+                "signature": spec.signature
+                if spec is not None and spec.signature and model.path
+                else model.signature,
+            }
+        )
+        for model, spec in zip(settings.models, specs, strict=True)
+    ]
+    data = settings.data.model_copy(update={"label": label, "weight": weight})
+    return settings.model_copy(update={"data": data, "models": versions})
 
 
 def _version(model: config.Model) -> models.ModelSpec:
@@ -154,9 +278,10 @@ def _outputs(
     for version in versions[1:]:
         if set(loaded[version.name].outputs) != set(loaded[first.name].outputs):
             raise errors.ConfigError(
-                f"Versions {first.name!r} and {version.name!r} have different outputs: "
-                f"{_listed(loaded[first.name].outputs)} and {_listed(loaded[version.name].outputs)}."
-                " Choose those to evaluate with `outputs:` of each model"
+                f"Versions {first.name!r} and {version.name!r} have different outputs, "
+                f"{_listed(loaded[first.name].outputs)} and "
+                f"{_listed(loaded[version.name].outputs)}. Choose those to evaluate with "
+                "`outputs:` of each model"
             )
     return loaded[first.name].outputs
 
@@ -181,17 +306,30 @@ def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str,
 
 
 def _projection(
-    settings: config.Config,
-    label_columns: Sequence[str],
-    specs: Sequence[slices.Spec],
-    loaded: Sequence[models.Model],
+    asked: _Asked, label_columns: Iterable[str], loaded: Iterable[models.Model]
 ) -> batch.Projection:
-    wanted = {*label_columns, *slices.columns(specs)}
-    wanted |= {column for column in (settings.data.weight, settings.data.id) if column is not None}
+    data = asked.settings.data
+    wanted = {*label_columns, *slices.columns(asked.specs)}
+    wanted |= {column for column in (data.weight, data.id) if column is not None}
+    serialized = False
     for model in loaded:
         wanted |= set(model.projection.columns)
-    serialized = any(model.projection.serialized for model in loaded)
-    return batch.Projection(tuple(sorted(wanted)), serialized)
+        serialized = serialized or model.projection.serialized
+    # Features that TFMA's own metrics read: query_key, and arguments such as gain_key.
+    for raw in asked.tfma_metrics:
+        wanted.add(tfma.config_pb2.MetricsSpec.FromString(raw).query_key)
+    for name, value in _arguments(asked):
+        if name.endswith("_key") and isinstance(value, str):
+            wanted.add(value)
+    return batch.Projection(tuple(sorted(wanted - {""})), serialized)
+
+
+def _arguments(asked: _Asked) -> Iterator[tuple[str, Any]]:
+    for spec in asked.metrics or ():
+        yield from spec.arguments.items()
+    for raw in asked.tfma_metrics:
+        for given in tfma.config_pb2.MetricsSpec.FromString(raw).metrics:
+            yield from json.loads(tfma.config_json(given)).items()
 
 
 def _check_declared(
@@ -226,9 +364,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _first_batch(
-    shards: Sequence[batch.Shard], projection: batch.Projection
-) -> batch.Batch:
+def _first_batch(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.Batch:
     """The first examples of the main split that can be read."""
     letters: list[batch.DeadLetter] = []
     for shard in shards:
@@ -303,13 +439,9 @@ def _first_predictions(
     )
 
 
-def _metric_specs(
-    settings: config.Config, heads: Sequence[labels.Head]
-) -> tuple[plan.MetricSpec, ...]:
-    if settings.metrics is None:
-        return tuple(
-            plan.MetricSpec(name, outputs=(head.output,), native=True)
-            for head in heads
-            for name in _DEFAULT_METRICS[head.task]
-        )
-    return tuple(entry.spec() for entry in settings.metrics)
+def _defaults(heads: Sequence[labels.Head]) -> tuple[plan.MetricSpec, ...]:
+    return tuple(
+        plan.MetricSpec(name, outputs=(head.output,), native=True)
+        for head in heads
+        for name in _DEFAULT_METRICS[head.task]
+    )

@@ -68,7 +68,7 @@ def demo(folder: str) -> None:
         with quiet.starting_tensorflow():
             from beam_jobs import demo as example
 
-            example.tf.zeros(1)  # so that it looks for GPUs now
+            example.find_devices()
         _run(str(example.prepare(Path(folder))))
 
 
@@ -92,7 +92,7 @@ def schema() -> None:
     print(json.dumps(config.Config.model_json_schema(), indent=2))
 
 
-class _readable_errors:  # noqa: N801  # used like a function, in a with statement
+class _readable_errors:  # used like a function, in a with statement
     """Ends the process with an error's text and exit code instead of a traceback."""
 
     def __enter__(self) -> None:

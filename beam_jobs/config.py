@@ -25,6 +25,7 @@ from pydantic import (
 
 from transforms import errors, formats, slices
 from transforms.metrics import plan
+from transforms.slices import Spec  # Config.slices hides the module
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -226,7 +227,7 @@ class Config(_Strict):
     thresholds: list[float] = Field(
         [0.5], min_length=1, description="Where confusion matrices are kept."
     )
-    confidence: Confidence = Confidence()
+    confidence: Confidence = Field(default_factory=Confidence)
     output: str = Field("results", description="The folder of all runs' results.")
 
     @model_validator(mode="after")
@@ -244,9 +245,9 @@ class Config(_Strict):
             raise ValueError("data.label is missing: name the column that holds the label")
         return self
 
-    def slicing_specs(self) -> tuple[slices.Spec, ...]:
+    def slicing_specs(self) -> tuple[Spec, ...]:
         """The slicing specs, the overall one first, each once."""
-        specs: list[slices.Spec] = [()]
+        specs: list[Spec] = [()]
         for entry in self.slices:
             if isinstance(entry, Values):
                 fixed = tuple(slices.Term(key, value=value) for key, value in entry.values.items())

@@ -65,6 +65,11 @@ output: results
 """
 
 
+def find_devices() -> None:
+    """Makes TensorFlow look for GPUs, which it says on stderr, now rather than when it trains."""
+    tf.zeros(1)
+
+
 def prepare(folder: Path) -> Path:
     """Writes data, models and a config into `folder`; gives the config's path.
 

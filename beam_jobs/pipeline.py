@@ -38,6 +38,11 @@ class Staging:
         return self.folder / "work" / "ledger.jsonl"
 
     @property
+    def tfma(self) -> Path:
+        """What TFMA computed itself, as its own files."""
+        return self.folder / "work" / "tfma"
+
+    @property
     def edges(self) -> Path:
         """A line for each slice column that is cut into quantiles."""
         return self.folder / "work" / "edges.jsonl"
@@ -62,7 +67,9 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, staging: Staging) -> Non
     cuts | "Write edges" >> write.WriteJson(str(staging.edges))
 
 
-def build(pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions: int) -> None:
+def build(
+    pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions: int, engine: str
+) -> None:
     """Read, predict with every version, add up, merge, write."""
     read_out = (
         pipeline
@@ -79,6 +86,24 @@ def build(pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions:
         partitions,
         str(staging.progress),
     )
+    if job.tfma_config is not None:
+        from transforms import evaluate_with_tfma  # imports TFMA, for 16 seconds
+
+        (
+            predicted.scored
+            | "Main split" >> beam.Filter(_is_main)
+            | "Evaluate with TFMA"
+            >> evaluate_with_tfma.EvaluateWithTfma(
+                eval_config=job.tfma_config,
+                models=job.evaluation.models,
+                heads=job.evaluation.heads,
+                slices=job.specs,
+                model_locations={model.name: model.path for model in job.models},
+                output=str(staging.tfma),
+                # As it is for doubt and comparison; mended where it stands in for our kernels.
+                correct=engine != "tfma",
+            )
+        )
     added["tables"] | "Write state" >> write.WriteState(str(staging.state), partitions)
     added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(str(staging.ledger))
     read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(str(staging.read_counts))
@@ -87,3 +112,7 @@ def build(pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions:
         | "All dead letters" >> beam.Flatten()
         | "Write dead letters" >> write.WriteJson(str(staging.dead_letters))
     )
+
+
+def _is_main(scored: batch.Scored) -> bool:
+    return scored.batch.shard.split == check.MAIN_SPLIT

@@ -27,8 +27,8 @@ from apache_beam.options import pipeline_options
 
 from beam_jobs import check, config, pipeline, progress, summary
 from transforms import errors, finish, models, slices
-from transforms.metrics import table
-from transforms.sinks import state, tables
+from transforms.metrics import table, tfma
+from transforms.sinks import state, tables, tfma_result
 
 # On a cluster the slices are merged in so many parts, by as many workers.
 _CLUSTER_PARTITIONS = 16
@@ -78,7 +78,7 @@ def run(request: Request) -> Path | None:
             "--run-id, or none"
         )
     options = _options(request.beam_options)
-    job = check.check(settings)
+    job = check.check(settings, request.engine)
     for note in job.notes:
         print(note, file=sys.stderr)
     checked = time.monotonic()
@@ -89,16 +89,12 @@ def run(request: Request) -> Path | None:
     staging = pipeline.Staging(output / ".staging" / f"{run_id}-{os.getpid()}")
     with _staged(staging):
         job = _with_edges(job, staging, options)
-        _execute(job, staging, options)
+        _execute(job, staging, options, request.engine)
         ran = time.monotonic()
         counts, ledger = _reconcile(job, staging)
         merged = [state.read(path) for path in sorted(staging.state.glob("*.parquet"))]
         _verify(job, merged, counts)
-        tables.write(
-            staging.folder,
-            (block for part in merged for block in finish.blocks(part, job.evaluation)),
-            job.baseline,
-        )
+        _write_results(job, merged, staging)
         finished = time.monotonic()
         manifest = {
             "run_id": run_id,
@@ -191,26 +187,25 @@ def _with_edges(
             "name"
         )
     specs = tuple(
-        tuple(
-            dataclasses.replace(t, edges=_edges(t, edges)) if t.quantiles else t for t in spec
-        )
+        tuple(dataclasses.replace(t, edges=_edges(t, edges)) if t.quantiles else t for t in spec)
         for spec in job.specs
     )
     return dataclasses.replace(job, specs=specs)
 
 
-def _edges(
-    term: slices.Term, found: dict[tuple[str, int], tuple[float, ...]]
-) -> tuple[float, ...]:
+def _edges(term: slices.Term, found: dict[tuple[str, int], tuple[float, ...]]) -> tuple[float, ...]:
     return found.get((term.column, term.quantiles or 0), ())
 
 
 def _execute(
-    job: check.Job, staging: pipeline.Staging, options: pipeline_options.PipelineOptions
+    job: check.Job,
+    staging: pipeline.Staging,
+    options: pipeline_options.PipelineOptions,
+    engine: str,
 ) -> None:
     local = _is_local(options)
     built = beam.Pipeline(options=options)
-    pipeline.build(built, job, staging, 1 if local else _CLUSTER_PARTITIONS)
+    pipeline.build(built, job, staging, 1 if local else _CLUSTER_PARTITIONS, engine)
     with progress.watch(staging.progress, job.shards) if local else contextlib.nullcontext():
         _wait(built)
 
@@ -249,9 +244,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _reconcile(
-    job: check.Job, staging: pipeline.Staging
-) -> tuple[_Counts, dict[str, Any]]:
+def _reconcile(job: check.Job, staging: pipeline.Staging) -> tuple[_Counts, dict[str, Any]]:
     """Every shard read to its end, every row scored or given up, and not too many of these."""
     counts = _Counts(Counter(), Counter(), Counter())
     read = _lines(staging.read_counts)
@@ -309,6 +302,46 @@ def _verify(job: check.Job, merged: Sequence[table.Table], counts: _Counts) -> N
                     f"slices: column {term.column!r} has no value in any of the "
                     f"{sum(counts.read.values()):,} rows; check its name"
                 )
+
+
+def _write_results(
+    job: check.Job, merged: Sequence[table.Table], staging: pipeline.Staging
+) -> None:
+    """The tables and the TFMA result, block by block of slices."""
+    eval_config = tfma.config_pb2.EvalConfig.FromString(job.eval_config)
+    by_tfma, tfma_config = tfma_result.Messages(), eval_config
+    if job.tfma_config is not None:
+        by_tfma = tfma_result.read(staging.tfma)
+        tfma_config = tfma.config_pb2.EvalConfig.FromString(job.tfma_config)
+    names = job.evaluation.models
+
+    def written(writer: tables.Writer) -> Iterator[finish.Block]:
+        for part in merged:
+            for block in finish.blocks(_large_enough(part, job.min_slice_size), job.evaluation):
+                (whole,) = tfma_result.joined([block], by_tfma, tfma_config, names)
+                writer.add(whole)
+                yield block
+
+    main = [shard for shard in job.shards if shard.split == check.MAIN_SPLIT]
+    with tables.Writer(staging.folder, job.baseline) as writer:
+        tfma_result.write(
+            staging.folder / "tfma",
+            written(writer),
+            eval_config,
+            {model.name: model.path for model in job.models},
+            main[0].path,
+            main[0].format,
+            extra=by_tfma,
+        )
+
+
+def _large_enough(sums: table.Table, least: int) -> table.Table:
+    """The table without slices of fewer examples; a whole split stays."""
+    if least <= 1:
+        return sums
+    examples = sums.dense("examples")[:, 0]
+    kept = [i for i, key in enumerate(sums.slices) if not key.pairs or examples[i] >= least]
+    return sums.select(kept)
 
 
 def _config_entry(path: str, text: str) -> dict[str, Any]:

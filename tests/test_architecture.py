@@ -9,7 +9,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = sorted(
-    path.relative_to(ROOT) for folder in ("beam_jobs", "transforms") for path in ROOT.glob(f"{folder}/**/*.py")
+    path.relative_to(ROOT)
+    for folder in ("beam_jobs", "transforms")
+    for path in ROOT.glob(f"{folder}/**/*.py")
 )
 NOUNS = ("formats", "models", "metrics", "sinks")
 # Verb files are Beam stages; the others at the top of transforms/ are nouns too.

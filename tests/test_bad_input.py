@@ -32,7 +32,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def fails(evalbeam, tmp_path):
-    """Runs a config that must fail; returns what is printed, after checking that it left nothing."""
+    """Runs a config that must fail and leave nothing behind; returns what is printed."""
 
     def run(config, exit_code, *flags):
         before = os.path.realpath(tmp_path / "results" / "latest")
@@ -102,9 +102,7 @@ def test_label_column_absent(fails, data):
     assert "did you mean 'label'?" in output
 
 
-@pytest.mark.parametrize(
-    ("value", "said"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")]
-)
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")])
 def test_bad_label(fails, tmp_path, data, value, said):
     labels = data["label"].astype(float).to_list()
     labels[150] = value

@@ -269,7 +269,18 @@ def test_our_own_results_are_written_as_tfma_writes_its(
     found = values(tfma_result.read(tmp_path / "ours"))
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
-        assert_close(found[key], value, key)
+        assert_close(occurring(found[key]), occurring(value), key)
+
+
+def occurring(value: object) -> object:
+    """Without the zeros that TFMA writes where versions agree, in differences of class matrices."""
+    kept = type(value)()
+    kept.CopyFrom(value)
+    for matrix in kept.multi_class_confusion_matrix_at_thresholds.matrices:
+        entries = [entry for entry in matrix.entries if abs(entry.num_weighted_examples) > 1e-9]
+        del matrix.entries[:]
+        matrix.entries.extend(entries)
+    return kept
 
 
 def assert_close(found: object, wanted: object, key: object) -> None:

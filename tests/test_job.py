@@ -63,9 +63,7 @@ def test_accuracy_paradox(run_job, tmp_path):
 
 def test_converted_model_beside_its_original(run_job, tmp_path):
     # TP 45, FN 5, FP 3, TN 47.
-    _expand(tp=45, fn=5, fp=3, tn=47).to_json(
-        tmp_path / "data.jsonl", orient="records", lines=True
-    )
+    _expand(tp=45, fn=5, fp=3, tn=47).to_json(tmp_path / "data.jsonl", orient="records", lines=True)
     run = run_job(_stored("data.jsonl", ("v1", "score"), metrics=RATES))
     assert _value(run, "binary_accuracy") == 0.92
     assert _value(run, "precision") == 45 / 48

@@ -140,7 +140,7 @@ SPECS = st.lists(
 
 
 @hypothesis.given(SPECS, st.data(), st.sampled_from([0, 4, 1 << 22]))
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=200, deadline=None)
 def test_slices_are_those_of_the_rows(
     specs: list[slices.Spec], data: st.DataObject, lookup_cells: int
 ) -> None:

@@ -17,6 +17,7 @@ from transforms.metrics import adding, statistics, table
 
 LEDGER = "ledger"
 
+
 @dataclass
 class Ledger:
     """What a bundle did, kept beside the table because Beam's counters count retries twice.
@@ -128,9 +129,7 @@ class _AddUp(beam.DoFn):
 
 def in_global_window(value: object) -> windowed_value.WindowedValue:
     """A value as `finish_bundle` must yield it."""
-    return windowed_value.WindowedValue(
-        value, timestamp.MIN_TIMESTAMP, [window.GlobalWindow()]
-    )
+    return windowed_value.WindowedValue(value, timestamp.MIN_TIMESTAMP, (window.GlobalWindow(),))
 
 
 def _partitioned(whole: table.Table, partitions: int) -> Iterator[tuple[int, table.Table]]:

@@ -100,6 +100,4 @@ def _counts(sheet: statistics.Sheet, evaluation: Evaluation) -> Iterator[Counts]
                     matrix = np.stack(
                         [np.stack([tn, fp], axis=-1), np.stack([fn, tp], axis=-1)], axis=-2
                     )
-                    yield Counts(
-                        model, head.output, target.class_id, statistic.thresholds, matrix
-                    )
+                    yield Counts(model, head.output, target.class_id, statistic.thresholds, matrix)

@@ -10,7 +10,6 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import pvalue
 
-
 from transforms.metrics import table
 from transforms.sinks import state
 
@@ -59,5 +58,3 @@ def _to_json(item: Any) -> str:
         shard, rows, dead = item
         return json.dumps({**vars(shard), "rows": rows, "dead_letters": dead})
     return json.dumps(vars(item))
-
-

@@ -6,6 +6,7 @@ country x device: 208 slice keys.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def write_examples(folder: Path, examples: int, shards: int, seed: int = 0) -> N
         feature["label"].int64_list.value.append(label[i])
         serialized.append(example.SerializeToString())
     bounds = np.linspace(0, examples, shards + 1).astype(int)
-    for shard, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for shard, (start, stop) in enumerate(itertools.pairwise(bounds)):
         name = f"eval-{shard:05d}-of-{shards:05d}.tfrecord"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             for i in range(start, stop):
@@ -95,7 +96,11 @@ def write_config(path: Path, data: Path, models: Path, versions: int, **more: ob
         "task": "binary",
         "data": {"files": str(data / "eval-*.tfrecord"), "format": "tfrecord", "label": "label"},
         "models": [
-            {"name": f"v{v}", "path": str(models / f"v{v}"), **({"baseline": True} if v == 1 else {})}
+            {
+                "name": f"v{v}",
+                "path": str(models / f"v{v}"),
+                **({"baseline": True} if v == 1 else {}),
+            }
             for v in range(1, versions + 1)
         ],
         "slices": [list(spec) for spec in SLICES],

@@ -7,6 +7,7 @@ the code under test except the types that it is fed with.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -469,8 +470,15 @@ def all_counts(
     rows: Rows, key: metric.Key, spec: plan.MetricSpec
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """The counts at every threshold of the curve, one comparison of all scores at a time."""
-    y, p, w = pairs(rows, key, spec)
     size = spec.arguments.get("num_thresholds", 10_000)
+    return _all_counts(*(array.tobytes() for array in pairs(rows, key, spec)), size)
+
+
+@functools.lru_cache(maxsize=300)
+def _all_counts(
+    labels_: bytes, scores: bytes, weights: bytes, size: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    y, p, w = (np.frombuffer(array) for array in (labels_, scores, weights))
     thresholds = np.array([-1e-7, *[(i + 1) / (size - 1) for i in range(size - 2)], 1 + 1e-7])
     fence = np.where(thresholds == 0, thresholds, thresholds + 1e-7)
     up = bucketed(p)[None, :] >= fence[:, None]

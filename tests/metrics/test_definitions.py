@@ -156,19 +156,26 @@ def test_undefined_quotients_are_nan_not_zero() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_one_class_slices_are_undefined_whatever_the_weights_round_to(seed: int) -> None:
+def test_nothing_left_is_nothing_whatever_the_weights_round_to(seed: int) -> None:
     """0.1 + 0.2 - 0.3 is not 0: what is left of a sum must not become a denominator."""
+    rng = np.random.default_rng(seed)
     data = metric_cases.multiclass(seed=seed)
-    one = metric_cases.Data(
-        "multiclass", 4, data.columns, np.ones(len(data)), data.weights, data.predictions,
-        data.hashes,
+    y = rng.integers(0, 2, len(data))
+    predicted = np.where(y == 0, 1, rng.integers(0, 2, len(data)))  # no true negative of class 1
+    scores = np.eye(4)[predicted]
+    muddled = metric_cases.Data(
+        "multiclass", 4, data.columns, y.astype(float), data.weights,
+        {"base": scores, "cand": scores}, data.hashes,
     )  # fmt: skip
-    case = metric_cases.Case("Specificity", "", lambda *_: None, spec={"native": True})
-    plan = metric_cases.planned(one, [case.metric_spec()])
-    sums = metric_cases.added(one, plan.statistics, units=7)
-    for metric_ in plan.metrics:
-        if metric_.key.class_id == 1:  # without another class there is nothing to be specific about
-            assert np.isnan(metric_cases.numbers(metric_.finish(statistics.Sheet(sums)))).all()
+    for class_name in ("TrueNegatives", "NegativeLikelihoodRatio"):
+        case = metric_cases.Case(class_name, "", lambda *_: None, spec={"native": True})
+        plan = metric_cases.planned(muddled, [case.metric_spec()])
+        sums = metric_cases.added(muddled, plan.statistics, units=7)
+        for metric_ in plan.metrics:
+            if metric_.key.class_id == 1:
+                values = metric_cases.numbers(metric_.finish(statistics.Sheet(sums)))
+                expected = 0.0 if class_name == "TrueNegatives" else np.nan
+                np.testing.assert_array_equal(values, expected)
     for flipped in (0.0, 1.0):
         binary = metric_cases.binary(seed=seed)
         constant = metric_cases.Data(
@@ -208,6 +215,15 @@ def test_calibration_may_be_negative() -> None:
     ).sum()
     assert expected < 0
     assert _finish(shifted, "Calibration") == pytest.approx(expected, rel=1e-12)
+
+
+def test_max_recall_has_no_by_class_form_and_stays_recall_above_zero() -> None:
+    data = metric_cases.DATA["multiclass"]
+    case = metric_cases.Case("MaxRecall", "", lambda *_: None, spec={"native": True})
+    plan = metric_cases.planned(data, [case.metric_spec()])
+    sheet = statistics.Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
+    for one in plan.metrics:
+        assert metric_cases.numbers(one.finish(sheet)) == pytest.approx([1.0])
 
 
 def test_label_minus_one_is_no_class() -> None:

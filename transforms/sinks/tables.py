@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,21 +69,28 @@ COMPARISONS = pa.schema(
 )
 
 
-def write(folder: Path, blocks: Iterable[finish.Block], baseline: str | None) -> None:
-    """Writes metrics.parquet, confusion.parquet and comparisons.parquet into `folder`."""
-    with ExitStack() as stack:
-        metrics, confusion, comparisons = (
-            stack.enter_context(pq.ParquetWriter(folder / name, schema, compression="zstd"))
-            for name, schema in (
-                ("metrics.parquet", METRICS),
-                ("confusion.parquet", CONFUSION),
-                ("comparisons.parquet", COMPARISONS),
-            )
+class Writer(contextlib.AbstractContextManager["Writer"]):
+    """Writes metrics.parquet, confusion.parquet and comparisons.parquet into a local folder."""
+
+    def __init__(self, folder: Path, baseline: str | None) -> None:
+        self._baseline = baseline
+        self._metrics = pq.ParquetWriter(folder / "metrics.parquet", METRICS, compression="zstd")
+        self._confusion = pq.ParquetWriter(
+            folder / "confusion.parquet", CONFUSION, compression="zstd"
         )
-        for block in blocks:
-            metrics.write_table(_metrics(block))
-            confusion.write_table(_confusion(block))
-            comparisons.write_table(_comparisons(block, baseline))
+        self._comparisons = pq.ParquetWriter(
+            folder / "comparisons.parquet", COMPARISONS, compression="zstd"
+        )
+
+    def add(self, block: finish.Block) -> None:
+        """Writes a block's rows."""
+        self._metrics.write_table(_metrics(block))
+        self._confusion.write_table(_confusion(block))
+        self._comparisons.write_table(_comparisons(block, self._baseline))
+
+    def __exit__(self, *_: object) -> None:
+        for writer in (self._metrics, self._confusion, self._comparisons):
+            writer.close()
 
 
 def _metrics(block: finish.Block) -> pa.Table:
@@ -164,9 +171,7 @@ def _rows(
     }
     for name, value in same.items():
         kind = schema.field(name).type
-        columns[name] = (
-            pa.array([value] * size, kind) if kind != _NAME else _same(str(value), size)
-        )
+        columns[name] = pa.array([value] * size, kind) if kind != _NAME else _same(str(value), size)
     for name, numbers in values.items():
         flat = numbers.reshape(-1) if numbers.size == size else numbers[row]
         columns[name] = pa.array(flat).cast(schema.field(name).type)
