@@ -227,7 +227,7 @@ class Config(_Strict):
     thresholds: list[float] = Field(
         [0.5], min_length=1, description="Where confusion matrices are kept."
     )
-    confidence: Confidence = Field(default_factory=Confidence)
+    confidence: Confidence = Confidence()
     output: str = Field("results", description="The folder of all runs' results.")
 
     @model_validator(mode="after")

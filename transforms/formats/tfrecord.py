@@ -91,8 +91,8 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
             complete = end + _FOOTER.size <= size
             record = buffer[start + _HEADER.size : end] if complete else b""
             # The record's own CRC vouches for its length too: one check instead of two.
-            whole = complete and _masked_crc(record) == _FOOTER.unpack_from(buffer, end)[0]
-            if not whole and _masked_crc(buffer[start : start + 8]) != length_crc:
+            whole = complete and masked_crc(record) == _FOOTER.unpack_from(buffer, end)[0]
+            if not whole and masked_crc(buffer[start : start + 8]) != length_crc:
                 yield run
                 yield files.Damage(f"corrupt length of a record (CRC mismatch); {_REST}")
                 return
@@ -115,7 +115,8 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
         yield files.Damage(f"truncated record; {_REST}")
 
 
-def _masked_crc(data: bytes) -> int:
+def masked_crc(data: bytes) -> int:
+    """The CRC of a TFRecord's length or data, as the file has it."""
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

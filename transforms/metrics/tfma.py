@@ -418,7 +418,7 @@ def _metric_specs(spec: Any, given: Any, models: tuple[str, ...]) -> list[plan.M
     base = plan.MetricSpec(
         class_name=given.class_name,
         config=config_json(given),
-        module=given.module,
+        module="" if _is_own_module(given) else given.module,
         models=models,
         outputs=tuple(spec.output_names),
     )
@@ -437,6 +437,13 @@ def _metric_specs(spec: Any, given: Any, models: tuple[str, ...]) -> list[plan.M
                 "neither weighted nor unweighted; TFMA then computes nothing. Set one, or both"
             )
     return [replace(way, weighted=weighted) for way in ways or [base] for weighted in weightings]
+
+
+def _is_own_module(given: Any) -> bool:
+    """Whether a module, as TFMA writes it into configs, is where TFMA finds the class anyway."""
+    package, _, rest = given.module.partition(".")
+    own = package in ("tf_keras", "tensorflow_model_analysis") and "metrics" in rest
+    return own and given.class_name in metrics.REGISTRY
 
 
 def _lists(binarize: Any) -> dict[str, tuple[int, ...]]:

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 from google.protobuf import json_format
 
 from transforms import errors, finish, slices
-from transforms.formats import files
+from transforms.formats import files, tfrecord
 from transforms.metrics import metric, tfma
 
 SPLIT = "eval"  # TFMA knows one data set; results of other splits have no place in its folder.
@@ -511,14 +510,9 @@ def _write_config(
 def _write_record(file: BinaryIO, record: bytes) -> None:
     """A TFRecord: its length, the length's CRC, the record, the record's CRC."""
     length = _LENGTH.pack(len(record))
-    file.write(length + _CRC.pack(_masked_crc(length)))
+    file.write(length + _CRC.pack(tfrecord.masked_crc(length)))
     file.write(record)
-    file.write(_CRC.pack(_masked_crc(record)))
-
-
-def _masked_crc(data: bytes) -> int:
-    crc: int = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    file.write(_CRC.pack(tfrecord.masked_crc(record)))
 
 
 def _records(folder: str, kind: str) -> Iterator[bytes]:
@@ -526,7 +520,7 @@ def _records(folder: str, kind: str) -> Iterator[bytes]:
         with files.open_raw(path) as file:
             while head := file.read(_LENGTH.size + _CRC.size):
                 record = file.read(_LENGTH.unpack_from(head)[0])
-                if file.read(_CRC.size) != _CRC.pack(_masked_crc(record)):
+                if file.read(_CRC.size) != _CRC.pack(tfrecord.masked_crc(record)):
                     raise errors.JobError(f"{path}: a damaged record; run the evaluation again")
                 yield record
 
