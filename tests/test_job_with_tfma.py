@@ -112,12 +112,12 @@ class ScoreSum(tfma.metrics.Metric):
 
 
 def test_metrics_without_a_kernel_go_through_tfma(run_job, tmp_path, monkeypatch, data):
-    (tmp_path / "my_metrics.py").write_text(MY_METRIC)
+    (tmp_path / "score_metrics.py").write_text(MY_METRIC)
     monkeypatch.syspath_prepend(tmp_path)
     metrics = [
         "AUC",
         "SymmetricPredictionDifference",
-        {"class_name": "ScoreSum", "module": "my_metrics"},
+        {"class_name": "ScoreSum", "module": "score_metrics"},
     ]
     run = run_job(job(slices=[["country"]], metrics=metrics), "--direct_num_workers=2")
     found = values(run)
@@ -131,7 +131,7 @@ def test_metrics_without_a_kernel_go_through_tfma(run_job, tmp_path, monkeypatch
             difference, rel=1e-6
         )
         assert (name, "v2", "auc") in found
-    sys.modules.pop("my_metrics", None)
+    sys.modules.pop("score_metrics", None)
 
 
 EVAL_CONFIG = """
