@@ -14,7 +14,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 	--custom-compile-command "make lock" --extra demo $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format lock clean
+.PHONY: help setup demo test bench lint types format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ lint: $(READY)  ## check format and style
 
 types: $(READY)  ## check types
 	@$(BIN)/mypy
+
+bench: $(READY)  ## measure speed against TFMA and the floor (40 minutes; ARGS=--quick: 5)
+	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 format: $(READY)  ## format the code and mend what style rules can mend
 	@$(BIN)/ruff format .

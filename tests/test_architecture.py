@@ -49,7 +49,9 @@ def test_layers(module):
             assert allowed or module.as_posix() in TFMA_ADAPTER, f"{module} imports {package}"
         noun = parts[0] == "transforms" and (parts[1] in NOUNS or module.stem in TOP_NOUNS)
         if package == "apache_beam" and noun and module.as_posix() not in TFMA_ADAPTER:
-            assert name == "apache_beam.io" or name.startswith(FILESYSTEMS), f"{module} is a noun and imports {name}"
+            assert name == "apache_beam.io" or name.startswith(FILESYSTEMS), (
+                f"{module} is a noun and imports {name}"
+            )
         if parts[0] == "transforms":
             assert package != "beam_jobs", f"{module} imports the jobs that are made of it"
 

@@ -123,7 +123,10 @@ def test_damaged_records_and_rows_that_a_model_refuses(run_job, evalbeam, world,
     [
         ({"inputs": {"age": "aeg"}}, "input 'age', mapped to 'aeg', has no column in the data"),
         ({"inputs": {"age": "plan"}}, "input 'age'"),
-        ({"signature": "serving"}, "unknown signature 'serving'; it has 'serve', 'serving_default'"),
+        (
+            {"signature": "serving"},
+            "unknown signature 'serving'; it has 'serve', 'serving_default'",
+        ),
         ({"outputs": ["score"]}, "unknown output 'score'"),
     ],
 )

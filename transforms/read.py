@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent import futures
 from dataclasses import dataclass
+from typing import TypeVar
 
 import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import metric
 
 from transforms import batch, errors, formats
+
+_T = TypeVar("_T")
 
 BATCHES = "batches"
 DEAD_LETTERS = "dead_letters"
@@ -60,7 +64,7 @@ class _ReadShard(beam.DoFn):
         self, shard: batch.Shard
     ) -> Iterator[batch.Batch | pvalue.TaggedOutput[str, object]]:
         rows = dead = 0
-        for item in self._read(shard):
+        for item in _ahead(self._read(shard)):
             if isinstance(item, batch.DeadLetter):
                 dead += 1
                 self.examples_read.inc()
@@ -77,3 +81,12 @@ class _ReadShard(beam.DoFn):
             yield from formats.get(shard.format).read(shard, self.projection, self.batch_size)
         except Exception as error:
             raise errors.JobError(f"Cannot read {shard}: {error}") from error
+
+
+def _ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """The items, the next one made while one is used: decoding and predicting release the GIL."""
+    with futures.ThreadPoolExecutor(1, "read-ahead") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item

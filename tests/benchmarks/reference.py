@@ -31,8 +31,12 @@ _VOCABULARIES = {
 }
 
 
-def write_examples(folder: Path, examples: int, shards: int, seed: int = 0) -> None:
+def write_examples(
+    folder: Path, examples: int, shards: int, seed: int = 0, keys: bool = False
+) -> None:
     """Writes `examples` tf.Examples as TFRecord files eval-*.tfrecord.
+
+    With `keys` they have two more features: `user`, of up to 100,000 values, and `group`, of 100.
 
     Random numbers are drawn once for up to 100,000 examples, which repeat beyond that: decoding
     and predicting do not care, and generating stays cheap.
@@ -54,6 +58,9 @@ def write_examples(folder: Path, examples: int, shards: int, seed: int = 0) -> N
             feature[f"x{j}"].float_list.value.append(numbers[i, j])
         for name, vocabulary in _VOCABULARIES.items():
             feature[name].bytes_list.value.append(vocabulary[words[name][i]].encode())
+        if keys:
+            feature["user"].bytes_list.value.append(f"user{i:06d}".encode())
+            feature["group"].bytes_list.value.append(f"group{i % 100:02d}".encode())
         feature["label"].int64_list.value.append(label[i])
         serialized.append(example.SerializeToString())
     bounds = np.linspace(0, examples, shards + 1).astype(int)

@@ -7,17 +7,14 @@ import collections
 import contextlib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from transforms import batch
 from transforms.formats import files
-
-_T = TypeVar("_T")
 
 # How many rows of a run, evenly spread, decide on a type on which they disagree.
 _VOTERS = 1000
@@ -185,7 +182,7 @@ def _decode(
     serialized: bool,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
     position = 0
-    for run in _ahead(run for run in runs if run):
+    for run in filter(None, runs):
         for item in [run] if isinstance(run, files.Damage) else decoder.decode(run):
             if isinstance(item, files.Damage):
                 yield dead_letter(shard, position, item.reason)
@@ -196,24 +193,16 @@ def _decode(
                     shard,
                     np.arange(position, end),
                     item.columns,
-                    _objects(item.rows) if serialized else None,
+                    objects(item.rows) if serialized else None,
                 )
                 position = end
 
 
-def _objects(rows: Sequence[bytes]) -> np.ndarray:
+def objects(rows: Sequence[bytes]) -> np.ndarray:
+    """The rows' bytes as NumPy and TensorFlow take them, object[N]."""
     objects = np.empty(len(rows), object)
     objects[:] = rows
     return objects
-
-
-def _ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The items, the next one fetched while one is used: decoders release the GIL."""
-    with futures.ThreadPoolExecutor(1, "read-ahead") as pool:
-        fetched = pool.submit(next, items, None)
-        while (item := fetched.result()) is not None:
-            fetched = pool.submit(next, items, None)
-            yield item
 
 
 def dead_letter(shard: batch.Shard, position: int, reason: str) -> batch.DeadLetter:

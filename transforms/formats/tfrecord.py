@@ -166,7 +166,7 @@ def _decode_by_tensorflow(
     tf = sys.modules["tensorflow"]
     try:
         parsed = tf.raw_ops.ParseExampleV2(
-            serialized=examples,
+            serialized=rows.objects(examples),
             names=[],
             sparse_keys=[],
             dense_keys=[],

@@ -37,8 +37,9 @@ class Adder:
 
     def __post_init__(self) -> None:
         self._encoder = slices.Encoder(self.specs)
+        room = table.Room()
         self._sums = {
-            name: table.Accumulator(layout)
+            name: table.Accumulator(layout, room)
             for name, layout in layouts(self.chosen, self.units).items()
         }
 

@@ -21,6 +21,8 @@ from transforms import slices
 _DENSE_CELLS = 1 << 23
 # Keys with up to this many cells each between the first and the last one are counted in an array.
 _CLOSE = 8
+# The arrays of all statistics together take up to 1 GiB; whoever comes later uses pairs.
+_ALL_DENSE_CELLS = 1 << 27
 # So many loose pairs are collected before they are sorted and added up.
 _LOOSE_PAIRS = 1 << 22
 
@@ -125,10 +127,25 @@ def _by_key(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @dataclass
+class Room:
+    """How many cells the arrays of all of a worker's statistics may still take, together."""
+
+    cells: int = _ALL_DENSE_CELLS
+
+    def take(self, cells: int) -> bool:
+        """Takes so many cells, if there are as many."""
+        if cells > self.cells:
+            return False
+        self.cells -= cells
+        return True
+
+
+@dataclass
 class Accumulator:
     """Where one worker adds up one statistic, batch by batch."""
 
     layout: Layout
+    room: Room = field(default_factory=Room)
     _high: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _low: np.ndarray | None = None
     _loose_keys: list[np.ndarray] = field(default_factory=list)
@@ -163,12 +180,16 @@ class Accumulator:
 
     def _grow(self, slices_known: int) -> None:
         needed = min(slices_known, _DENSE_CELLS // self.layout.stride) * self.layout.stride
-        if needed > len(self._high):
-            # Twice the slices at once, so that growing costs a constant factor only.
-            room = min(2 * needed, _DENSE_CELLS // self.layout.stride * self.layout.stride)
-            self._high = np.concatenate([self._high, np.zeros(room - len(self._high))])
+        if needed <= len(self._high):
+            return
+        # Twice the slices at once, so that growing costs a constant factor only.
+        more = min(2 * needed, _DENSE_CELLS // self.layout.stride * self.layout.stride)
+        more -= len(self._high)
+        # Two arrays, though whole numbers need one: which it will be is not known yet.
+        if self.room.take(2 * more):
+            self._high = np.concatenate([self._high, np.zeros(more)])
             if self._low is not None:
-                self._low = np.concatenate([self._low, np.zeros(room - len(self._low))])
+                self._low = np.concatenate([self._low, np.zeros(more)])
 
     def _count(self, keys: np.ndarray) -> None:
         if len(self._high) <= 4 * len(keys):
