@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from beam_jobs import config
-from transforms import batch, errors, finish, formats, labels, models, slices
+from transforms import batch, errors, finish, formats, labels, models, predict, slices
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
 
@@ -63,6 +63,9 @@ class Job:
       eval_config: the serialised TFMA EvalConfig that describes the run.
       tfma_config: the serialised EvalConfig of what TFMA has to compute, if anything.
       min_slice_size: smaller slices have no results, except for a whole split.
+      engine: "columnar" or "tfma".
+      identity: what identifies an example.
+      digests: by version, the SHA-256 of its files, before they were loaded.
       notes: what was inferred or decided and the user should know.
     """
 
@@ -81,7 +84,15 @@ class Job:
     eval_config: bytes
     tfma_config: bytes | None
     min_slice_size: int
+    engine: str
+    identity: str
+    digests: Mapping[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The versions' names."""
+        return tuple(model.name for model in self.models)
 
 
 def check(settings: config.Config, engine: str = "columnar") -> Job:
@@ -103,6 +114,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     )
     for spec in asked.metrics or ():
         tfma.check_metric(spec)
+    digests = {version.name: models.digest(version.path) for version in versions if version.path}
     loaded = {version.name: models.load(version) for version in versions}
     outputs = _outputs(versions, loaded)
     label_columns = _label_columns(settings, outputs)
@@ -118,6 +130,14 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     if baseline is None and len(versions) > 1:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
+    # What the job does with every batch, so that it fails now and not on a worker.
+    predict.score(first, loaded, heads, settings.data.weight, settings.data.id)
+    identity = _identity(settings.data.id, projection)
+    if settings.data.id is None and not projection.serialized:
+        notes.append(
+            f"examples are identified by {identity}: fingerprints of the data compare between runs "
+            "that read the same columns only; name a column as data.id to compare any"
+        )
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
     names = tuple(version.name for version in versions)
     weight = settings.data.weight
@@ -154,8 +174,19 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         eval_config=whole.SerializeToString(deterministic=True),
         tfma_config=None if by_tfma is None else by_tfma.SerializeToString(deterministic=True),
         min_slice_size=asked.min_slice_size,
+        engine=engine,
+        identity=identity,
+        digests=digests,
         notes=tuple(notes),
     )
+
+
+def _identity(id_column: str | None, projection: batch.Projection) -> str:
+    if id_column is not None:
+        return f"column {id_column}"
+    if projection.serialized:
+        return "the serialised example"
+    return f"the columns {', '.join(projection.columns)}"
 
 
 @dataclass(frozen=True)
@@ -223,11 +254,19 @@ def _merged(settings: config.Config, evaluation: tfma.Evaluation) -> config.Conf
         )
     specs = [by_name.get(name) or next(iter(by_name.values()), None) for name in names]
     label, weight = settings.data.label, settings.data.weight
-    for spec in specs:
-        if spec is not None and label is None and spec.labels:
-            label = spec.labels[0][1] if spec.labels[0][0] == "" else dict(spec.labels)
-        if spec is not None and weight is None and spec.weights:
-            weight = spec.weights[0][1]
+    labelled = {spec.labels for spec in specs if spec is not None and spec.labels}
+    weighted = {spec.weights for spec in specs if spec is not None and spec.weights}
+    for what, found in (("label", labelled), ("weight", weighted)):
+        if len(found) > 1:
+            raise errors.ConfigError(
+                f"{settings.eval_config}: its model_specs name different {what} columns; versions "
+                "are compared on the same ones"
+            )
+    if label is None and labelled:
+        (named,) = labelled
+        label = named[0][1] if named[0][0] == "" else dict(named)
+    if weight is None and weighted:
+        weight = next(iter(weighted))[0][1]
     if label is None:
         raise errors.ConfigError(
             f"neither data.label nor {settings.eval_config} (model_specs.label_key) names the "
@@ -238,7 +277,7 @@ def _merged(settings: config.Config, evaluation: tfma.Evaluation) -> config.Conf
         model.model_copy(
             update={
                 "baseline": model.baseline
-                or (not any_baseline and spec is not None and spec.baseline),
+                or (not any_baseline and model.name in by_name and by_name[model.name].baseline),
                 "signature": spec.signature
                 if spec is not None and spec.signature and model.path
                 else model.signature,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -46,7 +49,7 @@ def run(
 
     Flags that are not listed here go to Beam: --runner=FlinkRunner, --direct_num_workers=2, ...
     """
-    with _readable_errors():
+    with _exit_codes():
         _run(config_path, output, run_id, engine, dry_run, tuple(context.args))
 
 
@@ -60,7 +63,7 @@ def demo(folder: str) -> None:
     The data are 20,190 rows of the RAND Health Insurance Experiment, the question whether a
     person visited a doctor.
     """
-    with _readable_errors():
+    with _exit_codes():
         from pathlib import Path
 
         from transforms.models import quiet
@@ -92,16 +95,22 @@ def schema() -> None:
     print(json.dumps(config.Config.model_json_schema(), indent=2))
 
 
-class _readable_errors:  # used like a function, in a with statement
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
     """Ends the process with an error's text and exit code instead of a traceback."""
+    # TensorFlow's warnings about the machine are no news to anyone; its errors are.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from transforms import errors
 
-    def __enter__(self) -> None:
-        # TensorFlow's warnings about the machine are no news to anyone; its errors are.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from transforms import errors
-
-        if isinstance(error, errors.EvalbeamError):
-            click.echo(f"error: {error}", err=True)
-            sys.exit(error.exit_code)
+    try:
+        yield
+    except errors.EvalbeamError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted: nothing was published", err=True)
+        sys.exit(130)
+    except Exception:
+        # A fault of ours: the traceback is for whoever mends it. 1 would say that a gate failed.
+        traceback.print_exc()
+        sys.exit(errors.JobError.exit_code)

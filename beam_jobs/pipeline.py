@@ -2,58 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import apache_beam as beam
 
-from beam_jobs import check
+from beam_jobs import check, staging
 from transforms import aggregate, batch, predict, quantiles, read, write
 
 
-@dataclass(frozen=True)
-class Staging:
-    """Where a run's parts are written before it is published."""
-
-    folder: Path
-
-    @property
-    def state(self) -> Path:
-        """The folder of the merged table."""
-        return self.folder / "state"
-
-    @property
-    def dead_letters(self) -> Path:
-        """A line for each row that could not be scored."""
-        return self.folder / "dead_letter" / "rows.jsonl"
-
-    @property
-    def read_counts(self) -> Path:
-        """A line for each shard that was read to its end."""
-        return self.folder / "work" / "read.jsonl"
-
-    @property
-    def ledger(self) -> Path:
-        """One line: what was scored, of which data, in what time."""
-        return self.folder / "work" / "ledger.jsonl"
-
-    @property
-    def tfma(self) -> Path:
-        """What TFMA computed itself, as its own files."""
-        return self.folder / "work" / "tfma"
-
-    @property
-    def edges(self) -> Path:
-        """A line for each slice column that is cut into quantiles."""
-        return self.folder / "work" / "edges.jsonl"
-
-    @property
-    def progress(self) -> Path:
-        """A file for each worker, with the number of examples that it has added up."""
-        return self.folder / "work" / "progress"
-
-
-def find_edges(pipeline: beam.Pipeline, job: check.Job, staging: Staging) -> None:
+def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging) -> None:
     """The pass before the main one that cuts slice columns into quantiles, where any are."""
     terms = tuple(term for spec in job.specs for term in spec if term.quantiles is not None)
     columns = tuple(sorted({term.column for term in terms}))
@@ -64,11 +19,15 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, staging: Staging) -> Non
         | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
     )
     cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
-    cuts | "Write edges" >> write.WriteJson(str(staging.edges))
+    cuts | "Write edges" >> write.WriteJson(str(stage.edges))
 
 
 def build(
-    pipeline: beam.Pipeline, job: check.Job, staging: Staging, partitions: int, engine: str
+    pipeline: beam.Pipeline,
+    job: check.Job,
+    stage: staging.Staging,
+    partitions: int,
+    progress: str | None,
 ) -> None:
     """Read, predict with every version, add up, merge, write."""
     read_out = (
@@ -84,7 +43,7 @@ def build(
         job.evaluation.plan.statistics,
         job.units,
         partitions,
-        str(staging.progress),
+        progress,
     )
     if job.tfma_config is not None:
         from transforms import evaluate_with_tfma  # imports TFMA, for 16 seconds
@@ -99,18 +58,18 @@ def build(
                 heads=job.evaluation.heads,
                 slices=job.specs,
                 model_locations={model.name: model.path for model in job.models},
-                output=str(staging.tfma),
+                output=str(stage.tfma),
                 # As it is for doubt and comparison; mended where it stands in for our kernels.
-                correct=engine != "tfma",
+                correct=job.engine != "tfma",
             )
         )
-    added["tables"] | "Write state" >> write.WriteState(str(staging.state), partitions)
-    added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(str(staging.ledger))
-    read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(str(staging.read_counts))
+    added["tables"] | "Write state" >> write.WriteState(str(stage.state), partitions)
+    added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(str(stage.ledger))
+    read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(str(stage.read_counts))
     (
         (read_out[read.DEAD_LETTERS], predicted[predict.DEAD_LETTERS])
         | "All dead letters" >> beam.Flatten()
-        | "Write dead letters" >> write.WriteJson(str(staging.dead_letters))
+        | "Write dead letters" >> write.WriteJson(str(stage.dead_letters))
     )
 
 

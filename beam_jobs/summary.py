@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import rich.box
 import rich.console
 import rich.table
 
+from beam_jobs import check
 from transforms import metrics
 
 # Below this many examples the worst slice is mostly the unluckiest one.
@@ -21,28 +23,52 @@ _MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above the tables."""
+    """The versions, in their order, and the one that the others are compared with."""
 
-    name: str
     models: tuple[str, ...]
     baseline: str | None
-    lines: tuple[str, ...]
 
 
-def show(run: Path, heading: Heading) -> None:
-    """Prints a published run's metrics on stdout."""
-    frame = pd.read_parquet(run / "metrics.parquet")
+def show(run: Path, seconds: float) -> None:
+    """Prints a published run on stdout."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    heading = Heading(tuple(manifest["models"]), manifest["baseline"])
+    read, scored, dead = (
+        sum(split[count] for split in manifest["data"].values())
+        for count in ("read", "scored", "dead_lettered")
+    )
+    versions = f"{len(heading.models)} version{'s' if len(heading.models) > 1 else ''}"
     # In a file or a pipe lines may be long: a table is not to be cut for a terminal's sake.
     console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(f"[bold]{heading.name}[/bold]")
-    for line in heading.lines:
-        console.print(line, markup=False)
+    console.print(f"[bold]{manifest['name']}[/bold]")
+    console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {dead:,} given up")
+    console.print(f"{seconds:.1f} s; results in {run}", markup=False, soft_wrap=True)
+    frame = pd.read_parquet(run / "metrics.parquet")
     for split in frame["split"].unique():
         of_split = frame[frame["split"] == split]
         console.print(_overall(of_split[of_split["slice"] == "overall"], heading, str(split)))
         worst = _worst(of_split[of_split["slice"] != "overall"], heading)
         if worst is not None:
             console.print(worst)
+
+
+def plan(job: check.Job) -> str:
+    """What a run of the job would do."""
+    size = sum(shard.size_bytes for shard in job.shards)
+    metrics_of = dict.fromkeys(one.key.metric for one in job.evaluation.plan.metrics)
+    lines = [
+        f"{job.name}: the config, data and models fit; nothing was run (--dry-run)",
+        f"data      {len(job.shards)} shards, {size / 1e6:,.1f} MB, columns "
+        f"{', '.join(job.projection.columns)}",
+        f"versions  {', '.join(f'{model.name} ({model.kind})' for model in job.models)}",
+        f"baseline  {job.baseline or 'none'}",
+        f"slices    {'; '.join(' x '.join(map(str, spec)) or 'overall' for spec in job.specs)}",
+        f"metrics   {', '.join(metrics_of)}",
+    ]
+    if job.evaluation.plan.others:
+        others = (spec.class_name for spec in job.evaluation.plan.others)
+        lines.append(f"by TFMA   {', '.join(others)} (slower: TFMA's own combiners)")
+    return "\n".join(lines)
 
 
 def _name(row: pd.Series) -> str:
@@ -59,9 +85,15 @@ def _name(row: pd.Series) -> str:
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    columns = ["output", "metric", "class_id", "k", "top_k", "aggregation", "threshold"]
+    columns = ["output", "metric", "class_id", "k", "top_k", "aggregation", "weighted", "threshold"]
     variants = frame[columns].drop_duplicates()
-    variants["name"] = [_name(row) for _, row in variants.iterrows()]
+    names = [_name(row) for _, row in variants.iterrows()]
+    # Where examples have weights, what does not count them says so.
+    plain = ~variants["weighted"] & (variants["metric"] != "example_count")
+    marked = plain if variants["weighted"].any() else plain & False
+    variants["name"] = [
+        f"{name}, unweighted" if mark else name for name, mark in zip(names, marked, strict=True)
+    ]
     return frame.merge(variants, on=columns, how="left", sort=False)
 
 

@@ -191,6 +191,58 @@ def test_nan_predictions_are_dead_letters(fails, tmp_path, data):
     assert "row 17" in output
 
 
+def test_a_damaged_row_group_counts_as_all_its_rows(fails, tmp_path, data):
+    table = pa.Table.from_pandas(pd.concat([data] * 10), preserve_index=False)
+    path = tmp_path / "data.parquet"
+    pq.write_table(table, path, row_group_size=500, write_page_checksum=True)
+    damaged = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
+    damaged[start + 40 : start + 60] = bytes(20)
+    path.write_bytes(damaged)
+    output = fails(job(data={"files": "data.parquet", "max_dead_letters": 0.1}), 4)
+    assert "500 of 2,000 rows could not be scored" in output
+
+
+def test_an_unknown_number_of_lost_rows_is_too_many(fails, tmp_path, data):
+    path = tmp_path / "data.csv.gz"
+    data.to_csv(path, index=False)
+    path.write_bytes(path.read_bytes()[:-200])
+    output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 4)
+    assert "how many more stood behind the damage is unknown" in output
+
+
+def test_output_that_is_no_folder(fails, tmp_path, data):
+    (tmp_path / "taken").write_text("")
+    assert "cannot write results to taken" in fails(job(output="taken"), 2)
+    assert "this version does not write" in fails(job(output="gs://bucket/results"), 2)
+
+
+def test_flags_of_beam_are_beams(evalbeam, tmp_path, data):
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    flags = ("--direct_num_workers", "1", "--no_use_public_ips", "--runner=DirectRunner")
+    result = evalbeam("run", "job.yaml", *flags)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_dry_run_finds_what_would_fail(fails, tmp_path, data):
+    data["scores"] = [[0.1, 0.9]] * len(data)
+    data.to_parquet(tmp_path / "data.parquet")
+    models = [{"name": "v1", "predictions": "score"}, {"name": "v2", "predictions": "scores"}]
+    output = fails(job(data={"files": "data.parquet"}, models=models), 4, "--dry-run")
+    assert "'v2'" in output
+
+
+def test_a_fault_of_ours_is_no_failed_gate(evalbeam, tmp_path, data, monkeypatch):
+    from beam_jobs import run
+
+    def fail(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(run, "run", fail)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    assert evalbeam("run", "job.yaml").exit_code == 4
+
+
 def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
     """Killed at any moment: `latest` is what it was, and the next run is not hindered."""
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))

@@ -264,7 +264,9 @@ def test_our_own_results_are_written_as_tfma_writes_its(
         adder.add(scored)
     evaluation = finish.Evaluation(planned, MODELS, (head,), True, (0.5,))
     blocks = finish.blocks(adder.table(), evaluation)
-    tfma_result.write(tmp_path / "ours", blocks, config, dict.fromkeys(MODELS, ""), "", "")
+    with tfma_result.Writer(tmp_path / "ours", config, dict.fromkeys(MODELS, ""), "", "") as writer:
+        for one in blocks:
+            writer.add(one)
     wanted = values(evaluate(tmp_path / "tfma", examples, config, head))
     found = values(tfma_result.read(tmp_path / "ours"))
     assert found.keys() == wanted.keys()

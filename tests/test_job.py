@@ -240,3 +240,38 @@ def test_quantiles_cut_slices_of_equal_size(run_job, tmp_path, people):
     frame = pd.read_parquet(run / "metrics.parquet")
     counts = frame[frame["metric"] == "example_count"].set_index("slice")["value"].drop("overall")
     assert counts.to_list() == [2500] * 4
+
+
+def test_a_slice_is_one_whatever_its_files_spell(run_job, tmp_path):
+    for i, ages in enumerate((["1", "2"], ["1.0", "2.5"], ["1", "old"])):
+        frame = pd.DataFrame({"label": [0, 1] * 20, "score": 0.7, "age": ages * 20})
+        frame.to_csv(tmp_path / f"data-{i}.csv", index=False)
+    run = run_job(
+        _stored("data-*.csv", ("v1", "score"), slices=[["age"]], metrics=["ExampleCount"]),
+        "--direct_num_workers=2",
+    )
+    counts = pd.read_parquet(run / "metrics.parquet").set_index("slice")["value"].to_dict()
+    assert counts == {"overall": 120, "age=1": 60, "age=2": 20, "age=2.5": 20, "age=old": 20}
+
+
+def test_the_same_file_may_stand_in_two_splits(run_job, tmp_path):
+    _expand(tp=3, fn=2, tn=5).to_csv(tmp_path / "data.csv", index=False)
+    config = _stored("data.csv", ("v1", "score"), metrics=RATES)
+    config["data"]["splits"] = {"again": "data.csv"}
+    run = run_job(config)
+    assert _value(run, "recall", split="eval") == _value(run, "recall", split="again") == 0.6
+
+
+def test_weighted_and_unweighted_metrics_are_told_apart(run_job, tmp_path):
+    frame = _expand(tp=3, fn=2, tn=5)
+    frame["weight"] = np.arange(10.0)
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    config = _stored(
+        "data.csv",
+        ("v1", "score"),
+        metrics=["Recall", {"class_name": "Recall", "weighted": False}],
+    )
+    config["data"]["weight"] = "weight"
+    run = run_job(config)
+    assert _value(run, "recall", weighted=False) == 3 / 5
+    assert _value(run, "recall", weighted=True) == 3 / 10

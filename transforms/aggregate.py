@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import apache_beam as beam
 from apache_beam import pvalue
-from apache_beam.transforms import window
-from apache_beam.utils import timestamp, windowed_value
+from apache_beam.utils import windowed_value
 
-from transforms import batch, identity, meter, slices
+from transforms import batch, identity, merge, meter, slices
 from transforms.metrics import adding, statistics, table
 
 LEDGER = "ledger"
@@ -64,8 +63,7 @@ def partition(key: slices.SliceKey, partitions: int) -> int:
 class Aggregate(beam.PTransform):
     """PCollection[Scored] -> `tables`: PCollection[(partition, Table)], `ledger`: [Ledger].
 
-    Every bundle adds up its own table; only tables are shuffled, a partition of the slices each,
-    and partitions of bundles that share a worker are merged before the shuffle.
+    Every bundle adds up its own table; only tables are shuffled, a partition of the slices each.
 
     Attributes:
       specs: the slicing specs.
@@ -88,8 +86,8 @@ class Aggregate(beam.PTransform):
         ).with_outputs(LEDGER, main="tables")
         empty = table.Table.empty(adding.layouts(self.statistics, self.units))
         return {
-            "tables": added.tables | "Merge tables" >> beam.CombinePerKey(_MergeTables(empty)),
-            LEDGER: added[LEDGER] | "Merge ledgers" >> beam.CombineGlobally(_MergeLedgers()),
+            "tables": added.tables | "Merge tables" >> beam.CombinePerKey(merge.Merge(empty)),
+            LEDGER: added[LEDGER] | "Merge ledgers" >> beam.CombineGlobally(merge.Merge(Ledger())),
         }
 
 
@@ -123,58 +121,16 @@ class _AddUp(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:
         for number, part in _partitioned(self._adder.table(), self._partitions):
-            yield in_global_window((number, part))
-        yield pvalue.TaggedOutput(LEDGER, in_global_window(self._ledger))
-
-
-def in_global_window(value: object) -> windowed_value.WindowedValue:
-    """A value as `finish_bundle` must yield it."""
-    return windowed_value.WindowedValue(value, timestamp.MIN_TIMESTAMP, (window.GlobalWindow(),))
+            yield merge.in_global_window((number, part))
+        yield pvalue.TaggedOutput(LEDGER, merge.in_global_window(self._ledger))
 
 
 def _partitioned(whole: table.Table, partitions: int) -> Iterator[tuple[int, table.Table]]:
     if partitions == 1:
         yield 0, whole
         return
-    members: Mapping[int, list[int]] = {}
+    members: dict[int, list[int]] = {}
     for i, key in enumerate(whole.slices):
-        members.setdefault(partition(key, partitions), []).append(i)  # type: ignore[attr-defined]
+        members.setdefault(partition(key, partitions), []).append(i)
     for number, chosen in members.items():
         yield number, whole.select(chosen)
-
-
-class _MergeTables(beam.CombineFn):
-    def __init__(self, empty: table.Table) -> None:
-        self._empty = empty
-
-    def create_accumulator(self) -> table.Table:
-        return self._empty
-
-    def add_input(self, total: table.Table, part: table.Table) -> table.Table:
-        return total.merge(part)
-
-    def merge_accumulators(self, parts: Iterable[table.Table]) -> table.Table:
-        total = self._empty
-        for part in parts:
-            total = total.merge(part)
-        return total
-
-    def extract_output(self, total: table.Table) -> table.Table:
-        return total.ordered()
-
-
-class _MergeLedgers(beam.CombineFn):
-    def create_accumulator(self) -> Ledger:
-        return Ledger()
-
-    def add_input(self, total: Ledger, part: Ledger) -> Ledger:
-        return total.merge(part)
-
-    def merge_accumulators(self, parts: Iterable[Ledger]) -> Ledger:
-        total = Ledger()
-        for part in parts:
-            total = total.merge(part)
-        return total
-
-    def extract_output(self, total: Ledger) -> Ledger:
-        return total

@@ -72,8 +72,8 @@ class Batch:
 class DeadLetter:
     """A row that could not be scored: where it stands, which stage gave up on it, and why.
 
-    `position` is the row's 0-based index in its file; -1 stands for the unknown number of rows
-    behind a point from which a file cannot be read on.
+    `position` is the row's 0-based index in its file, -1 where that is unknown. `rows` is how many
+    rows are lost from there on; None, an unknown number, which no tolerance covers.
     """
 
     split: str
@@ -81,6 +81,7 @@ class DeadLetter:
     position: int
     stage: str
     reason: str
+    rows: int | None = 1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam import pvalue
 
-from transforms import aggregate, batch, identity, slices
+from transforms import batch, identity, merge, slices
 
 # Quantiles are exact up to this many values; of more, this many are drawn, and a bin's share of
 # the examples is then off by about 0.2 percentage points.
@@ -62,7 +62,7 @@ class FindEdges(beam.PTransform):
         return (
             batches
             | "Sample values" >> beam.ParDo(_SampleValues(columns))
-            | "Merge samples" >> beam.CombinePerKey(_MergeSamples())
+            | "Merge samples" >> beam.CombinePerKey(merge.Merge(Sample.empty()))
             | "Cut" >> beam.FlatMap(_cut, self.terms)
         )
 
@@ -83,24 +83,7 @@ class _SampleValues(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[object]:
         for numbered in self._samples.items():
-            yield aggregate.in_global_window(numbered)
-
-
-class _MergeSamples(beam.CombineFn):
-    def create_accumulator(self) -> Sample:
-        return Sample.empty()
-
-    def add_input(self, total: Sample, part: Sample) -> Sample:
-        return total.merge(part)
-
-    def merge_accumulators(self, parts: Iterable[Sample]) -> Sample:
-        total = Sample.empty()
-        for part in parts:
-            total = total.merge(part)
-        return total
-
-    def extract_output(self, total: Sample) -> Sample:
-        return total
+            yield merge.in_global_window(numbered)
 
 
 def _cut(named: tuple[str, Sample], terms: Iterable[slices.Term]) -> Iterator[Cut]:

@@ -20,6 +20,17 @@ DEAD_LETTERS = "dead_letters"
 READ_COUNTS = "read_counts"
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What a shard held; in the data, since Beam's counters may count a retried task twice."""
+
+    split: str
+    path: str
+    piece: int | None
+    rows: int
+    dead_letters: int
+
+
 # Not frozen: Beam sets a transform's label. Compared by identity, as Beam expects.
 @dataclass(eq=False)
 class Read(beam.PTransform[pvalue.PCollection[batch.Shard], pvalue.DoOutputsTuple]):
@@ -28,8 +39,7 @@ class Read(beam.PTransform[pvalue.PCollection[batch.Shard], pvalue.DoOutputsTupl
     The input is a PCollection of `Shard`; the output has three:
       batches (main): `Batch`, of `batch_size` rows, the last of a shard shorter.
       dead_letters: `DeadLetter`, for what could not be read.
-      read_counts: for each shard at its end (Shard, rows in batches, dead letters). Counted in
-        the data, since Beam's counters may count a retried task twice.
+      read_counts: `Counts`, for each shard at its end.
 
     A shard that cannot be opened fails its task with JobError, so that the runner retries it.
 
@@ -66,15 +76,18 @@ class _ReadShard(beam.DoFn):
         rows = dead = 0
         for item in _ahead(self._read(shard)):
             if isinstance(item, batch.DeadLetter):
-                dead += 1
-                self.examples_read.inc()
+                lost = item.rows or 1  # of an unknown number, at least one
+                dead += lost
+                self.examples_read.inc(lost)
                 yield pvalue.TaggedOutput(DEAD_LETTERS, item)
             else:
                 rows += len(item)
                 self.examples_read.inc(len(item))
                 self.batches.inc()
                 yield item
-        yield pvalue.TaggedOutput(READ_COUNTS, (shard, rows, dead))
+        yield pvalue.TaggedOutput(
+            READ_COUNTS, Counts(shard.split, shard.path, shard.piece, rows, dead)
+        )
 
     def _read(self, shard: batch.Shard) -> Iterator[batch.Batch | batch.DeadLetter]:
         try:

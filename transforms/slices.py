@@ -7,6 +7,7 @@ columns: a multi-valued feature gives one slice per distinct value, a missing or
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -20,12 +21,14 @@ import pyarrow.compute as pc
 from transforms import batch, errors
 
 Value = str | int | float
+_EXACT = 2.0**53  # whole floats up to here are integers without doubt
+_INT64 = 2**63
 
 # A product of vocabularies up to this many combinations is looked up in a table of that size.
 _LOOKUP_CELLS = 1 << 22
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class SliceKey:
     """A slice of a split: sorted (column, value) pairs; none of them is the whole split."""
 
@@ -36,16 +39,28 @@ class SliceKey:
         """`overall`, or `health=good;limited=1` with `;`, `=` and `\\` escaped by `\\`."""
         if not self.pairs:
             return "overall"
-        return ";".join(f"{_escape(key)}={_escape(text(value))}" for key, value in self.pairs)
+        return ";".join(f"{_escape(key)}={_escape(str(value))}" for key, value in self.pairs)
 
 
 def _escape(raw: str) -> str:
     return re.sub(r"([\\;=])", r"\\\1", raw)
 
 
-def text(value: Value) -> str:
-    """A slice value as users write it; a 32-bit float with its own, shorter digits."""
-    return value if isinstance(value, str) else str(value)
+def canonical(value: Value) -> Value:
+    """The one value of all spellings: 1 for 1, 1.0 and "1"; 0.5 for "0.5"; "007" is text.
+
+    A column may be text in one file and numbers in the next, and a slice is still one slice, on
+    whichever worker it is met first. So the text alone decides what the value is.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, int):
+        return value if abs(value) < _INT64 else str(value)
+    for parse in (int, float):
+        with contextlib.suppress(ValueError):
+            if str(number := parse(value)) == value and math.isfinite(number):
+                return canonical(number)
+    return value
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,14 @@ class Term:
     value: Value | None = None
     edges: tuple[float, ...] = ()
     quantiles: int | None = None
+
+    def __str__(self) -> str:
+        """As a plan or manifest names it."""
+        if self.value is not None:
+            return f"{self.column}={self.value}"
+        if self.edges:
+            return f"{self.column} cut at {', '.join(f'{edge:g}' for edge in self.edges)}"
+        return f"{self.column} in {self.quantiles} quantiles" if self.quantiles else self.column
 
     def bins(self) -> tuple[str, ...]:
         """The bins' names, in order."""
@@ -165,12 +188,11 @@ class _Vocabulary:
             self._code(name)
 
     def _code(self, value: Value) -> int:
-        # 1, 1.0 and True are one key of a dict; the first spelling seen stands for all.
         code = self._codes.setdefault(value, len(self.values))
         if code == len(self.values):
             self.values.append(value)
             if self.term.value is not None:
-                self._wanted.append(_matches(value, self.term.value))
+                self._wanted.append(value == canonical(self.term.value))
         return code
 
     def encode(self, examples: batch.Batch) -> _Codes:
@@ -181,7 +203,7 @@ class _Vocabulary:
             codes = self._bin(flat, examples)
         else:
             encoded = flat.dictionary_encode()
-            known = [self._code(value) for value in _python_values(encoded.dictionary)]
+            known = [self._code(value) for value in _values(encoded.dictionary)]
             codes = np.asarray(known, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
         if self.term.value is not None:
             offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
@@ -301,29 +323,20 @@ def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
     return np.searchsorted(rows, np.arange(size + 1)), flat
 
 
-def _python_values(dictionary: pa.Array) -> list[Value]:
+def _values(dictionary: pa.Array) -> list[Value]:
     """Slice values as TFMA keys them: bytes as UTF-8 text, booleans as integers."""
     values = dictionary.to_pylist()
     kind = dictionary.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return [value.decode("utf-8", errors="backslashreplace") for value in values]
-    if pa.types.is_boolean(kind):
-        return [int(value) for value in values]
-    if pa.types.is_float32(kind):
+        values = [value.decode("utf-8", errors="backslashreplace") for value in values]
+    elif pa.types.is_boolean(kind):
+        values = [int(value) for value in values]
+    elif pa.types.is_float32(kind):
         # The shortest digits that name the 32-bit value: 0.1, not 0.10000000149011612.
-        return [float(str(np.float32(value))) for value in values]
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return list(values)
-    return [str(value) for value in values]
-
-
-def _matches(value: Value, wanted: Value) -> bool:
-    if text(value) == text(wanted):
-        return True
-    try:
-        return not isinstance(value, str) and float(value) == float(wanted)
-    except ValueError:
-        return False
+        values = [float(str(np.float32(value))) for value in values]
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        values = [str(value) for value in values]
+    return [canonical(value) for value in values]
 
 
 def _keep(

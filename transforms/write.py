@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,8 @@ def _write_state(numbered: tuple[int, table.Table], folder: str, partitions: int
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, name)
     # Under another name first: a task that dies, or two attempts at once, leave no half file.
-    unfinished = f"{path}.{os.getpid()}.unfinished"
-    state.write(sums, unfinished)
+    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
+    state.write(sums.ordered(), unfinished)
     os.replace(unfinished, path)
     return path
 
@@ -54,7 +55,4 @@ class WriteJson(beam.PTransform):
 
 
 def _to_json(item: Any) -> str:
-    if isinstance(item, tuple):
-        shard, rows, dead = item
-        return json.dumps({**vars(shard), "rows": rows, "dead_letters": dead})
     return json.dumps(vars(item))

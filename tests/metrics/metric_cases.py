@@ -225,16 +225,6 @@ def values_of(cell: Any) -> list[Any]:
     return found
 
 
-def matches(value: Any, wanted: Any) -> bool:
-    """'5' and 5 are for 5, 5.0 and '5'; other values are for themselves only."""
-    if isinstance(value, str):
-        return value == str(wanted)
-    try:
-        return float(value) == float(wanted)
-    except ValueError:
-        return False
-
-
 def reference_slices(row: dict[str, Any], specs: Sequence[slices.Spec]) -> set[tuple]:
     """TFMA's get_slices_for_features_dicts for one example, plus our bins."""
     keys: set[tuple] = set()
@@ -246,7 +236,7 @@ def reference_slices(row: dict[str, Any], specs: Sequence[slices.Spec]) -> set[t
                 bins = term.bins()
                 values = [bins[sum(value >= edge for edge in term.edges)] for value in values]
             if term.value is not None:
-                values = [value for value in values if matches(value, term.value)]
+                values = [value for value in values if str(value) == str(term.value)]
             partial = [(*key, (term.column, v)) for key in partial for v in dict.fromkeys(values)]
         keys |= {tuple(sorted(key, key=lambda pair: pair[0])) for key in partial}
     return keys

@@ -45,9 +45,10 @@ def write(
     **more: object,
 ) -> None:
     paths = {name: f"models/{name}" for name in models}
-    tfma_result.write(
-        folder, [block(results)], config(models), paths, "data.tfrecord", "tfrecord", **more
-    )
+    with tfma_result.Writer(
+        folder, config(models), paths, "data.tfrecord", "tfrecord", **more
+    ) as writer:
+        writer.add(block(results))
 
 
 def metrics(folder: pathlib.Path) -> list[dict[metric_types.MetricKey, object]]:
@@ -296,7 +297,8 @@ def test_small_slices_have_a_remark_for_results(tmp_path: pathlib.Path) -> None:
     limited = config(("v1",))
     limited.options.min_slice_size.value = 10
     results = {AUC: metric.Values(np.ones(4))}
-    tfma_result.write(tmp_path, [block(results)], limited, {"v1": "m"}, "d", "csv")
+    with tfma_result.Writer(tmp_path, limited, {"v1": "m"}, "d", "csv") as writer:
+        writer.add(block(results))
     overall, large, small = tfma_package.load_metrics(str(tmp_path))
     assert len(overall.metric_keys_and_values) == len(large.metric_keys_and_values) == 1
     assert not small.metric_keys_and_values

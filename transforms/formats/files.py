@@ -18,9 +18,13 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 
 @dataclass(frozen=True)
 class Damage:
-    """Stands in a stream for what could not be read there: one row, or the rest of the file."""
+    """Stands in a stream for what could not be read there.
+
+    `rows` is how many rows that are; None where nobody knows.
+    """
 
     reason: str
+    rows: int | None = 1
 
 
 def open_raw(path: str) -> BinaryIO:
@@ -59,7 +63,7 @@ def _unzipped(file: BinaryIO) -> Iterator[bytes | Damage]:
                     yield bytes(block)
                     block.clear()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            damage = Damage(f"the rest of the file cannot be read: {error}")
+            damage = Damage(f"the rest of the file cannot be read: {error}", rows=None)
     if block:
         yield bytes(block)
     if damage:

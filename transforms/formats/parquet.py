@@ -69,7 +69,7 @@ def _read(
             for group in every if shard.piece is None else [shard.piece]:
                 yield from _read_group(shard, file, group, names, batch_size)
     except _DamageError as error:
-        yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}")
+        yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}", None)
 
 
 def _read_group(
@@ -79,7 +79,7 @@ def _read_group(
     names: tuple[str, ...],
     batch_size: int,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    position = sum(file.metadata.row_group(i).num_rows for i in range(group))
+    position = start = sum(file.metadata.row_group(i).num_rows for i in range(group))
     present = [name for name in names if name in file.schema_arrow.names]
     parts = file.iter_batches(batch_size, row_groups=[group], columns=present, use_threads=False)
     try:
@@ -89,7 +89,8 @@ def _read_group(
             position = end
     except _DamageError as error:
         reason = f"the rest of row group {group} cannot be read: {error}"
-        yield rows.dead_letter(shard, position, reason)
+        lost = file.metadata.row_group(group).num_rows - (position - start)
+        yield rows.dead_letter(shard, position, reason, lost)
 
 
 class _DamageError(Exception):

@@ -182,10 +182,10 @@ def _decode(
     serialized: bool,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
     position = 0
-    for run in filter(None, runs):
+    for run in (run for run in runs if run):
         for item in [run] if isinstance(run, files.Damage) else decoder.decode(run):
             if isinstance(item, files.Damage):
-                yield dead_letter(shard, position, item.reason)
+                yield dead_letter(shard, position, item.reason, item.rows)
                 position += 1
             else:
                 end = position + len(item.rows)
@@ -205,9 +205,11 @@ def objects(rows: Sequence[bytes]) -> np.ndarray:
     return objects
 
 
-def dead_letter(shard: batch.Shard, position: int, reason: str) -> batch.DeadLetter:
+def dead_letter(
+    shard: batch.Shard, position: int, reason: str, rows: int | None = 1
+) -> batch.DeadLetter:
     """What this stage gives up on."""
-    return batch.DeadLetter(shard.split, shard.path, position, "read", reason)
+    return batch.DeadLetter(shard.split, shard.path, position, "read", reason, rows)
 
 
 def rebatch(

@@ -94,7 +94,7 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
             whole = complete and masked_crc(record) == _FOOTER.unpack_from(buffer, end)[0]
             if not whole and masked_crc(buffer[start : start + 8]) != length_crc:
                 yield run
-                yield files.Damage(f"corrupt length of a record (CRC mismatch); {_REST}")
+                yield files.Damage(f"corrupt length of a record (CRC mismatch); {_REST}", rows=None)
                 return
             if not complete:
                 break

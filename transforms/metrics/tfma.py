@@ -262,7 +262,7 @@ def eval_config(
         config.slicing_specs.add(
             feature_keys=[term.column for term in spec if term.value is None],
             feature_values={
-                term.column: slices.text(term.value) for term in spec if term.value is not None
+                term.column: str(term.value) for term in spec if term.value is not None
             },
         )
     outputs = [head.output for head in heads] if len(heads) > 1 else []

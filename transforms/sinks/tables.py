@@ -22,6 +22,7 @@ _WHICH = [
     ("k", pa.int32()),
     ("top_k", pa.int32()),
     ("aggregation", _NAME),
+    ("weighted", pa.bool_()),
     ("threshold", pa.float64()),
 ]
 
@@ -70,10 +71,14 @@ COMPARISONS = pa.schema(
 
 
 class Writer(contextlib.AbstractContextManager["Writer"]):
-    """Writes metrics.parquet, confusion.parquet and comparisons.parquet into a local folder."""
+    """Writes metrics.parquet, confusion.parquet and comparisons.parquet into a local folder.
 
-    def __init__(self, folder: Path, baseline: str | None) -> None:
+    Slices of fewer than `least` examples are left out, a whole split excepted.
+    """
+
+    def __init__(self, folder: Path, baseline: str | None, least: int) -> None:
         self._baseline = baseline
+        self._least = least
         self._metrics = pq.ParquetWriter(folder / "metrics.parquet", METRICS, compression="zstd")
         self._confusion = pq.ParquetWriter(
             folder / "confusion.parquet", CONFUSION, compression="zstd"
@@ -84,20 +89,22 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     def add(self, block: finish.Block) -> None:
         """Writes a block's rows."""
-        self._metrics.write_table(_metrics(block))
-        self._confusion.write_table(_confusion(block))
-        self._comparisons.write_table(_comparisons(block, self._baseline))
+        kept = np.array([not key.pairs for key in block.slices]) | (block.examples >= self._least)
+        self._metrics.write_table(_metrics(block, kept))
+        self._confusion.write_table(_confusion(block, kept))
+        self._comparisons.write_table(_comparisons(block, kept, self._baseline))
 
     def __exit__(self, *_: object) -> None:
         for writer in (self._metrics, self._confusion, self._comparisons):
             writer.close()
 
 
-def _metrics(block: finish.Block) -> pa.Table:
+def _metrics(block: finish.Block, kept: np.ndarray) -> pa.Table:
     parts = [
         _rows(
             METRICS,
             block,
+            kept,
             result,
             {"model": key.model, **_which(key)},
             {"value": result.values, "n": block.examples, "weight_sum": block.weights},
@@ -108,11 +115,12 @@ def _metrics(block: finish.Block) -> pa.Table:
     return pa.concat_tables([METRICS.empty_table(), *parts]).unify_dictionaries()
 
 
-def _comparisons(block: finish.Block, baseline: str | None) -> pa.Table:
+def _comparisons(block: finish.Block, kept: np.ndarray, baseline: str | None) -> pa.Table:
     parts = [
         _rows(
             COMPARISONS,
             block,
+            kept,
             one.values,
             {"baseline": one.baseline, "candidate": one.key.model, **_which(one.key)},
             {"difference": one.values.values, "n": block.examples},
@@ -122,7 +130,7 @@ def _comparisons(block: finish.Block, baseline: str | None) -> pa.Table:
     return pa.concat_tables([COMPARISONS.empty_table(), *parts]).unify_dictionaries()
 
 
-def _confusion(block: finish.Block) -> pa.Table:
+def _confusion(block: finish.Block, kept: np.ndarray) -> pa.Table:
     parts = []
     for one in block.counts:
         # The many empty cells of a table of many classes are left out; binary ones stay whole.
@@ -139,11 +147,11 @@ def _confusion(block: finish.Block) -> pa.Table:
             "predicted": pa.array(predicted.astype(np.int32)),
             "count": pa.array(one.counts[row, threshold, actual, predicted]),
         }
-        parts.append(_table(CONFUSION, columns, len(row)))
+        parts.append(_table(CONFUSION, columns, kept[row]))
     return pa.concat_tables([CONFUSION.empty_table(), *parts]).unify_dictionaries()
 
 
-def _which(key: metric.Key) -> dict[str, str | int | None]:
+def _which(key: metric.Key) -> dict[str, str | int | bool | None]:
     return {
         "output": key.output,
         "metric": key.metric,
@@ -151,14 +159,16 @@ def _which(key: metric.Key) -> dict[str, str | int | None]:
         "k": key.k,
         "top_k": key.top_k,
         "aggregation": key.aggregation,
+        "weighted": key.weighted,
     }
 
 
 def _rows(
     schema: pa.Schema,
     block: finish.Block,
+    kept: np.ndarray,
     result: metric.Values,
-    same: dict[str, str | int | None],
+    same: dict[str, str | int | bool | None],
     values: dict[str, np.ndarray],
 ) -> pa.Table:
     """A row for each slice and threshold; `values` are [slices] or [slices, thresholds]."""
@@ -175,7 +185,7 @@ def _rows(
     for name, numbers in values.items():
         flat = numbers.reshape(-1) if numbers.size == size else numbers[row]
         columns[name] = pa.array(flat).cast(schema.field(name).type)
-    return _table(schema, columns, size)
+    return _table(schema, columns, kept[row])
 
 
 def _where(block: finish.Block, row: np.ndarray) -> dict[str, pa.Array]:
@@ -192,10 +202,11 @@ def _same(value: str, size: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(np.zeros(size, np.int32), [value])
 
 
-def _table(schema: pa.Schema, columns: dict[str, pa.Array], size: int) -> pa.Table:
-    """The table of the schema's columns; those that are not given are null."""
+def _table(schema: pa.Schema, columns: dict[str, pa.Array], kept: np.ndarray) -> pa.Table:
+    """The rows (bool[N]) of the schema's columns; columns that are not given are null."""
     arrays = [
-        columns[field.name] if field.name in columns else pa.nulls(size, field.type)
+        columns[field.name] if field.name in columns else pa.nulls(len(kept), field.type)
         for field in schema
     ]
-    return pa.table(arrays, schema=schema)
+    whole = pa.table(arrays, schema=schema)
+    return whole if kept.all() else whole.filter(pa.array(kept))

@@ -7,6 +7,7 @@ stand there explicitly, which to a proto parser is the same message.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -60,64 +61,66 @@ class Messages:
 _NOTHING = Messages()
 
 
-def write(
-    folder: str | Path,
-    blocks: Iterable[finish.Block],
-    config: Any,
-    model_locations: Mapping[str, str],
-    data_location: str,
-    data_format: str,
-    extra: Messages = _NOTHING,
-    validation: Any = None,
-) -> None:
+class Writer(contextlib.AbstractContextManager["Writer"]):
     """Writes metrics, plots and eval_config.json into a local folder, which it creates.
 
     Beside the versions' metrics stand their differences from the baseline's, candidate minus
     baseline. Slices of other splits than "eval" are left out; those of fewer examples than the
-    config's min_slice_size have a remark in place of results.
+    config's min_slice_size have a remark in place of results, as TFMA has it.
 
     Args:
       folder: where to.
-      blocks: the results; no slice stands in two blocks.
       config: the run's EvalConfig, which names the versions and the baseline.
       model_locations: each version's path, for display.
       data_location: the data's path, for display.
       data_format: the data's format, for display.
       extra: what TFMA computed of the same versions; it joins our results slice by slice.
-      validation: the run's ValidationResult, where it has thresholds.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    minimum = config.options.min_slice_size.value
-    extra_metrics, extra_plots = _by_slice(extra.metrics), _by_slice(extra.plots)
-    with (
-        open(folder / "metrics-00000-of-00001.tfrecord", "wb") as metrics,
-        open(folder / "plots-00000-of-00001.tfrecord", "wb") as plots,
-    ):
-        for block in blocks:
-            metrics_of, plots_of = _metrics(block.results, config), _plots(block.results, config)
-            for row, key in enumerate(block.slices):
-                if key.split != SPLIT:
-                    continue
-                slice_key = _slice_key(key)
-                head = _field(1, slice_key)
-                more_metrics = extra_metrics.pop(slice_key, [])
-                more_plots = extra_plots.pop(slice_key, [])
-                if key.pairs and block.examples[row] < minimum:
-                    _write_record(metrics, head + _too_small(minimum))
-                    _write_record(plots, head)
-                    continue
-                rest = b"".join(map(_without_slice, more_metrics))
-                _write_record(metrics, head + metrics_of(row) + rest)
-                _write_record(plots, head + plots_of(row, more_plots))
-        for left, file in ((extra_metrics, metrics), (extra_plots, plots)):
-            for messages in left.values():
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config: Any,
+        model_locations: Mapping[str, str],
+        data_location: str,
+        data_format: str,
+        extra: Messages = _NOTHING,
+    ) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_config(folder, config, model_locations, data_location, data_format)
+        self._config = config
+        self._extra_metrics, self._extra_plots = _by_slice(extra.metrics), _by_slice(extra.plots)
+        self._metrics = open(folder / "metrics-00000-of-00001.tfrecord", "wb")  # noqa: SIM115
+        self._plots = open(folder / "plots-00000-of-00001.tfrecord", "wb")  # noqa: SIM115
+
+    def add(self, block: finish.Block) -> None:
+        """Writes a block's slices; no slice stands in two blocks."""
+        minimum = self._config.options.min_slice_size.value
+        metrics_of = _metrics(block.results, self._config)
+        plots_of = _plots(block.results, self._config)
+        for row, key in enumerate(block.slices):
+            if key.split != SPLIT:
+                continue
+            slice_key = _slice_key(key)
+            head = _field(1, slice_key)
+            more_metrics = self._extra_metrics.pop(slice_key, [])
+            more_plots = self._extra_plots.pop(slice_key, [])
+            if key.pairs and block.examples[row] < minimum:
+                _write_record(self._metrics, head + _too_small(minimum))
+                _write_record(self._plots, head)
+                continue
+            rest = b"".join(map(_without_slice, more_metrics))
+            _write_record(self._metrics, head + metrics_of(row) + rest)
+            _write_record(self._plots, head + plots_of(row, more_plots))
+
+    def __exit__(self, *_: object) -> None:
+        left = ((self._extra_metrics, self._metrics), (self._extra_plots, self._plots))
+        for by_slice, file in left:
+            for messages in by_slice.values():
                 for message in messages:
                     _write_record(file, message.SerializeToString())
-    if validation is not None:
-        with open(folder / "validations.tfrecord", "wb") as file:
-            _write_record(file, validation.SerializeToString())
-    _write_config(folder, config, model_locations, data_location, data_format)
+            file.close()
 
 
 def read(folder: str | Path) -> Messages:

@@ -1,0 +1,83 @@
+"""What a run was: its config, data, models, versions, counts and times, for manifest.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import platform
+from importlib import metadata
+from typing import Any
+
+import yaml
+
+from beam_jobs import check, verify
+
+# The packages whose versions a result depends on.
+_PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
+
+
+def build(
+    job: check.Job,
+    counts: verify.Counts,
+    ledger: dict[str, Any],
+    *,
+    run_id: str,
+    config_path: str,
+    config_text: str,
+    runner: str,
+    timings_s: dict[str, float],
+) -> dict[str, Any]:
+    """The manifest, for JSON."""
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    return {
+        "run_id": run_id,
+        "name": job.name,
+        "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "config": {
+            "path": config_path,
+            "sha256": hashlib.sha256(config_text.encode()).hexdigest(),
+            "content": yaml.safe_load(config_text),
+        },
+        "data": _data(job, counts, ledger),
+        "models": {model.name: _model(job, model.name, ledger) for model in job.models},
+        "baseline": job.baseline,
+        "slices": [" x ".join(map(str, spec)) or "overall" for spec in job.specs],
+        "engine": job.engine,
+        "notes": list(job.notes),
+        "runner": runner,
+        "versions": {"python": platform.python_version(), **versions},
+        "timings_s": timings_s,
+        # Gates are not evaluated by this version: no run may look as if it had passed them.
+        "verdict": "not gated",
+    }
+
+
+def _data(job: check.Job, counts: verify.Counts, ledger: dict[str, Any]) -> dict[str, Any]:
+    files: dict[str, dict[str, None]] = {}
+    for shard in job.shards:
+        files.setdefault(shard.split, {})[shard.path] = None
+    return {
+        split: {
+            "files": list(paths),
+            "read": counts.read[split],
+            "scored": counts.scored[split],
+            "dead_lettered": counts.dead[split],
+            # Order-independent, of every scored example's identity and labels.
+            "fingerprint": f"{ledger['fingerprints'].get(split, 0):016x}",
+            "fingerprint_of": job.identity,
+        }
+        for split, paths in files.items()
+    }
+
+
+def _model(job: check.Job, name: str, ledger: dict[str, Any]) -> dict[str, Any]:
+    (model,) = (model for model in job.models if model.name == name)
+    seconds = ledger["predict_seconds"].get(name, 0.0)
+    return {
+        **dataclasses.asdict(model),
+        "sha256": job.digests.get(name),
+        "predict_s": seconds,
+        "predict_ms_per_batch": 1000 * seconds / max(ledger["batches"], 1),
+        "predict_us_per_example": 1e6 * seconds / max(sum(ledger["scored"].values()), 1),
+    }

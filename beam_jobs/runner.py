@@ -1,0 +1,78 @@
+"""Beam's options and runners: which one, with which flags, and what its failures mean."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options import pipeline_options
+
+from transforms import errors
+
+_LOCAL = "DirectRunner"
+
+
+def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
+    """Beam's options; the local runner where the flags name none.
+
+    Raises:
+      ConfigError: a flag that is not Beam's.
+    """
+    known = pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    for kind in {kind.__name__: kind for kind in _kinds(pipeline_options.PipelineOptions)}.values():
+        if "_add_argparse_args" in vars(kind):
+            kind._add_argparse_args(known)
+    parsed, unknown = known.parse_known_args(list(flags))
+    if unknown:
+        raise errors.ConfigError(
+            f"unknown option {unknown[0]}: neither evalbeam's (see `evalbeam run --help`) nor one "
+            "of Beam's pipeline options"
+        )
+    if parsed.runner not in (None, _LOCAL):
+        return pipeline_options.PipelineOptions(list(flags))
+    defaults = [f"--runner={_LOCAL}"]
+    if not parsed.update_compatibility_version:
+        # Else Beam would first look for Prism, a runner that it downloads.
+        defaults.append(f"--update_compatibility_version={beam.version.__version__}")
+    return pipeline_options.PipelineOptions([*defaults, *flags])
+
+
+def _kinds(
+    kind: type[pipeline_options.PipelineOptions],
+) -> list[type[pipeline_options.PipelineOptions]]:
+    below = [found for one in kind.__subclasses__() for found in _kinds(one)]
+    return [*kind.__subclasses__(), *below]
+
+
+def name(chosen: pipeline_options.PipelineOptions) -> str:
+    """The runner's name."""
+    return str(chosen.view_as(pipeline_options.StandardOptions).runner)
+
+
+def is_local(chosen: pipeline_options.PipelineOptions) -> bool:
+    """Whether the workers run on this machine and share its files."""
+    return name(chosen) == _LOCAL
+
+
+def run(pipeline: beam.Pipeline) -> None:
+    """Runs the pipeline to its end; raises what went wrong on a worker as our own error."""
+    # An exception on a worker comes home with its traceback: once is enough.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as e:
+        raise _cause(e) from e
+
+
+def _cause(error: BaseException) -> errors.EvalbeamError:
+    """What went wrong on a worker: Beam adds the step to it, or brings home only a traceback."""
+    text = str(error)
+    for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
+        named = f"transforms.errors.{kind.__name__}: "
+        if isinstance(error, kind) or named in text:
+            told = text.rpartition(named)[2]
+            return kind(re.split(r" \[while running '|\n\n", told)[0].strip())
+    # A fault of ours or of the machine: whoever mends it needs the traceback.
+    return errors.JobError(f"The pipeline failed: {text.strip()}")

@@ -1,0 +1,110 @@
+"""Before anything is published: every row read once, scored or given up, and in the table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beam_jobs import check
+from beam_jobs.staging import Staging
+from transforms import errors
+from transforms.metrics import table
+
+_LETTERS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Counts:
+    """By split: rows read, scored and given up."""
+
+    read: Counter[str]
+    scored: Counter[str]
+    dead: Counter[str]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def reconcile(job: check.Job, staging: Staging, ledger: dict[str, Any]) -> Counts:
+    """Every shard read to its end, every row scored or given up, and not too many of these.
+
+    Raises:
+      JobError: otherwise.
+    """
+    counts = Counts(Counter(), Counter(ledger["scored"]), Counter())
+    read = lines(staging.read_counts)
+    for line in read:
+        counts.read[line["split"]] += line["rows"] + line["dead_letters"]
+    letters = lines(staging.dead_letters)
+    for letter in letters:
+        counts.dead[letter["split"]] += letter["rows"] or 1
+    shards = Counter((line["split"], line["path"], line["piece"]) for line in read)
+    if shards != Counter((s.split, s.path, s.piece) for s in job.shards):
+        raise errors.JobError(
+            f"{len(job.shards)} shards were to be read once each, and {len(read)} were: nothing "
+            "published"
+        )
+    for split, rows in counts.read.items():
+        if rows != counts.scored[split] + counts.dead[split]:
+            raise errors.JobError(
+                f"Split {split!r}: {rows:,} rows read, but {counts.scored[split]:,} scored and "
+                f"{counts.dead[split]:,} given up: nothing published"
+            )
+    _check_dead_letters(job, letters, counts)
+    if not counts.scored[check.MAIN_SPLIT]:
+        raise errors.JobError("no row of data.files could be scored: nothing published")
+    return counts
+
+
+def _check_dead_letters(job: check.Job, letters: Sequence[dict[str, Any]], counts: Counts) -> None:
+    dead, read = sum(counts.dead.values()), sum(counts.read.values())
+    unknown = [letter for letter in letters if letter["rows"] is None]
+    if not unknown and dead <= job.max_dead_letters * read:
+        return
+    allowed = f"data.max_dead_letters allows a share of {job.max_dead_letters:g}"
+    if unknown:
+        allowed = "how many more stood behind the damage is unknown"
+    first = [*unknown, *(letter for letter in letters if letter["rows"] is not None)]
+    shown = "\n".join(
+        f"  {letter['path']}, row {letter['position']}: {letter['reason']}"
+        for letter in first[:_LETTERS_SHOWN]
+    )
+    more = len(letters) - _LETTERS_SHOWN
+    raise errors.JobError(
+        f"{dead:,} of {read:,} rows could not be scored, and {allowed}; nothing published.\n{shown}"
+        + (f"\n  and {more:,} more" if more > 0 else "")
+    )
+
+
+def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> None:
+    """The table holds every scored row once, every slice once, and every slicing column.
+
+    Raises:
+      JobError: rows or slices that are lost or doubled.
+      ConfigError: a slicing column that no row has.
+    """
+    in_table: Counter[str] = Counter()
+    columns: set[str] = set()
+    for part in merged:
+        for key, n in zip(part.slices, part.dense("examples")[:, 0], strict=True):
+            columns.update(column for column, _ in key.pairs)
+            if not key.pairs:
+                in_table[key.split] += int(n)
+    if in_table != +counts.scored:
+        raise errors.JobError(
+            f"{sum(counts.scored.values()):,} rows were scored, but the merged table holds "
+            f"{sum(in_table.values()):,}: nothing published"
+        )
+    for spec in job.specs:
+        for term in spec:
+            if term.value is None and term.column not in columns:
+                raise errors.ConfigError(
+                    f"slices: column {term.column!r} has no value in any of the "
+                    f"{sum(counts.read.values()):,} rows; check its name"
+                )
