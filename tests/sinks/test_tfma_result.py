@@ -364,12 +364,6 @@ def test_tfmas_numbers_join_our_blocks(tmp_path: pathlib.Path) -> None:
     np.testing.assert_equal(found.results[recall].values[INSIDE], arrays[INSIDE])
 
 
-def test_validation_result(tmp_path: pathlib.Path) -> None:
-    validation = tfma.validation_result_pb2.ValidationResult(validation_ok=True)
-    write(tmp_path, {AUC: metric.Values(np.ones(4))}, validation=validation)
-    assert tfma_package.load_validation_result(str(tmp_path)) == validation
-
-
 def test_data_frames(tmp_path: pathlib.Path) -> None:
     write(tmp_path, {AUC: metric.Values(np.array([0.5, 0.25, 9, 1]))})
     frames = tfma_package.dataframe.metrics_as_dataframes(tfma_package.load_metrics(str(tmp_path)))
