@@ -11,7 +11,14 @@ import numpy as np
 from apache_beam import pvalue
 from apache_beam.metrics.metric import Metrics
 
-from transforms import batch, errors, identity, labels, models
+from transforms import (  # noqa: F401  # coders: registers itself
+    batch,
+    coders,
+    errors,
+    identity,
+    labels,
+    models,
+)
 from transforms.models import columns
 
 DEAD_LETTERS = "dead_letters"
@@ -45,7 +52,7 @@ class Predict(beam.PTransform[pvalue.PCollection[batch.Batch], pvalue.DoOutputsT
         """One fused step; the batches are never shuffled."""
         return batches | "Score" >> beam.ParDo(
             _Score(self.models, self.heads, self.weight, self.id)
-        ).with_outputs(DEAD_LETTERS, main="scored")
+        ).with_output_types(batch.Scored).with_outputs(DEAD_LETTERS, main="scored")
 
 
 class _Score(beam.DoFn):

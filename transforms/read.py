@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import metric
 
-from transforms import batch, errors, formats
+from transforms import batch, coders, errors, formats  # noqa: F401  # coders: registers itself
 
 _T = TypeVar("_T")
 
@@ -57,9 +57,9 @@ class Read(beam.PTransform[pvalue.PCollection[batch.Shard], pvalue.DoOutputsTupl
             shards
             | "Spread shards over workers" >> beam.Reshuffle()
             | "Read and decode"
-            >> beam.ParDo(_ReadShard(self.projection, self.batch_size)).with_outputs(
-                DEAD_LETTERS, READ_COUNTS, main=BATCHES
-            )
+            >> beam.ParDo(_ReadShard(self.projection, self.batch_size))
+            .with_output_types(batch.Batch)
+            .with_outputs(DEAD_LETTERS, READ_COUNTS, main=BATCHES)
         )
 
 
