@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from beam_jobs import config
-from transforms import batch, errors, finish, formats, labels, models, predict, slices
+from transforms import batch, errors, finish, formats, labels, metrics, models, predict, slices
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
 
@@ -112,14 +113,16 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         for split, listed in ((MAIN_SPLIT, settings.data.files), *settings.data.splits.items())
         for shard in file_shards.list_shards(listed, settings.data.format, split)
     )
+    # What costs nothing first: models take seconds to load.
+    _check_declared(shards, settings, asked.specs)
     for spec in asked.metrics or ():
         tfma.check_metric(spec)
+    print(f"loading {len(versions)} model{'s' if len(versions) > 1 else ''} ...", file=sys.stderr)
     digests = {version.name: models.digest(version.path) for version in versions if version.path}
     loaded = {version.name: models.load(version) for version in versions}
     outputs = _outputs(versions, loaded)
     label_columns = _label_columns(settings, outputs)
     projection = _projection(asked, label_columns.values(), loaded.values())
-    _check_declared(shards, projection, settings, label_columns, asked.specs)
     first = _first_batch(shards, projection)
     known = formats.get(first.shard.format).first_columns(first.shard.path)
     for version in versions:
@@ -133,12 +136,9 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     # What the job does with every batch, so that it fails now and not on a worker.
     predict.score(first, loaded, heads, settings.data.weight, settings.data.id)
     identity = _identity(settings.data.id, projection)
-    if settings.data.id is None and not projection.serialized:
-        notes.append(
-            f"examples are identified by {identity}: fingerprints of the data compare between runs "
-            "that read the same columns only; name a column as data.id to compare any"
-        )
+    _check_numeric(first, asked.specs)
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
+    _check_fit(metric_specs, versions, heads)
     names = tuple(version.name for version in versions)
     weight = settings.data.weight
     thresholds = tuple(settings.thresholds)
@@ -262,9 +262,14 @@ def _merged(settings: config.Config, evaluation: tfma.Evaluation) -> config.Conf
                 f"{settings.eval_config}: its model_specs name different {what} columns; versions "
                 "are compared on the same ones"
             )
-    if label is None and labelled:
+    if labelled:
         (named,) = labelled
-        label = named[0][1] if named[0][0] == "" else dict(named)
+        theirs = named[0][1] if named[0][0] == "" else dict(named)
+        if label not in (None, theirs):
+            raise errors.ConfigError(
+                f"data.label is {label!r}, but {settings.eval_config} says {theirs!r}: drop one"
+            )
+        label = theirs
     if weight is None and weighted:
         weight = next(iter(weighted))[0][1]
     if label is None:
@@ -332,8 +337,14 @@ def _listed(names: Sequence[str]) -> str:
 def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str, str]:
     """The label's column for each output."""
     label = settings.data.label
+    if isinstance(label, str) and len(outputs) == 1:
+        return {outputs[0]: label}
     if isinstance(label, str):
-        return dict.fromkeys(outputs, label)
+        raise errors.ConfigError(
+            f"the models have several outputs ({_listed(outputs)}), and data.label names one column"
+            " for all: write `label: {output: column, ...}`, or choose one output with `outputs:` "
+            "of each model"
+        )
     assert label is not None
     if set(label) != set(outputs):
         raise errors.ConfigError(
@@ -372,29 +383,67 @@ def _arguments(asked: _Asked) -> Iterator[tuple[str, Any]]:
 
 
 def _check_declared(
-    shards: Sequence[batch.Shard],
-    projection: batch.Projection,
-    settings: config.Config,
-    label_columns: Mapping[str, str],
-    specs: Sequence[slices.Spec],
+    shards: Sequence[batch.Shard], settings: config.Config, specs: Sequence[slices.Spec]
 ) -> None:
     """Columns that a format declares must be there; what a file does not declare may still come."""
+    label = settings.data.label
+    label_columns = [label] if isinstance(label, str) else list((label or {}).values())
     uses = {column: f"slices column {column!r}" for column in slices.columns(specs)}
-    uses |= {column: f"data.label {column!r}" for column in label_columns.values()}
+    uses |= {column: f"data.label {column!r}" for column in label_columns}
     if settings.data.weight:
         uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
     if settings.data.id:
         uses[settings.data.id] = f"data.id {settings.data.id!r}"
-    for path in dict.fromkeys(shard.path for shard in shards):
-        shard = next(shard for shard in shards if shard.path == path)
-        declared = formats.get(shard.format).columns(path)
+    formats_of = {shard.path: shard.format for shard in shards}
+    for path, name in formats_of.items():
+        declared = formats.get(name).columns(path)
         if declared is None:
             continue
-        for column in projection.columns:
-            if column in uses and column not in declared:
+        for column, use in uses.items():
+            if column not in declared:
                 raise errors.ConfigError(
-                    f"{path}: {uses[column]} is not among its columns "
-                    f"({', '.join(declared)}){_nearest(column, declared)}"
+                    f"{path}: {use} is not among its columns ({', '.join(declared)})"
+                    f"{_nearest(column, declared)}"
+                )
+
+
+def _check_numeric(first: batch.Batch, specs: Sequence[slices.Spec]) -> None:
+    """Columns that are cut must hold numbers."""
+    for term in (term for spec in specs for term in spec if term.edges or term.quantiles):
+        try:
+            slices.numbers(first, term.column)
+        except errors.JobError as e:
+            raise errors.ConfigError(str(e)) from e
+
+
+def _check_fit(
+    specs: Sequence[plan.MetricSpec],
+    versions: Sequence[models.ModelSpec],
+    heads: Sequence[labels.Head],
+) -> None:
+    """Metrics must be of versions and outputs that exist, and of tasks that they are for."""
+    names = [version.name for version in versions]
+    outputs = [head.output for head in heads]
+    for spec in specs:
+        for what, given, known in (
+            ("model", spec.models, names),
+            ("output", spec.outputs, outputs),
+        ):
+            for name in given:
+                if name not in known:
+                    raise errors.ConfigError(
+                        f"metrics: {spec.class_name} is for {what} {name!r}, but the {what}s are "
+                        f"{_listed(known)}{_nearest(name, known)}"
+                    )
+        for head in heads:
+            asked_for = not spec.outputs or head.output in spec.outputs
+            if asked_for and head.task == "regression" and metrics.needs_classes(spec.class_name):
+                fits = [other.output for other in heads if other.task != "regression"]
+                remedy = f"; name those it is for: `outputs: [{', '.join(fits)}]`" if fits else ""
+                raise errors.ConfigError(
+                    f"metrics: {spec.class_name} is for classification, and "
+                    + (f"output {head.output!r}" if head.output else "the task")
+                    + f" is regression{remedy}"
                 )
 
 

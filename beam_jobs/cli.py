@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +51,14 @@ def run(
     Flags that are not listed here go to Beam: --runner=FlinkRunner, --direct_num_workers=2, ...
     """
     with _exit_codes():
-        _run(config_path, output, run_id, engine, dry_run, tuple(context.args))
+        _run(
+            config_path,
+            output=output,
+            run_id=run_id,
+            engine=engine,
+            dry_run=dry_run,
+            beam_options=tuple(context.args),
+        )
 
 
 @main.command()
@@ -75,14 +83,15 @@ def demo(folder: str) -> None:
         _run(str(example.prepare(Path(folder))))
 
 
-def _run(config_path: str, *more: Any) -> None:
+def _run(config_path: str, **more: Any) -> None:
+    started = time.monotonic()
     from beam_jobs import config
 
     # Before Beam is imported: a mistake in the config is told at once.
     settings, text = config.load(config_path)
     from beam_jobs import run as job
 
-    job.run(job.Request(config_path, text, settings, *more))
+    job.run(job.Request(config_path, text, settings, started=started, **more))
 
 
 @main.command()

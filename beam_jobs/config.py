@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,13 @@ from transforms.metrics import plan
 from transforms.slices import Spec  # Config.slices hides the module
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
+
+
+Tasks = Annotated[
+    Annotated[Task, Tag("[one]")] | Annotated[dict[str, Task], Tag("[several]")],
+    Discriminator(lambda value: "[several]" if isinstance(value, dict) else "[one]"),
+]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class _Strict(BaseModel):
@@ -213,8 +221,8 @@ class Confidence(_Strict):
 class Config(_Strict):
     """An evaluation of model versions on labelled data."""
 
-    name: str = Field("evaluation", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    task: Task | dict[str, Task] | None = Field(
+    name: str = Field("evaluation", pattern=NAME)
+    task: Tasks | None = Field(
         None, description="Left out: inferred from the first batch; output: task for several."
     )
     data: Data
@@ -290,9 +298,14 @@ def load(path: str | Path) -> tuple[Config, str]:
         raw = yaml.safe_load(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as e:
-        raise errors.ConfigError(f"{path}: not valid YAML: {e}") from e
+        place = getattr(e, "problem_mark", None)
+        line = f":{place.line + 1}" if place else ""
+        raise errors.ConfigError(
+            f"{path}{line}: not valid YAML: {getattr(e, 'problem', None) or e}"
+        ) from e
     if not isinstance(raw, dict):
-        raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {raw!r}")
+        raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {reprlib.repr(raw)}")
+    _check_keys(str(path), tree)
     for key in _LATER.keys() & raw.keys():
         raise errors.ConfigError(
             f"{path}:{_line(tree, (key,))}: this version of evalbeam does not evaluate {key}; "
@@ -303,6 +316,23 @@ def load(path: str | Path) -> tuple[Config, str]:
     except pydantic.ValidationError as e:
         lines = [_message(str(path), tree, error) for error in e.errors()]
         raise errors.ConfigError("\n".join(dict.fromkeys(lines))) from e
+
+
+def _check_keys(path: str, node: yaml.Node | None) -> None:
+    """Of a key that stands twice YAML keeps the last, and says nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(path, item)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise errors.ConfigError(
+                    f"{path}:{line}: {key.value!r} stands twice (before on line {seen[key.value]})"
+                )
+            seen[key.value] = line
+            _check_keys(path, value)
 
 
 def _message(path: str, tree: yaml.Node | None, error: Any) -> str:

@@ -6,6 +6,7 @@ import apache_beam as beam
 
 from beam_jobs import check, staging
 from transforms import aggregate, batch, predict, quantiles, read, write
+from transforms.models import quiet
 
 
 def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging) -> None:
@@ -46,7 +47,8 @@ def build(
         progress,
     )
     if job.tfma_config is not None:
-        from transforms import evaluate_with_tfma  # imports TFMA, for 16 seconds
+        with quiet.starting_tensorflow():
+            from transforms import evaluate_with_tfma  # imports TFMA, for 16 seconds
 
         (
             predicted.scored

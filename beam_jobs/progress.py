@@ -76,6 +76,8 @@ def _lines(
     while not done.wait(_SECONDS_BETWEEN_LINES):
         now, examples = time.monotonic(), meter.total(folder)
         rate = (examples - before) / (now - since)
+        if not rate:
+            continue
         left = f", {max(expected - examples, 0) / rate:,.0f} s left" if expected and rate else ""
         console.print(f"{examples:,} examples, {rate:,.0f} examples/s{left}", highlight=False)
         before, since = examples, now

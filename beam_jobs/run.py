@@ -7,10 +7,11 @@ import dataclasses
 import datetime
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apache_beam as beam
@@ -37,6 +38,7 @@ class Request:
       engine: "columnar", or "tfma" for TFMA's own evaluators.
       dry_run: check and say what would be done, no more.
       beam_options: Beam's pipeline options, as on a command line.
+      started: when the command began, by time.monotonic.
     """
 
     config_path: str
@@ -47,6 +49,7 @@ class Request:
     engine: str = "columnar"
     dry_run: bool = False
     beam_options: tuple[str, ...] = ()
+    started: float = field(default_factory=time.monotonic)
 
 
 def run(request: Request) -> None:
@@ -55,9 +58,14 @@ def run(request: Request) -> None:
     Raises:
       ConfigError, JobError: nothing was published, `latest` is what it was.
     """
-    clock = [time.monotonic()]
+    clock = [request.started]
     output = _local(request.output or request.settings.output)
     run_id = request.run_id or _new_id(request.settings.name)
+    if not re.match(config.NAME, run_id):
+        raise errors.ConfigError(
+            f"--run-id {run_id!r}: a run's name is made of letters, digits, '_', '.' and '-', and "
+            "begins with a letter or digit"
+        )
     options = runner.options(request.beam_options)
     job = check.check(request.settings, request.engine)
     for note in job.notes:
@@ -73,7 +81,8 @@ def run(request: Request) -> None:
         (ledger,) = verify.lines(stage.ledger)
         counts = verify.reconcile(job, stage, ledger)
         merged = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
-        verify.verify(job, merged, counts)
+        for note in verify.verify(job, merged, counts):
+            print(note, file=sys.stderr)
         _write_results(job, merged, stage)
         clock.append(time.monotonic())
         steps = ("check", "pipeline", "finish")

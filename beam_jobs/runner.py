@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
+from apache_beam.runners.runner import create_runner
 
 from transforms import errors
 
@@ -31,8 +32,15 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
             "of Beam's pipeline options"
         )
     if parsed.runner not in (None, _LOCAL):
+        try:
+            create_runner(parsed.runner)
+        except (ValueError, ImportError, AttributeError) as e:
+            raise errors.ConfigError(f"--runner={parsed.runner}: {e}") from e
         return pipeline_options.PipelineOptions(list(flags))
     defaults = [f"--runner={_LOCAL}"]
+    if parsed.direct_num_workers != 1 and parsed.direct_running_mode == "in_memory":
+        # In Beam's own default mode more workers than one change nothing.
+        defaults.append("--direct_running_mode=multi_threading")
     if not parsed.update_compatibility_version:
         # Else Beam would first look for Prism, a runner that it downloads.
         defaults.append(f"--update_compatibility_version={beam.version.__version__}")
@@ -69,6 +77,8 @@ def run(pipeline: beam.Pipeline) -> None:
 def _cause(error: BaseException) -> errors.EvalbeamError:
     """What went wrong on a worker: Beam adds the step to it, or brings home only a traceback."""
     text = str(error)
+    if "KeyboardInterrupt" in text:
+        raise KeyboardInterrupt from error
     for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
         named = f"transforms.errors.{kind.__name__}: "
         if isinstance(error, kind) or named in text:

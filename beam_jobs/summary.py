@@ -19,6 +19,8 @@ from transforms import metrics
 # Below this many examples the worst slice is mostly the unluckiest one.
 _FEWEST_EXAMPLES = 30
 _MOST_ROWS = 40
+_MOST_WORST_ROWS = 16
+_MOST_DIFFERENCES = 1
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ def show(run: Path, seconds: float) -> None:
         sum(split[count] for split in manifest["data"].values())
         for count in ("read", "scored", "dead_lettered")
     )
-    versions = f"{len(heading.models)} version{'s' if len(heading.models) > 1 else ''}"
+    versions = _counted(len(heading.models), "version")
     # In a file or a pipe lines may be long: a table is not to be cut for a terminal's sake.
     console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(f"[bold]{manifest['name']}[/bold]")
-    console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {dead:,} given up")
+    letters = _counted(dead, "dead letter")
+    console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {letters}")
     console.print(f"{seconds:.1f} s; results in {run}", markup=False, soft_wrap=True)
     frame = pd.read_parquet(run / "metrics.parquet")
     for split in frame["split"].unique():
@@ -52,13 +55,17 @@ def show(run: Path, seconds: float) -> None:
             console.print(worst)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def plan(job: check.Job) -> str:
     """What a run of the job would do."""
     size = sum(shard.size_bytes for shard in job.shards)
     metrics_of = dict.fromkeys(one.key.metric for one in job.evaluation.plan.metrics)
     lines = [
         f"{job.name}: the config, data and models fit; nothing was run (--dry-run)",
-        f"data      {len(job.shards)} shards, {size / 1e6:,.1f} MB, columns "
+        f"data      {_counted(len(job.shards), 'shard')}, {size / 1e6:,.1f} MB, columns "
         f"{', '.join(job.projection.columns)}",
         f"versions  {', '.join(f'{model.name} ({model.kind})' for model in job.models)}",
         f"baseline  {job.baseline or 'none'}",
@@ -113,18 +120,20 @@ def _overall(frame: pd.DataFrame, heading: Heading, split: str) -> rich.table.Ta
     frame = _named(frame)
     examples = int(frame["n"].max()) if len(frame) else 0
     table = _table(f"{split}: all {examples:,} examples")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for model in heading.models:
         mark = " (baseline)" if model == heading.baseline and len(heading.models) > 1 else ""
         table.add_column(f"{model}{mark}", justify="right")
     candidates = [model for model in heading.models if model != heading.baseline]
-    if heading.baseline:
+    # Side by side while there is room; with more versions the differences speak for themselves.
+    differences = heading.baseline is not None and len(candidates) <= _MOST_DIFFERENCES
+    if differences:
         for model in candidates:
             table.add_column(f"{model} - {heading.baseline}", justify="right")
     for name in list(dict.fromkeys(frame["name"]))[:_MOST_ROWS]:
         values = frame[frame["name"] == name].set_index("model")["value"].to_dict()
         cells = [_number(values.get(model, np.nan)) for model in heading.models]
-        if heading.baseline:
+        if differences:
             before = values.get(heading.baseline, np.nan)
             cells += [_signed(values.get(model, np.nan) - before) for model in candidates]
         table.add_row(name, *cells)
@@ -140,17 +149,19 @@ def _signed(value: float) -> str:
 def _worst(frame: pd.DataFrame, heading: Heading) -> rich.table.Table | None:
     """For each metric that has a better way: each version's worst slice."""
     known = metrics.HIGHER_IS_BETTER | metrics.LOWER_IS_BETTER
+    # Of a metric by class the average says enough here.
     frame = frame[(frame["n"] >= _FEWEST_EXAMPLES) & frame["metric"].isin(known)]
+    frame = frame[frame["class_id"].isna()]
     frame = _named(frame[frame["value"].notna()])
     if not len(frame):
         return None
     table = _table(f"Worst slices of at least {_FEWEST_EXAMPLES} examples")
     for column in ("metric", "version"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     table.add_column("value", justify="right")
     table.add_column("slice", overflow="fold")
     table.add_column("examples", justify="right")
-    for name in list(dict.fromkeys(frame["name"]))[:_MOST_ROWS]:
+    for name in list(dict.fromkeys(frame["name"]))[: _MOST_WORST_ROWS // len(heading.models)]:
         rows = frame[frame["name"] == name]
         lower = rows["metric"].iloc[0] in metrics.LOWER_IS_BETTER
         for model in heading.models:

@@ -11,7 +11,7 @@ from typing import Any
 
 from beam_jobs import check
 from beam_jobs.staging import Staging
-from transforms import errors
+from transforms import errors, slices
 from transforms.metrics import table
 
 _LETTERS_SHOWN = 5
@@ -82,18 +82,20 @@ def _check_dead_letters(job: check.Job, letters: Sequence[dict[str, Any]], count
     )
 
 
-def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> None:
-    """The table holds every scored row once, every slice once, and every slicing column.
+def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> list[str]:
+    """The table holds every scored row once, and every slicing column; returns what is odd.
 
     Raises:
-      JobError: rows or slices that are lost or doubled.
+      JobError: rows that are lost or doubled.
       ConfigError: a slicing column that no row has.
     """
     in_table: Counter[str] = Counter()
     columns: set[str] = set()
+    values: set[tuple[str, slices.Value]] = set()
     for part in merged:
         for key, n in zip(part.slices, part.dense("examples")[:, 0], strict=True):
             columns.update(column for column, _ in key.pairs)
+            values.update(key.pairs)
             if not key.pairs:
                 in_table[key.split] += int(n)
     if in_table != +counts.scored:
@@ -108,3 +110,12 @@ def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> Non
                     f"slices: column {term.column!r} has no value in any of the "
                     f"{sum(counts.read.values()):,} rows; check its name"
                 )
+    wanted = {
+        (term.column, slices.canonical(term.value))
+        for spec in job.specs
+        for term in spec
+        if term.value is not None
+    }
+    return [
+        f"slice {column}={value}: no example" for column, value in sorted(wanted - values, key=str)
+    ]

@@ -69,6 +69,36 @@ def test_config_that_is_no_yaml(fails):
     assert "not valid YAML" in fails("data: [", 2)
 
 
+def test_a_key_that_stands_twice(fails, data):
+    text = "data: {files: data.csv, label: label}\nslices: []\nmodels: []\nslices: [[country]]\n"
+    assert "job.yaml:4: 'slices' stands twice (before on line 2)" in fails(text, 2)
+
+
+def test_unknown_task(fails, data):
+    output = fails(job(task="classification"), 2)
+    assert "task: Input should be 'binary', 'multiclass', 'multilabel' or 'regression'" in output
+    assert "literal" not in output
+
+
+def test_run_id_that_is_a_path(fails, data):
+    assert "--run-id '../evil'" in fails(job(), 2, "--run-id=../evil")
+
+
+def test_unknown_runner(fails, data):
+    assert "--runner=DirectRuner" in fails(job(), 2, "--runner=DirectRuner")
+
+
+def test_metrics_of_what_does_not_exist(fails, data):
+    output = fails(job(metrics=[{"class_name": "AUC", "models": ["v2"]}]), 2)
+    assert "AUC is for model 'v2', but the models are 'v1'" in output
+    output = fails(job(metrics=[{"class_name": "AUC", "outputs": ["x"]}]), 2)
+    assert "AUC is for output 'x'" in output
+
+
+def test_a_metric_of_decisions_on_a_regression(fails, data):
+    assert "AUC is for classification" in fails(job(task="regression", metrics=["AUC"]), 2)
+
+
 def test_keys_of_a_later_version(fails, data):
     output = fails(job(gates=[{"metric": "Recall", "min": 0.8}]), 2)
     assert "does not evaluate gates" in output
@@ -141,7 +171,7 @@ def test_slice_column_absent_from_all_data(fails, tmp_path, data):
 
 
 def test_slice_column_that_is_no_number(fails, data):
-    output = fails(job(slices=[{"key": "country", "edges": [1, 2]}]), 4)
+    output = fails(job(slices=[{"key": "country", "edges": [1, 2]}]), 2)
     assert "'country' has edges" in output
 
 

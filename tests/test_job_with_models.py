@@ -141,7 +141,7 @@ def test_models_that_do_not_fit_the_data(evalbeam, world, tmp_path, change, said
     assert not (tmp_path / "results").exists()
 
 
-def test_several_outputs(run_job, world, tmp_path):
+def test_several_outputs(run_job, evalbeam, world, tmp_path):
     import keras
 
     folder, frame, _ = world
@@ -156,6 +156,12 @@ def test_several_outputs(run_job, world, tmp_path):
     config = job(folder, "v1")
     config["models"] = [{"name": "two", "path": "two.keras"}]
     config["data"]["label"] = {"visits": "label", "spends": "income"}
+    (tmp_path / "wrong.yaml").write_text(
+        yaml.safe_dump(config | {"data": {**config["data"], "label": "label"}})
+    )
+    wrong = evalbeam("run", "wrong.yaml")
+    assert wrong.exit_code == 2
+    assert "the models have several outputs ('spends', 'visits')" in wrong.output
     config["task"] = {"visits": "binary", "spends": "regression"}
     config["metrics"] = [
         {"class_name": "BinaryAccuracy", "outputs": ["visits"]},

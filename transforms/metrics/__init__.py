@@ -22,6 +22,11 @@ def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     return builder(request) if builder else None
 
 
+def needs_classes(class_name: str) -> bool:
+    """Whether a metric is about decisions, which a regression does not make."""
+    return class_name in {**confusion.METRICS, **curves.METRICS, **classes.METRICS}
+
+
 # By result name: which way a metric is better. The others (counts, means, rates of decisions) have
 # no better way.
 HIGHER_IS_BETTER = frozenset(

@@ -23,6 +23,7 @@ from google.protobuf import json_format, text_format, wrappers_pb2
 
 from transforms import errors, labels, metrics, slices
 from transforms.metrics import metric, plan, statistics
+from transforms.models import quiet
 
 _PACKAGE = "tensorflow_model_analysis"
 _NEEDED = wrappers_pb2.DESCRIPTOR  # TFMA's protos refer to this file; importing it makes it known.
@@ -603,8 +604,9 @@ def _is_columnar(class_name: str, arguments: Mapping[str, Any]) -> bool:
 @functools.cache
 def _classes() -> dict[str, type]:
     """TFMA's and Keras's metrics by class name; TFMA's go first, as they do in TFMA."""
-    from tensorflow_model_analysis.metrics import metric_types
-    from tensorflow_model_analysis.utils.keras_lib import tf_keras
+    with quiet.starting_tensorflow():
+        from tensorflow_model_analysis.metrics import metric_types
+        from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
     keras = {
         name: found
@@ -628,8 +630,9 @@ def _known_class(class_name: str) -> type:
 
 
 def _module_class(spec: plan.MetricSpec) -> type:
-    from tensorflow_model_analysis.metrics import metric_types
-    from tensorflow_model_analysis.utils.keras_lib import tf_keras
+    with quiet.starting_tensorflow():
+        from tensorflow_model_analysis.metrics import metric_types
+        from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
     if metric_types.is_registered_metric(spec.class_name):
         known = metric_types.registered_metrics()[spec.class_name]
