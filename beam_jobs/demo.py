@@ -40,7 +40,7 @@ data:
   format: tfrecord
   files: {data}
   label: visited
-  id: person            # several rows are years of one person: intervals count people, not rows
+  id: person            # several rows are years of one person
 models:
   - name: v1            # logistic regression on the insurance plan alone
     path: {v1}
