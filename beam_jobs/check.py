@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -356,7 +356,7 @@ def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str,
 
 
 def _projection(
-    asked: _Asked, label_columns: Iterable[str], loaded: Iterable[models.Model]
+    asked: _Asked, label_columns: Collection[str], loaded: Collection[models.Model]
 ) -> batch.Projection:
     data = asked.settings.data
     wanted = {*label_columns, *slices.columns(asked.specs)}
@@ -371,7 +371,11 @@ def _projection(
     for name, value in _arguments(asked):
         if name.endswith("_key") and isinstance(value, str):
             wanted.add(value)
-    return batch.Projection(tuple(sorted(wanted - {""})), serialized)
+    # What only slices and identity read is text there; models and labels need numbers.
+    numeric = {*label_columns, data.weight, *(c for m in loaded for c in m.projection.columns)}
+    numeric |= {t.column for spec in asked.specs for t in spec if t.edges or t.quantiles}
+    texts = {*slices.columns(asked.specs), *([data.id] if data.id else [])} - numeric
+    return batch.Projection(tuple(sorted(wanted - {""})), serialized, tuple(sorted(texts)))
 
 
 def _arguments(asked: _Asked) -> Iterator[tuple[str, Any]]:
@@ -397,7 +401,7 @@ def _check_declared(
     formats_of = {shard.path: shard.format for shard in shards}
     for path, name in formats_of.items():
         declared = formats.get(name).columns(path)
-        if declared is None:
+        if not declared:  # an empty file has no header, and no rows either
             continue
         for column, use in uses.items():
             if column not in declared:
@@ -435,6 +439,7 @@ def _check_fit(
                         f"metrics: {spec.class_name} is for {what} {name!r}, but the {what}s are "
                         f"{_listed(known)}{_nearest(name, known)}"
                     )
+        _check_classes(spec, heads)
         for head in heads:
             asked_for = not spec.outputs or head.output in spec.outputs
             if asked_for and head.task == "regression" and metrics.needs_classes(spec.class_name):
@@ -445,6 +450,18 @@ def _check_fit(
                     + (f"output {head.output!r}" if head.output else "the task")
                     + f" is regression{remedy}"
                 )
+
+
+def _check_classes(spec: plan.MetricSpec, heads: Sequence[labels.Head]) -> None:
+    for head in heads if spec.class_ids else ():
+        if spec.outputs and head.output not in spec.outputs:
+            continue
+        wrong = [one for one in spec.class_ids if not 0 <= one < (head.classes or 0)]
+        if wrong:
+            known = f"0 to {head.classes - 1}" if head.classes else f"none: the task is {head.task}"
+            raise errors.ConfigError(
+                f"metrics: {spec.class_name} has the class id {wrong[0]}; known are {known}"
+            )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -491,6 +508,11 @@ def _heads(
                 f"{first.shard}: data.label {column!r} is in none of the first {len(first)} "
                 f"examples (they have {', '.join(known)}){_nearest(column, known)}"
             )
+    if isinstance(settings.task, dict) and set(settings.task) != set(label_columns):
+        raise errors.ConfigError(
+            f"task names the outputs {_listed(list(settings.task))}, and the models have "
+            f"{_listed(list(label_columns))}"
+        )
     predicted = _first_predictions(versions, loaded, first)
     heads, notes = [], []
     for output, column in label_columns.items():

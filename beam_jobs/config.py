@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    FiniteFloat,
     Tag,
     model_validator,
 )
@@ -110,7 +111,7 @@ class Edges(_Strict):
     """A numeric column, cut at these values."""
 
     key: str
-    edges: list[float] | None = Field(None, min_length=1)
+    edges: list[FiniteFloat] | None = Field(None, min_length=1)
     quantiles: int | None = Field(None, ge=2, description="Into this many bins of equal size.")
 
     @model_validator(mode="after")
@@ -135,10 +136,16 @@ Key = Annotated[
 ]
 
 
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("YAML reads yes, no, true and false as booleans: put the value in quotes")
+    return value
+
+
 class Values(_Strict):
     """Slices of given values, crossed with all values of `keys`."""
 
-    values: dict[str, str | int | float] = Field(min_length=1)
+    values: dict[str, Annotated[str | int | float, BeforeValidator(_no_bool)]] = Field(min_length=1)
     keys: list[Key] = Field(default_factory=list)
 
 
@@ -189,7 +196,7 @@ class Metric(_Strict):
         """The same in the terms of the metrics' planner."""
         return plan.MetricSpec(
             class_name=self.class_name,
-            config=json.dumps(self.config, sort_keys=True),
+            config=json.dumps(self.config, sort_keys=True, default=str),
             module=self.module,
             models=tuple(self.models),
             outputs=tuple(self.outputs),
@@ -231,8 +238,10 @@ class Config(_Strict):
         None, description="A TFMA EvalConfig (pbtxt or JSON) in place of slices and metrics."
     )
     slices: list[Slice] = Field(default_factory=list)
-    metrics: list[Annotated[Metric, BeforeValidator(_named)]] | None = None
-    thresholds: list[float] = Field(
+    metrics: Annotated[
+        list[Annotated[Metric, BeforeValidator(_named)]] | None, Field(min_length=1)
+    ] = None
+    thresholds: list[FiniteFloat] = Field(
         [0.5], min_length=1, description="Where confusion matrices are kept."
     )
     confidence: Confidence = Confidence()
@@ -264,6 +273,9 @@ class Config(_Strict):
                 spec = (entry.term(),)
             else:
                 spec = tuple(_term(key) for key in entry)
+            columns = [term.column for term in spec]
+            if len(set(columns)) < len(columns):
+                raise errors.ConfigError(f"slices: {entry} crosses a column with itself")
             if spec not in specs:
                 specs.append(spec)
         return tuple(specs)
@@ -294,10 +306,12 @@ def load(path: str | Path) -> tuple[Config, str]:
         text = Path(path).read_text()
     except OSError as e:
         raise errors.ConfigError(f"{path}: cannot read the config: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise errors.ConfigError(f"{path}: cannot read the config: it is not UTF-8: {e}") from e
     try:
         raw = yaml.safe_load(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError) as e:
         place = getattr(e, "problem_mark", None)
         line = f":{place.line + 1}" if place else ""
         raise errors.ConfigError(

@@ -98,7 +98,20 @@ def run(request: Request) -> None:
         )
         (stage.folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
         staging.publish(stage, output, run_id)
-    summary.show(staging.published(output, run_id), clock[-1] - clock[0])
+    _show(staging.published(output, run_id), clock[-1] - clock[0])
+
+
+def _show(published: Path, seconds: float) -> None:
+    """Prints the run; it is published, whatever becomes of what is printed of it."""
+    try:
+        summary.show(published, seconds)
+        sys.stdout.flush()
+    except (OSError, UnicodeError) as e:
+        # A closed pipe, or a terminal that lacks a letter. Python would stumble over the rest of
+        # the pipe again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(e, BrokenPipeError):
+            print(f"results are in {published}, but cannot be printed: {e}", file=sys.stderr)
 
 
 def _local(output: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,15 @@ def staged(output: Path, run_id: str) -> Iterator[Staging]:
             f"{published(output, run_id)} exists already, and a run's results are never changed: "
             "give another --run-id, or none"
         )
+    latest = output / "latest"
+    if latest.exists() and not latest.is_symlink():
+        raise errors.ConfigError(
+            f"{latest} is no link to a run's results: move it away, or choose another output"
+        )
     # Of this attempt's own: one that was killed may have left another behind.
-    staging = Staging(output.resolve() / ".staging" / f"{run_id}-{os.getpid()}")
+    here = f"{socket.gethostname()}-{os.getpid()}"
+    staging = Staging(output.resolve() / ".staging" / f"{run_id}-{here}")
+    _sweep(staging.folder.parent)
     try:
         staging.progress.mkdir(parents=True)
         staging.dead_letters.parent.mkdir()
@@ -84,6 +92,17 @@ def staged(output: Path, run_id: str) -> Iterator[Staging]:
         shutil.rmtree(staging.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             staging.folder.parent.rmdir()  # if no other run is staged
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what runs on this machine that were killed have left."""
+    for left in folder.glob(f"*-{socket.gethostname()}-*"):
+        try:
+            os.kill(int(left.name.rpartition("-")[2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (PermissionError, ValueError):
+            pass  # somebody's, or no run's
 
 
 def published(output: Path, run_id: str) -> Path:
@@ -99,10 +118,6 @@ def publish(staging: Staging, output: Path, run_id: str) -> None:
     """
     shutil.rmtree(staging.work)
     target, latest = published(output, run_id), output / "latest"
-    if latest.exists() and not latest.is_symlink():
-        raise errors.JobError(
-            f"{latest} is no link to a run's results; move it away, and nothing of yours is lost"
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.rename(staging.folder, target)

@@ -41,11 +41,13 @@ def show(run: Path, seconds: float) -> None:
     )
     versions = _counted(len(heading.models), "version")
     # In a file or a pipe lines may be long: a table is not to be cut for a terminal's sake.
-    console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(f"[bold]{manifest['name']}[/bold]")
+    # No markup: a slice may be called [b].
+    width = None if sys.stdout.isatty() else 200
+    console = rich.console.Console(highlight=False, markup=False, width=width)
+    console.print(manifest["name"], style="bold")
     letters = _counted(dead, "dead letter")
     console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {letters}")
-    console.print(f"{seconds:.1f} s; results in {run}", markup=False, soft_wrap=True)
+    console.print(f"{seconds:.1f} s; results in {run}", soft_wrap=True)
     frame = pd.read_parquet(run / "metrics.parquet")
     for split in frame["split"].unique():
         of_split = frame[frame["split"] == split]
@@ -107,6 +109,8 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
 def _number(value: float) -> str:
     if np.isnan(value):
         return "-"
+    if np.isinf(value):
+        return str(value)
     if value == round(value) and abs(value) >= 10:
         return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

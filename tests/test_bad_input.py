@@ -74,6 +74,41 @@ def test_a_key_that_stands_twice(fails, data):
     assert "job.yaml:4: 'slices' stands twice (before on line 2)" in fails(text, 2)
 
 
+def test_metrics_of_one_name(fails, data):
+    metrics = [{"class_name": "RecallAtPrecision", "config": {"precision": p}} for p in (0.7, 0.9)]
+    assert "both named 'recall_at_precision'" in fails(job(metrics=metrics), 2)
+
+
+def test_latest_that_is_no_link(fails, tmp_path, data):
+    (tmp_path / "results" / "latest").mkdir(parents=True)
+    assert "results/latest is no link" in fails(job(), 2)
+
+
+def test_slice_values_that_yaml_takes_for_booleans(fails, data):
+    output = fails(job(slices=[{"values": {"country": False}}]), 2)
+    assert "put the value in quotes" in output
+
+
+def test_class_that_does_not_exist(fails, data):
+    metrics = [{"class_name": "AUC", "binarize": {"class_ids": [7]}}]
+    assert "class id 7; known are none: the task is binary" in fails(job(metrics=metrics), 2)
+
+
+def test_slice_names_are_no_markup(evalbeam, tmp_path, data):
+    data["country"] = ["[/b]x", "[red]y"] * 100
+    data.to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(slices=[["country"]])))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 0, result.output
+    assert "country=[/b]x" in result.output or "country=[red]y" in result.output
+
+
+def test_an_empty_file_among_others(evalbeam, tmp_path, data):
+    (tmp_path / "data-2.csv").write_text("")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(data={"files": "data*.csv"})))
+    assert evalbeam("run", "job.yaml").exit_code == 0
+
+
 def test_unknown_task(fails, data):
     output = fails(job(task="classification"), 2)
     assert "task: Input should be 'binary', 'multiclass', 'multilabel' or 'regression'" in output

@@ -254,6 +254,17 @@ def test_a_slice_is_one_whatever_its_files_spell(run_job, tmp_path):
     assert counts == {"overall": 120, "age=1": 60, "age=2": 20, "age=2.5": 20, "age=old": 20}
 
 
+def test_slices_of_csv_are_as_they_stand(run_job, tmp_path):
+    for i, codes in enumerate((["01000", "true"], ["01000", "K1A"])):
+        frame = pd.DataFrame({"label": [0, 1] * 20, "score": 0.7, "code": codes * 20})
+        frame.to_csv(tmp_path / f"data-{i}.csv", index=False)
+    run = run_job(
+        _stored("data-*.csv", ("v1", "score"), slices=[["code"]], metrics=["ExampleCount"])
+    )
+    counts = pd.read_parquet(run / "metrics.parquet").set_index("slice")["value"].to_dict()
+    assert counts == {"overall": 80, "code=01000": 40, "code=true": 20, "code=K1A": 20}
+
+
 def test_the_same_file_may_stand_in_two_splits(run_job, tmp_path):
     _expand(tp=3, fn=2, tn=5).to_csv(tmp_path / "data.csv", index=False)
     config = _stored("data.csv", ("v1", "score"), metrics=RATES)

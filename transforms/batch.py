@@ -29,10 +29,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class Projection:
-    """What a format has to decode: column names, and whether the raw examples are kept too."""
+    """What a format has to decode.
+
+    Attributes:
+      columns: names.
+      serialized: whether the raw examples are kept too.
+      texts: those of the columns that a format without types (CSV) is to leave as they stand: as
+        numbers 007 would be 7, and a column that is numbers in one file, text in the next, two.
+    """
 
     columns: tuple[str, ...]
     serialized: bool = False
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

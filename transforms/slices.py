@@ -282,7 +282,8 @@ def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.n
 
 def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarray:
     try:
-        return flat.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        # Not safe: an integer beyond 2^53 is rounded, which moves it over no edge worth having.
+        return flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise errors.JobError(
             f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "

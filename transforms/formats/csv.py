@@ -71,7 +71,8 @@ def read(
     except ValueError as error:
         yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}")
     else:
-        yield from rows.read(shard, runs, _CsvDecoder(projection.columns, names), batch_size)
+        decoder = _CsvDecoder(projection, names)
+        yield from rows.read(shard, runs, decoder, batch_size)
 
 
 _Run = list[bytes] | files.Damage
@@ -146,8 +147,9 @@ def _joined(run: list[bytes]) -> tuple[list[bytes], list[bytes]]:
 class _CsvDecoder(rows.TextDecoder):
     """Decodes rows of a file whose header has these names."""
 
-    def __init__(self, columns: Sequence[str], names: Sequence[str]) -> None:
-        super().__init__([name for name in columns if name in names])
+    def __init__(self, projection: batch.Projection, names: Sequence[str]) -> None:
+        super().__init__([name for name in projection.columns if name in names])
+        self.types = {name: pa.string() for name in projection.texts if name in names}
         self.names = names
 
     def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from transforms import labels, metrics
+from transforms import errors, labels, metrics
 from transforms.metrics import metric, statistics
 
 
@@ -79,8 +79,12 @@ def plan(
 
     Beside what the metrics need, every run keeps the confusion counts (at `thresholds`, or by
     class), and how each version's decisions join the baseline's.
+
+    Raises:
+      ConfigError: two metrics whose results have one name.
     """
     built: dict[metric.Key, metric.Metric] = {}
+    origins: dict[metric.Key, MetricSpec] = {}
     others = []
     for spec in specs:
         found = _columnar(spec, models, heads, baseline, weighted)
@@ -88,6 +92,13 @@ def plan(
             others.append(spec)
             continue
         for one in found:
+            before = origins.setdefault(one.key, spec)
+            if (before.class_name, before.arguments) != (spec.class_name, spec.arguments):
+                raise errors.ConfigError(
+                    f"metrics: {before.class_name} {before.config} and {spec.class_name} "
+                    f"{spec.config} are both named {one.key.metric!r}, so that one would hide the "
+                    "other; name one: `config: {name: ...}`"
+                )
             built.setdefault(one.key, one)
     kept: dict[str, statistics.Statistic] = {}
     for statistic in [
