@@ -8,6 +8,7 @@ import tensorflow_model_analysis as tfma
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_model_analysis.proto import config_pb2
+from tfx_bsl.tfxio import tf_example_record
 
 
 def main(data: str, model: str, output: str) -> None:
@@ -24,13 +25,16 @@ def main(data: str, model: str, output: str) -> None:
     shared = tfma.default_eval_shared_model(
         eval_saved_model_path=model, eval_config=config, tags=["serve"]
     )
+    source = tf_example_record.TFExampleRecord(
+        file_pattern=data, raw_record_column_name=tfma.ARROW_INPUT_COLUMN
+    )
     options = PipelineOptions(
         ["--runner=DirectRunner", f"--update_compatibility_version={beam.version.__version__}"]
     )
     with beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline
-            | "Read" >> beam.io.ReadFromTFRecord(data)
+            | "Read" >> source.BeamSource()
             | "Evaluate"
             >> tfma.ExtractEvaluateAndWriteResults(
                 eval_shared_model=shared, eval_config=config, output_path=output
