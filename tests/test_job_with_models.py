@@ -80,7 +80,11 @@ def job(folder, *versions, **data):
 def test_three_kinds_of_model_in_one_run(run_job, world):
     folder, frame, scores = world
     run = run_job(job(folder, "v1", "v2", "v3", batch_size=300))
-    found = pd.read_parquet(run / "metrics.parquet").set_index(["slice", "model", "metric"])
+    found = (
+        pd.read_parquet(run / "metrics.parquet")
+        .set_index(["slice", "model", "metric"])
+        .sort_index()
+    )
     for name, mask in (("overall", frame["plan"] != ""), ("plan=free", frame["plan"] == "free")):
         label = frame["label"][mask]
         for model, score in scores.items():

@@ -36,6 +36,10 @@ class Cost:
     peak_mb: float
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Figure:
     """A row of the table; the values are those of the repeats."""
@@ -48,7 +52,7 @@ class Figure:
 
     def spread(self) -> str:
         low, middle, high = min(self.values), statistics.median(self.values), max(self.values)
-        return f"{middle:,.3g} ({low:,.3g} to {high:,.3g})"
+        return f"{_short(middle)} ({_short(low)} to {_short(high)})"
 
 
 def run(arguments: Sequence[object], **environment: str) -> Cost:
