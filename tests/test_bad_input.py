@@ -332,3 +332,4 @@ def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
     data.to_csv(tmp_path / "data.csv", index=False)
     assert evalbeam("run", "job.yaml", "--run-id", "second").exit_code == 0
     assert os.readlink(tmp_path / "results" / "latest") == "runs/second"
+    assert not (tmp_path / "results" / ".staging").exists()  # what the killed run left is gone
