@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from beam_jobs import check, verify
+from transforms import slices
 
 # The packages whose versions a result depends on.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
@@ -42,7 +43,7 @@ def build(
         "data": _data(job, counts, ledger),
         "models": {model.name: _model(job, model.name, ledger) for model in job.models},
         "baseline": job.baseline,
-        "slices": [" x ".join(map(str, spec)) or "overall" for spec in job.specs],
+        "slices": [slices.describe(spec) for spec in job.specs],
         "engine": job.engine,
         "notes": list(job.notes),
         "runner": runner,

@@ -78,7 +78,7 @@ def _lines(
         rate = (examples - before) / (now - since)
         if not rate:
             continue
-        left = f", {max(expected - examples, 0) / rate:,.0f} s left" if expected and rate else ""
+        left = f", {max(expected - examples, 0) / rate:,.0f} s left" if expected else ""
         console.print(f"{examples:,} examples, {rate:,.0f} examples/s{left}", highlight=False)
         before, since = examples, now
 

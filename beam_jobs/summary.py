@@ -14,7 +14,7 @@ import rich.console
 import rich.table
 
 from beam_jobs import check
-from transforms import metrics
+from transforms import metrics, slices
 
 # Below this many examples the worst slice is mostly the unluckiest one.
 _FEWEST_EXAMPLES = 30
@@ -71,7 +71,7 @@ def plan(job: check.Job) -> str:
         f"{', '.join(job.projection.columns)}",
         f"versions  {', '.join(f'{model.name} ({model.kind})' for model in job.models)}",
         f"baseline  {job.baseline or 'none'}",
-        f"slices    {'; '.join(' x '.join(map(str, spec)) or 'overall' for spec in job.specs)}",
+        f"slices    {'; '.join(map(slices.describe, job.specs))}",
         f"metrics   {', '.join(metrics_of)}",
     ]
     if job.evaluation.plan.others:

@@ -297,6 +297,11 @@ def distinct(values: np.ndarray) -> np.ndarray:
     return values[np.diff(values, prepend=-1) > 0]
 
 
+def describe(spec: Spec) -> str:
+    """A slicing spec as a plan or manifest names it."""
+    return " x ".join(map(str, spec)) or "overall"
+
+
 def columns(specs: Iterable[Spec]) -> tuple[str, ...]:
     """The columns that the specs read, sorted."""
     return tuple(sorted({term.column for spec in specs for term in spec}))
