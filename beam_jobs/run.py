@@ -168,7 +168,7 @@ def _write_results(job: check.Job, merged: Sequence[table.Table], stage: staging
     if job.tfma_config is not None:
         by_tfma = tfma_result.read(stage.tfma)
         tfma_config = tfma.config_pb2.EvalConfig.FromString(job.tfma_config)
-    blocks = (block for part in merged for block in finish.blocks(part, job.evaluation))
+    blocks = finish.blocks(merged, job.evaluation)
     main = next(shard for shard in job.shards if shard.split == check.MAIN_SPLIT)
     locations = {model.name: model.path for model in job.models}
     with contextlib.ExitStack() as stack:

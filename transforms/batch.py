@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,17 @@ class Batch:
     positions: np.ndarray
     columns: pa.RecordBatch
     serialized: np.ndarray | None = None
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What `make` gives, made when it is first asked for: versions share what they take."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: _T = self._made[key]
+        return made
 
     def take(self, rows: np.ndarray) -> Batch:
         """The batch of these rows (int64 indices), in their order."""

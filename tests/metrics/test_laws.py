@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from transforms import slices
-from transforms.metrics import adding, curves, plan, statistics, table
+from transforms.metrics import adding, plan, statistics, table
 
 DATA = list(metric_cases.DATA)
 
@@ -196,7 +196,6 @@ def test_spilling_changes_nothing(
     ]
     monkeypatch.setattr(table, "_DENSE_CELLS", dense_cells)
     monkeypatch.setattr(table, "_LOOSE_PAIRS", 50)
-    monkeypatch.setattr(curves, "_BLOCK_POINTS", 8)
     monkeypatch.setattr(slices, "_LOOKUP_CELLS", 2)
     tight = metric_cases.added(data, planned.statistics, batches, units=3)
     _assert_same(roomy, tight)

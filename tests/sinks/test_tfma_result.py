@@ -29,9 +29,12 @@ INSIDE = [0, 1, 3]  # the rows of the split "eval"
 AUC, LOSS = metric.Key("auc", "v1"), metric.Key("loss", "v1", weighted=True)
 
 
-def block(results: Mapping[metric.Key, metric.Result]) -> finish.Block:
+def block(
+    results: Mapping[metric.Key, metric.Result],
+    plots: Mapping[metric.Key, metric.Result] | None = None,
+) -> finish.Block:
     counts = np.array([100.0, 40.0, 1000.0, 5.0])
-    return finish.Block(SLICES, counts, counts, results, ())
+    return finish.Block(SLICES, counts, counts, results, (), np.arange(4), plots or {})
 
 
 def config(models: tuple[str, ...] = ("v1", "v2")) -> object:
@@ -42,13 +45,14 @@ def write(
     folder: pathlib.Path,
     results: Mapping[metric.Key, metric.Result],
     models: tuple[str, ...] = ("v1", "v2"),
+    plots: Mapping[metric.Key, metric.Result] | None = None,
     **more: object,
 ) -> None:
     paths = {name: f"models/{name}" for name in models}
     with tfma_result.Writer(
         folder, config(models), paths, "data.tfrecord", "tfrecord", **more
     ) as writer:
-        writer.add(block(results))
+        writer.add(block(results, plots))
 
 
 def metrics(folder: pathlib.Path) -> list[dict[metric_types.MetricKey, object]]:
@@ -155,9 +159,9 @@ def test_arrays(tmp_path: pathlib.Path) -> None:
             assert list(array.float64_values) == wanted.tolist()
 
 
-def confusions(rng: np.random.Generator, at: tuple[float, ...], *, plot: bool) -> metric.Confusions:
+def confusions(rng: np.random.Generator, at: tuple[float, ...]) -> metric.Confusions:
     counts = rng.integers(0, 3, (4, 4, len(at))).astype(float)  # zeros: undefined ratios
-    return metric.Confusions(at, *counts, plot=plot)
+    return metric.Confusions(at, *counts)
 
 
 def by_tfma(result: metric.Confusions, row: int) -> object:
@@ -168,19 +172,18 @@ def by_tfma(result: metric.Confusions, row: int) -> object:
 
 def test_confusion_matrices_are_tfmas_field_by_field(tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(1)
-    drawn = confusions(rng, (-1e-6, 0.0, *np.linspace(0, 1, 50)), plot=True)
-    old, new = (confusions(rng, (0.25, 1 / 3), plot=False) for _ in range(2))
+    drawn = confusions(rng, (-1e-6, 0.0, *np.linspace(0, 1, 50)))
+    old, new = (confusions(rng, (0.25, 1 / 3)) for _ in range(2))
     at = "confusion_matrix_at_thresholds"
     difference = metric.Confusions(
-        old.thresholds, new.tp - old.tp, new.tn - old.tn, new.fp - old.fp, new.fn - old.fn, False
+        old.thresholds, new.tp - old.tp, new.tn - old.tn, new.fp - old.fp, new.fn - old.fn
     )
     write(
         tmp_path,
-        {
+        {metric.Key(at, "v1"): old, metric.Key(at, "v2"): new},
+        plots={
             metric.Key("confusion_matrix_plot", "v1", class_id=1): drawn,
             metric.Key("mine", "v1"): drawn,
-            metric.Key(at, "v1"): old,
-            metric.Key(at, "v2"): new,
         },
     )
     sub_key = metric_types.SubKey(class_id=1)
@@ -215,11 +218,10 @@ def test_calibration_buckets_are_tfmas_and_share_the_plot(tmp_path: pathlib.Path
     key = metric.Key("calibration_plot", "v1", weighted=True)
     write(
         tmp_path,
-        {
+        {},
+        plots={
             key: metric.Buckets(edges, scores, truth, weights),
-            metric.Key("confusion_matrix_plot", "v1", weighted=True): confusions(
-                rng, (0.5,), plot=True
-            ),
+            metric.Key("confusion_matrix_plot", "v1", weighted=True): confusions(rng, (0.5,)),
         },
     )
     for i, row in enumerate(INSIDE):
@@ -242,10 +244,10 @@ def test_class_matrices_are_tfmas(tmp_path: pathlib.Path) -> None:
     write(
         tmp_path,
         {
-            metric.Key(name, "v1"): metric.ClassMatrices(at, tuple(counts[:2]), plot=False),
-            metric.Key(name, "v2"): metric.ClassMatrices(at, tuple(counts[2:]), plot=False),
-            metric.Key("p", "v1"): metric.ClassMatrices(at, tuple(counts[:2]), plot=True),
+            metric.Key(name, "v1"): metric.ClassMatrices(at, tuple(counts[:2])),
+            metric.Key(name, "v2"): metric.ClassMatrices(at, tuple(counts[2:])),
         },
+        plots={metric.Key("p", "v1"): metric.ClassMatrices(at, tuple(counts[:2]))},
     )
 
     def wanted(parts: list[np.ndarray], row: int) -> object:
@@ -280,7 +282,7 @@ def test_label_matrices(tmp_path: pathlib.Path) -> None:
     counts = np.zeros((4, 2, 2, 4))
     counts[0, 1, 0] = [1, 2, 3, 4]  # TP, FP, TN, FN
     key = metric.Key("multi_label_confusion_matrix_plot", "v1")
-    write(tmp_path, {key: metric.LabelMatrices((0.5,), (counts,))})
+    write(tmp_path, {}, plots={key: metric.LabelMatrices((0.5,), (counts,))})
     first, second, _ = plots(tmp_path)
     plot = metric_types.PlotKey("multi_label_confusion_matrix_plot", "v1")
     [matrix] = first[plot].multi_label_confusion_matrix_at_thresholds.matrices
@@ -308,9 +310,9 @@ def test_small_slices_have_a_remark_for_results(tmp_path: pathlib.Path) -> None:
 def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     rng = np.random.default_rng(4)
-    drawn = confusions(rng, (0.5,), plot=True)
+    drawn = confusions(rng, (0.5,))
     loss = metric.Values(np.arange(4.0))
-    write(theirs, {LOSS: loss, metric.Key("confusion_matrix_plot", "v1"): drawn})
+    write(theirs, {LOSS: loss}, plots={metric.Key("confusion_matrix_plot", "v1"): drawn})
     extra = tfma_result.read(theirs)
     cross = tfma.metrics_for_slice_pb2.MetricsForSlice()
     cross.cross_slice_key.SetInParent()
@@ -321,7 +323,8 @@ def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
     buckets = metric.Buckets((0.5,), sums, sums, sums)
     write(
         ours,
-        {AUC: metric.Values(np.ones(4)), metric.Key("calibration_plot", "v1"): buckets},
+        {AUC: metric.Values(np.ones(4))},
+        plots={metric.Key("calibration_plot", "v1"): buckets},
         extra=extra,
     )
     loaded = list(tfma_package.load_metrics(str(ours)))

@@ -7,11 +7,13 @@ that an example does not have is null.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders import example_coder
@@ -21,16 +23,17 @@ from transforms.formats import files, rows
 
 SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
 
-# Records decoded at once.
+# Records decoded at once, at least.
 _RUN = 8192
 # So many of them are looked at for the types of features.
 _FIRST = 256
 
 # A record: its length, the length's CRC; the data; the data's CRC.
-_HEADER = struct.Struct("<QI")
-_FOOTER = struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_HEADER, _FOOTER = 12, 4  # bytes
 
 _REST = "the rest of the file cannot be read"
+_CORRUPT_LENGTH = f"corrupt length of a record (CRC mismatch); {_REST}"
 
 
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
@@ -73,7 +76,7 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
     """
     run: list[bytes] = []
     pending: list[bytes] = []
-    size, needed = 0, _HEADER.size
+    size, needed = 0, _HEADER
     for block in blocks:
         if isinstance(block, files.Damage):
             yield run
@@ -84,41 +87,61 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
         if size < needed:
             continue  # A record larger than a block: joined once, when it is complete.
         buffer = b"".join(pending)
-        start = 0
-        while start + _HEADER.size <= size:
-            length, length_crc = _HEADER.unpack_from(buffer, start)
-            end = start + _HEADER.size + length
-            complete = end + _FOOTER.size <= size
-            record = buffer[start + _HEADER.size : end] if complete else b""
-            # The record's own CRC vouches for its length too: one check instead of two.
-            whole = complete and masked_crc(record) == _FOOTER.unpack_from(buffer, end)[0]
-            if not whole and masked_crc(buffer[start : start + 8]) != length_crc:
-                yield run
-                yield files.Damage(f"corrupt length of a record (CRC mismatch); {_REST}", rows=None)
+        starts = _starts(buffer)
+        records = [buffer[a + _HEADER : b - _FOOTER] for a, b in itertools.pairwise(starts)]
+        good = 0  # Before it, records are in a run, or damaged.
+        for bad in np.flatnonzero(masked_crcs(records) != _footers(buffer, starts[1:])).tolist():
+            yield [*run, *records[good:bad]]
+            run, good = [], bad + 1
+            # A record's CRC vouches for its length too, so that only here it needs a look.
+            if not _length_is_whole(buffer, starts[bad]):
+                yield files.Damage(_CORRUPT_LENGTH, rows=None)
                 return
-            if not complete:
-                break
-            if not whole:
+            yield files.Damage("corrupt record (CRC mismatch)")
+        run += records[good:]
+        if len(run) >= _RUN:
+            yield run
+            run = []
+        rest = buffer[starts[-1] :]
+        pending, size, needed = [rest], len(rest), _HEADER
+        if size >= _HEADER:
+            if not _length_is_whole(rest, 0):
                 yield run
-                yield files.Damage("corrupt record (CRC mismatch)")
-                run = []
-            else:
-                run.append(record)
-                if len(run) == _RUN:
-                    yield run
-                    run = []
-            start = end + _FOOTER.size
-        pending, size = [buffer[start:]], size - start
-        needed = _HEADER.size if size < _HEADER.size else end + _FOOTER.size - start
+                yield files.Damage(_CORRUPT_LENGTH, rows=None)
+                return
+            needed += _LENGTH.unpack_from(rest)[0] + _FOOTER
     yield run
     if size:
         yield files.Damage(f"truncated record; {_REST}")
 
 
-def masked_crc(data: bytes) -> int:
-    """The CRC of a TFRecord's length or data, as the file has it."""
-    crc: int = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+def _starts(buffer: bytes) -> list[int]:
+    """Where the complete records start, and the end of the last one; believes their lengths."""
+    start, last = 0, len(buffer) - _HEADER
+    starts = [0]
+    while start <= last:
+        start += _LENGTH.unpack_from(buffer, start)[0] + _HEADER + _FOOTER
+        starts.append(start)
+    while starts[-1] > len(buffer):
+        starts.pop()
+    return starts
+
+
+def _length_is_whole(buffer: bytes, start: int) -> bool:
+    crc = masked_crcs([buffer[start : start + _LENGTH.size]])
+    return crc.tobytes() == buffer[start + _LENGTH.size : start + _HEADER]
+
+
+def _footers(buffer: bytes, ends: Sequence[int]) -> np.ndarray:
+    """The CRCs of records, uint32[N], which stand before their ends."""
+    at = np.array(ends, np.int64)[:, None] + np.arange(-_FOOTER, 0)
+    return np.frombuffer(buffer, np.uint8)[at].view("<u4")[:, 0]
+
+
+def masked_crcs(data: Sequence[bytes]) -> np.ndarray:
+    """The CRCs of lengths or data of TFRecords as files have them, uint32[N]."""
+    crc = np.fromiter(map(google_crc32c.value, data), "<u4", len(data))
+    return (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)
 
 
 class _ExampleDecoder(rows.Decoder):

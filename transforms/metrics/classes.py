@@ -32,9 +32,9 @@ def _class_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None
 
     def finish(sheet: statistics.Sheet) -> metric.ClassMatrices:
         counts = tuple(class_matrix(sheet, statistic) for statistic in needed)
-        return metric.ClassMatrices(tuple(map(float, thresholds)), counts, plot)
+        return metric.ClassMatrices(tuple(map(float, thresholds)), counts)
 
-    return (metric.Metric(request.key(), needed, finish),)
+    return (metric.Metric(request.key(), needed, finish, plot),)
 
 
 def _label_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None:
@@ -52,7 +52,7 @@ def _label_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None
             thresholds, tuple(sheet.total(statistic).reshape(shape) for statistic in needed)
         )
 
-    return (metric.Metric(request.key(), needed, finish),)
+    return (metric.Metric(request.key(), needed, finish, plot=True),)
 
 
 def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...] | None:

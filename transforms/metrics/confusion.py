@@ -184,7 +184,7 @@ def _at_thresholds(request: metric.Request) -> tuple[metric.Metric, ...] | None:
 
     def finish(sheet: statistics.Sheet) -> metric.Confusions:
         tp, tn, fp, fn = (c[:, places] for c in at_thresholds(sheet, statistic))
-        return metric.Confusions(tuple(thresholds), tp, tn, fp, fn, plot=False)
+        return metric.Confusions(tuple(thresholds), tp, tn, fp, fn)
 
     return (metric.Metric(moved.key(), (statistic,), finish),)
 

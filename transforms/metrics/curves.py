@@ -8,7 +8,6 @@ between nothing changes, so only a slice's occupied buckets are kept: a slice of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,8 +19,6 @@ from transforms.metrics.metric import ratio
 _EPSILON = 1e-7
 _DEFAULT_THRESHOLDS = 10_000
 _PLOT_THRESHOLDS = 1_000
-# Curves are finished in blocks of this many points (x 8 bytes x a dozen arrays).
-_BLOCK_POINTS = 1 << 20
 
 
 def _edges() -> np.ndarray:
@@ -66,12 +63,21 @@ class Curve:
     thresholds: np.ndarray
 
 
-def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int) -> Iterator[Curve]:
-    """The curves of all slices that have examples, in blocks of similar numbers of points."""
+def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int) -> list[Curve]:
+    """The curves of all slices that have examples, together where they have about as many points.
+
+    All of a sheet at once: who makes sheets sees to it that their curves have not too many points.
+    """
+    key = (statistic, count)
+    made: list[Curve] = sheet.once(key, lambda: list(_curves(sheet, statistic, count)))
+    return made
+
+
+def _curves(
+    sheet: statistics.Sheet, statistic: statistics.Histogram, count: int
+) -> Iterator[Curve]:
     thresholds = interpolated(count)
-    sums = sheet.pairs(statistic)
-    values = sums.high if sums.low is None else sums.high + sums.low
-    owner, cell = np.divmod(sums.keys, statistic.cells)
+    owner, cell, values = sheet.pairs(statistic)
     # TFMA sets the last threshold's positives to 0, so the last two bins go in one step.
     step = np.minimum(_rebin(thresholds)[cell // 2], count - 2)
     key = owner * count + step
@@ -85,21 +91,19 @@ def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int)
     width = 1 << np.ceil(np.log2(length)).astype(np.int64)
     for points in np.unique(width):
         similar = np.flatnonzero(width == points)
-        per_block = max(1, _BLOCK_POINTS // int(points))
-        for block in np.split(similar, range(per_block, len(similar), per_block)):
-            inside = np.arange(points) < length[block, None]
-            index = np.where(inside, start[block, None] + np.arange(points), 0)
-            pos = np.where(inside, positive[index], 0.0)
-            neg = np.where(inside, negative[index], 0.0)
-            last = np.where(inside, thresholds[step[index]], thresholds[-1])
-            yield Curve(
-                rows[block],
-                _above(pos),
-                _above(neg),
-                _below(pos),
-                _below(neg),
-                np.concatenate([last, np.full((len(block), 1), thresholds[-1])], axis=1),
-            )
+        inside = np.arange(points) < length[similar, None]
+        index = np.where(inside, start[similar, None] + np.arange(points), 0)
+        pos = np.where(inside, positive[index], 0.0)
+        neg = np.where(inside, negative[index], 0.0)
+        last = np.where(inside, thresholds[step[index]], thresholds[-1])
+        yield Curve(
+            rows[similar],
+            _above(pos),
+            _above(neg),
+            _below(pos),
+            _below(neg),
+            np.concatenate([last, np.full((len(similar), 1), thresholds[-1])], axis=1),
+        )
 
 
 def _above(steps: np.ndarray) -> np.ndarray:
@@ -248,19 +252,14 @@ def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None
     thresholds = np.concatenate([[-1e-6], np.arange(count + 1) * 1.0 / count])
 
     def finish(sheet: statistics.Sheet) -> metric.Confusions:
-        sums = sheet.pairs(statistic)
-        values = sums.high if sums.low is None else sums.high + sums.low
-        owner, cell = np.divmod(sums.keys, statistic.cells)
-        shape = (2, len(sheet), len(thresholds))  # the sums run along the last axis: fast
-        place = (cell % 2 * len(sheet) + owner) * len(thresholds) + _rebin(thresholds)[cell // 2]
-        bins = np.bincount(place, values, minlength=math.prod(shape)).reshape(shape)
+        bins = sheet.rebinned(statistic, _rebin(thresholds), len(thresholds))
         above = bins[..., ::-1].cumsum(axis=-1)[..., ::-1]
-        below = np.zeros(shape)
+        below = np.zeros(bins.shape)
         np.cumsum(bins[..., :-1], axis=-1, out=below[..., 1:])
         (fp, tp), (tn, fn) = above, below
-        return metric.Confusions(tuple(thresholds.tolist()), tp, tn, fp, fn, plot=True)
+        return metric.Confusions(tuple(thresholds.tolist()), tp, tn, fp, fn)
 
-    return (metric.Metric(request.key(), (statistic,), finish),)
+    return (metric.Metric(request.key(), (statistic,), finish, plot=True),)
 
 
 METRICS: dict[str, metric.Builder] = {

@@ -128,14 +128,24 @@ def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...] | No
         return None
     left = float(request.config.get("left") or 0.0)
     right = 1.0 if request.config.get("right") is None else float(request.config["right"])
-    statistic = statistics.Calibration(request.target, count, left, right)
-    edges = tuple(statistic.edges().tolist())
+    scores, labels, weights = (
+        statistics.BucketMoment(request.target, moment, count, left, right)
+        for moment in ("score", "label", "count")
+    )
+    edges = tuple(scores.edges().tolist())
+    histogram = statistics.Histogram(request.target, left, right)
 
-    def finish(sheet: statistics.Sheet) -> metric.Buckets:
-        sums = sheet.total(statistic).reshape(len(sheet), count + 2, 3)
-        return metric.Buckets(edges, sums[..., 0], sums[..., 1], sums[..., 2])
+    def from_moments(sheet: statistics.Sheet) -> metric.Buckets:
+        return metric.Buckets(edges, sheet.total(scores), sheet.total(labels), sheet.total(weights))
 
-    return (metric.Metric(request.key(), (statistic,), finish),)
+    def from_histogram(sheet: statistics.Sheet) -> metric.Buckets:
+        negative, positive = sheet.rebinned(histogram, scores.rebinned(), count + 2)
+        return metric.Buckets(edges, sheet.total(scores), positive, negative + positive)
+
+    if request.target.task == "regression":
+        return (metric.Metric(request.key(), (scores, labels, weights), from_moments, plot=True),)
+    # Classes are in the histogram that the curves are read off.
+    return (metric.Metric(request.key(), (scores, histogram), from_histogram, plot=True),)
 
 
 _DISCRIMINATION = ("label", "score", "label*score")

@@ -48,7 +48,6 @@ class Confusions:
     tn: np.ndarray
     fp: np.ndarray
     fn: np.ndarray
-    plot: bool
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ class ClassMatrices:
 
     thresholds: tuple[float, ...]
     counts: tuple[np.ndarray, ...]
-    plot: bool
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,12 @@ Finish = Callable[[statistics.Sheet], Result]
 
 @dataclass(frozen=True)
 class Metric:
-    """One result of a run, over all slices at once."""
+    """One result of a run, over all slices at once; `plot`: a curve or picture, not numbers."""
 
     key: Key
     statistics: tuple[statistics.Statistic, ...]
     finish: Finish
+    plot: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from transforms.metrics import table
 
 # TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
 HISTOGRAM_BUCKETS = 10_000
+HISTOGRAM = "histogram"  # how the names of its statistics begin
 # Keras clips probabilities by this before taking their logarithm.
 _KERAS_EPSILON = 1e-7
 
@@ -96,21 +97,26 @@ class View:
     """A scored batch as the statistics see it; what several of them need is made once."""
 
     scored: batch.Scored
-    _made: dict[object, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _made: dict[object, Any] = field(default_factory=dict)
 
     def pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """The target's labels and predictions, float64, both [N] or both [N, J]."""
-        key = (
-            target.model,
-            target.output,
-            target.class_id,
-            target.k,
-            target.top_k,
-            target.truncate,
-        )
+        unweighted = replace(target, weighted=False, class_weights=())
+        if unweighted not in self._made:
+            self._made[unweighted] = self._pairs(target)
+        pairs: tuple[np.ndarray, np.ndarray] = self._made[unweighted]
+        return pairs
+
+    def buckets(self, target: Target, left: float, right: float) -> np.ndarray:
+        """TFMA's bucket of each score, int64: 0 below `left`, 10,001 from `right` on."""
+        key = (replace(target, weighted=False, class_weights=()), left, right)
         if key not in self._made:
-            self._made[key] = self._pairs(target)
-        return self._made[key]
+            _, predictions = self.pairs(target)
+            position = (predictions - left) / (right - left) * HISTOGRAM_BUCKETS + 1
+            inside = np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1)
+            self._made[key] = inside.astype(np.int64)
+        buckets: np.ndarray = self._made[key]
+        return buckets
 
     def raw(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """Labels as they are ([N] or [N, K]) and all predictions, float64."""
@@ -250,12 +256,6 @@ class Confusion:
         return _by_label(bins, labels, view.weights(self.target))
 
 
-def _buckets(predictions: np.ndarray, left: float, right: float) -> np.ndarray:
-    """TFMA's bucket of each score, int64: 0 below `left`, 10,001 from `right` on."""
-    position = (predictions - left) / (right - left) * HISTOGRAM_BUCKETS + 1
-    return np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Histogram:
     """TFMA's histogram of scores in [left, right): cell 2 * bucket + positive."""
@@ -267,27 +267,28 @@ class Histogram:
 
     @property
     def name(self) -> str:  # noqa: D102
-        return f"histogram [{self.left!r}, {self.right!r}) of {self.target}"
+        return f"{HISTOGRAM} [{self.left!r}, {self.right!r}) of {self.target}"
 
     @property
     def cells(self) -> int:  # noqa: D102
         return 2 * (HISTOGRAM_BUCKETS + 2)
 
     def entries(self, view: View) -> Entries:  # noqa: D102
-        labels, predictions = view.pairs(self.target)
-        bins = _buckets(predictions, self.left, self.right)
+        labels, _ = view.pairs(self.target)
+        bins = view.buckets(self.target, self.left, self.right)
         return _by_label(bins, labels, view.weights(self.target))
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Per score bucket the sums of weighted scores (cell 3 * b), labels (+1) and weights (+2).
+class BucketMoment:
+    """Per score bucket the weighted sum of one of MOMENTS.
 
     The buckets are those of TFMA's CalibrationPlot: its 10,000 rebinned to `buckets` by their lower
     edges (`calibration_histogram.rebin`), and one for what lies beyond either end.
     """
 
     target: Target
+    moment: str
     buckets: int
     left: float
     right: float
@@ -295,27 +296,26 @@ class Calibration:
 
     @property
     def name(self) -> str:  # noqa: D102
-        return f"calibration {self.buckets} [{self.left!r}, {self.right!r}) of {self.target}"
+        return (
+            f"{self.moment} in {self.buckets} buckets [{self.left!r}, {self.right!r}) "
+            f"of {self.target}"
+        )
 
     @property
     def cells(self) -> int:  # noqa: D102
-        return 3 * (self.buckets + 2)
+        return self.buckets + 2
 
     def entries(self, view: View) -> Entries:  # noqa: D102
-        labels, predictions = view.pairs(self.target)
-        fine = _buckets(predictions, self.left, self.right)
-        bins = self._rebinned()[fine]
-        weights = view.weights(self.target)
-        parts = [_times(part, weights) for part in (predictions, labels, np.ones(labels.shape))]
-        values = np.stack(parts, axis=-1)
-        cells = 3 * bins[..., None] + np.arange(3)
-        return Entries(cells.reshape(len(bins), -1), values.reshape(len(bins), -1))
+        values = MOMENTS[self.moment](*view.pairs(self.target))
+        fine = view.buckets(self.target, self.left, self.right)
+        return Entries(self.rebinned()[fine], _times(values, view.weights(self.target)))
 
     def edges(self) -> np.ndarray:
         """The bounds between the buckets, float64[buckets + 1]."""
         return self.left + np.arange(self.buckets + 1) * (self.right - self.left) / self.buckets
 
-    def _rebinned(self) -> np.ndarray:
+    def rebinned(self) -> np.ndarray:
+        """The bucket that each of TFMA's 10,002 falls into, int64[10,002]."""
         fine = np.arange(HISTOGRAM_BUCKETS) / HISTOGRAM_BUCKETS * (self.right - self.left)
         lower = np.concatenate([[-np.inf], fine + self.left, [np.inf]])
         return np.searchsorted(self.edges(), lower, side="right")
@@ -539,17 +539,34 @@ class Sheet:
     """The merged table as the finish sees it: one block of slices, dense."""
 
     sums: table.Table
-    _made: dict[str, np.ndarray] = field(default_factory=dict)
+    _made: dict[object, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sums.slices)
 
     def total(self, statistic: Statistic) -> np.ndarray:
         """float64[slices, cells], summed over units."""
-        if statistic.name not in self._made:
-            self._made[statistic.name] = self.sums.dense(statistic.name)
-        return self._made[statistic.name]
+        sums: np.ndarray = self.once(statistic.name, lambda: self.sums.dense(statistic.name))
+        return sums
 
-    def pairs(self, statistic: Statistic) -> table.Sums:
-        """The sums as they are stored, for statistics of too many cells to be made dense."""
-        return self.sums.sums[statistic.name]
+    def pairs(self, statistic: Statistic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sums that are not 0: slices and cells, int64[M], sorted, and sums, float64[M].
+
+        For statistics of too many cells to be made dense.
+        """
+        sums = self.sums.sums[statistic.name]
+        values = sums.high if sums.low is None else sums.high + sums.low
+        return *np.divmod(sums.keys, statistic.cells), values
+
+    def rebinned(self, statistic: Histogram, bins: np.ndarray, count: int) -> np.ndarray:
+        """float64[2, slices, count]: negatives and positives, bucket b of TFMA's in bins[b]."""
+        owner, cell, values = self.pairs(statistic)
+        place = (cell % 2 * len(self) + owner) * count + bins[cell // 2]
+        flat = np.bincount(place, values, minlength=2 * len(self) * count)
+        return flat.reshape(2, len(self), count)
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made when it is first asked for: several metrics may share it."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,9 @@ def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarr
     taken, reasons = {}, {}
     for declared in inputs:
         try:
-            taken[declared.name] = _array(declared, examples)
+            taken[declared.name] = examples.once(
+                replace(declared, name=""), functools.partial(_array, declared, examples)
+            )
         except UnscorableRowsError as error:
             reasons.update({row: why for row, why in error.reasons.items() if row not in reasons})
     if reasons:

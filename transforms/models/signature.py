@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -48,19 +49,21 @@ class Signature:
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
         """By output, float32 or float64, [N] or [N, K]; see models.Model."""
-        if self._serialized:
-            (name,) = self._takes
-            arrays = {name: _serialized(examples)}
-        else:
-            arrays = columns.arrays(self.inputs, examples)
-        tensors = {
-            name: tf.convert_to_tensor(array, self._takes[name].dtype)
-            for name, array in arrays.items()
-        }
-        results = self._call(tensors)
+        results = self._call(self._tensors(examples))
         return {
             output: _prediction(name, results[name], len(examples))
             for output, name in self._chosen.items()
+        }
+
+    def _tensors(self, examples: batch.Batch) -> Tensors:
+        if self._serialized:
+            (name,) = self._takes
+            make = functools.partial(tf.convert_to_tensor, _serialized(examples), tf.string)
+            return {name: examples.once("serialized", make)}
+        arrays = columns.arrays(self.inputs, examples)
+        return {
+            name: tf.convert_to_tensor(array, self._takes[name].dtype)
+            for name, array in arrays.items()
         }
 
 

@@ -28,7 +28,8 @@ SPLIT = "eval"  # TFMA knows one data set; results of other splits have no place
 # A row of a block -> the bytes of a message.
 _Row = Callable[[int], bytes]
 
-_LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_CRC_BYTES = 4
 _VARINT, _DOUBLE, _BYTES = 0, 1, 2  # wire types
 
 # Two plots whose default names TFMA leaves out of their keys, so that they share a message.
@@ -98,7 +99,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         """Writes a block's slices; no slice stands in two blocks."""
         minimum = self._config.options.min_slice_size.value
         metrics_of = _metrics(block.results, self._config)
-        plots_of = _plots(block.results, self._config)
+        plots_of = _plots(block.plots, self._config)
+        drawn = {row: place for place, row in enumerate(block.plotted.tolist())}
         for row, key in enumerate(block.slices):
             if key.split != SPLIT:
                 continue
@@ -112,7 +114,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                 continue
             rest = b"".join(map(_without_slice, more_metrics))
             _write_record(self._metrics, head + metrics_of(row) + rest)
-            _write_record(self._plots, head + plots_of(row, more_plots))
+            _write_record(self._plots, head + plots_of(drawn.get(row), more_plots))
 
     def __exit__(self, *_: object) -> None:
         left = ((self._extra_metrics, self._metrics), (self._extra_plots, self._plots))
@@ -188,13 +190,13 @@ def _metrics(results: Mapping[metric.Key, metric.Result], config: Any) -> _Row:
 
 
 def _value(result: metric.Result) -> _Row | None:
-    """A MetricValue; None for plots."""
+    """A MetricValue; None for what is none."""
     if isinstance(result, metric.Values):
         return _array(result.values)
-    if isinstance(result, metric.Confusions) and not result.plot:
+    if isinstance(result, metric.Confusions):
         matrices = _confusions(result)
         return lambda row: _field(5, matrices(row))
-    if isinstance(result, metric.ClassMatrices) and not result.plot:
+    if isinstance(result, metric.ClassMatrices):
         classes = _class_matrices(result)
         return lambda row: _field(11, classes(row))
     return None
@@ -202,17 +204,14 @@ def _value(result: metric.Result) -> _Row | None:
 
 def _plots(
     results: Mapping[metric.Key, metric.Result], config: Any
-) -> Callable[[int, Sequence[Any]], bytes]:
+) -> Callable[[int | None, Sequence[Any]], bytes]:
     """The plot_keys_and_values of a row, joined with those of TFMA's messages of the slice."""
-    drawn: list[tuple[bytes, int, _Row]] = []
-    for key, result in results.items():
-        if (plot := _plot(result)) is not None:
-            drawn.append((_plot_key(key, config), *plot))
+    drawn = [(_plot_key(key, config), *_plot(result)) for key, result in results.items()]
 
-    def plots_of(row: int, extra: Sequence[Any]) -> bytes:
+    def plots_of(row: int | None, extra: Sequence[Any]) -> bytes:
         data: dict[bytes, list[bytes]] = {}
-        for key, number, of_row in drawn:
-            data.setdefault(key, []).append(_field(number, of_row(row)))
+        for key, number, of_row in drawn if row is not None else ():
+            data.setdefault(key, []).append(_field(number, of_row(row)))  # type: ignore[arg-type]
         for message in extra:
             for entry in message.plot_keys_and_values:
                 parts = data.setdefault(entry.key.SerializeToString(deterministic=True), [])
@@ -225,17 +224,16 @@ def _plots(
     return plots_of
 
 
-def _plot(result: metric.Result) -> tuple[int, _Row] | None:
-    """The field of PlotData and its content; None for what is no plot."""
+def _plot(result: metric.Result) -> tuple[int, _Row]:
+    """The field of PlotData and its content."""
     if isinstance(result, metric.Buckets):
         return 1, _buckets(result)
-    if isinstance(result, metric.Confusions) and result.plot:
+    if isinstance(result, metric.Confusions):
         return 2, _confusions(result)
-    if isinstance(result, metric.ClassMatrices) and result.plot:
+    if isinstance(result, metric.ClassMatrices):
         return 4, _class_matrices(result)
-    if isinstance(result, metric.LabelMatrices):
-        return 5, _label_matrices(result)
-    return None
+    assert isinstance(result, metric.LabelMatrices)
+    return 5, _label_matrices(result)
 
 
 def _with_differences(
@@ -513,17 +511,16 @@ def _write_config(
 def _write_record(file: BinaryIO, record: bytes) -> None:
     """A TFRecord: its length, the length's CRC, the record, the record's CRC."""
     length = _LENGTH.pack(len(record))
-    file.write(length + _CRC.pack(tfrecord.masked_crc(length)))
-    file.write(record)
-    file.write(_CRC.pack(tfrecord.masked_crc(record)))
+    of_length, of_record = tfrecord.masked_crcs([length, record])
+    file.write(b"".join([length, of_length.tobytes(), record, of_record.tobytes()]))
 
 
 def _records(folder: str, kind: str) -> Iterator[bytes]:
     for path in files.match(os.path.join(folder, f"{kind}*.tfrecord")):
         with files.open_raw(path) as file:
-            while head := file.read(_LENGTH.size + _CRC.size):
+            while head := file.read(_LENGTH.size + _CRC_BYTES):
                 record = file.read(_LENGTH.unpack_from(head)[0])
-                if file.read(_CRC.size) != _CRC.pack(tfrecord.masked_crc(record)):
+                if file.read(_CRC_BYTES) != tfrecord.masked_crcs([record]).tobytes():
                     raise errors.JobError(f"{path}: a damaged record; run the evaluation again")
                 yield record
 
