@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +22,7 @@ from transforms import batch, errors
 Value = str | int | float
 _EXACT = 2.0**53  # whole floats up to here are integers without doubt
 _INT64 = 2**63
+_NUMERIC = tuple("-0123456789")  # what a number's shortest text begins with
 
 # A product of vocabularies up to this many combinations is looked up in a table of that size.
 _LOOKUP_CELLS = 1 << 22
@@ -39,11 +39,13 @@ class SliceKey:
         """`overall`, or `health=good;limited=1` with `;`, `=` and `\\` escaped by `\\`."""
         if not self.pairs:
             return "overall"
-        return ";".join(f"{_escape(key)}={_escape(str(value))}" for key, value in self.pairs)
+        return ";".join(
+            f"{key.translate(_ESCAPED)}={str(value).translate(_ESCAPED)}"
+            for key, value in self.pairs
+        )
 
 
-def _escape(raw: str) -> str:
-    return re.sub(r"([\\;=])", r"\\\1", raw)
+_ESCAPED = str.maketrans({character: "\\" + character for character in "\\;="})
 
 
 def canonical(value: Value) -> Value:
@@ -56,6 +58,8 @@ def canonical(value: Value) -> Value:
         return int(value)
     if isinstance(value, int):
         return value if abs(value) < _INT64 else str(value)
+    if isinstance(value, str) and value[:1] not in _NUMERIC:
+        return value
     for parse in (int, float):
         with contextlib.suppress(ValueError):
             if str(number := parse(value)) == value and math.isfinite(number):
@@ -150,10 +154,10 @@ class Encoder:
 
     def intern(self, key: SliceKey) -> int:
         """The slice's integer."""
-        if key not in self._ids:
-            self._ids[key] = len(self.keys)
+        number = self._ids.setdefault(key, len(self.keys))
+        if number == len(self.keys):
             self.keys.append(key)
-        return self._ids[key]
+        return number
 
     def _vocabulary(self, term: Term) -> _Vocabulary:
         if term not in self._vocabularies:
@@ -176,11 +180,16 @@ class _Codes:
 
 @dataclass
 class _Vocabulary:
-    """A term's values, numbered in order of first appearance."""
+    """A term's values, numbered in order of first appearance.
+
+    `_seen` has the codes of values as they are in the data, by their type: 1, 1.0 and True, which
+    are one key to a dict, may be different slices.
+    """
 
     term: Term
     values: list[Value] = field(default_factory=list)
     _codes: dict[Value, int] = field(default_factory=dict)
+    _seen: dict[pa.DataType, dict[object, int]] = field(default_factory=dict)
     _wanted: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -203,13 +212,24 @@ class _Vocabulary:
             codes = self._bin(flat, examples)
         else:
             encoded = flat.dictionary_encode()
-            known = [self._code(value) for value in _values(encoded.dictionary)]
-            codes = np.asarray(known, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+            known = self._known(encoded.dictionary)
+            codes = known[encoded.indices.to_numpy(zero_copy_only=False)]
         if self.term.value is not None:
             offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
         if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
             offsets, codes = _dedupe(offsets, codes, len(self.values))
         return _Codes(offsets, codes)
+
+    def _known(self, dictionary: pa.Array) -> np.ndarray:
+        """The codes of different values, int64."""
+        seen = self._seen.setdefault(dictionary.type, {})
+        raw = dictionary.to_numpy(zero_copy_only=False).tolist()
+        codes = list(map(seen.get, raw))
+        if None in codes:
+            new = [i for i, code in enumerate(codes) if code is None]
+            for i, value in zip(new, _values(dictionary.take(pa.array(new))), strict=True):
+                codes[i] = seen[raw[i]] = self._code(value)
+        return np.array(codes, np.int64)
 
     def _bin(self, flat: pa.Array, examples: batch.Batch) -> np.ndarray:
         numbers = _as_numbers(flat, examples, self.term.column)
@@ -254,17 +274,17 @@ class _Lookup:
         return ids
 
     def _ids(self, combinations: np.ndarray) -> np.ndarray:
-        return np.array([self._id(tuple(one)) for one in combinations.T.tolist()], np.int64)
-
-    def _id(self, combination: tuple[int, ...]) -> int:
-        if combination not in self._known:
-            pairs = (
-                (term.column, self.encoder._vocabulary(term).values[code])
-                for term, code in zip(self.spec, combination, strict=True)
-            )
-            key = SliceKey(self.split, tuple(sorted(pairs, key=lambda pair: pair[0])))
-            self._known[combination] = self.encoder.intern(key)
-        return self._known[combination]
+        order = sorted(range(len(self.spec)), key=lambda i: self.spec[i].column)
+        terms = [
+            (i, self.spec[i].column, self.encoder._vocabulary(self.spec[i]).values) for i in order
+        ]
+        ids = []
+        for combination in map(tuple, combinations.T.tolist()):
+            if combination not in self._known:
+                pairs = tuple([(column, values[combination[i]]) for i, column, values in terms])
+                self._known[combination] = self.encoder.intern(SliceKey(self.split, pairs))
+            ids.append(self._known[combination])
+        return np.array(ids, np.int64)
 
 
 def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.ndarray]:

@@ -379,5 +379,5 @@ def test_damaged_results_are_not_read(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "metrics-00000-of-00001.tfrecord"
     content = path.read_bytes()
     path.write_bytes(content[:20] + b"?" + content[21:])
-    with pytest.raises(errors.JobError, match=r"metrics-00000.*damaged record"):
+    with pytest.raises(errors.JobError, match=r"metrics-00000.*corrupt record"):
         tfma_result.read(tmp_path)

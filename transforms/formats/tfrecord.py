@@ -11,6 +11,7 @@ import itertools
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -48,7 +49,7 @@ def columns(path: str) -> tuple[str, ...] | None:
 
 def first_columns(path: str) -> tuple[str, ...]:
     """The features of the first examples; none where they cannot be decoded."""
-    for run in _records(files.blocks(path)):
+    for run in records(files.blocks(path)):
         if not isinstance(run, files.Damage):
             with contextlib.suppress(ValueError):
                 return tuple(_decode(None, run).schema.names)
@@ -63,12 +64,23 @@ def read(
     Rows behind a corrupt length or a truncation are beyond reach, since nothing tells where the
     next record starts: they share one dead letter.
     """
-    runs = _records(files.blocks(shard.path))
+    runs = records(files.blocks(shard.path))
     decoder = _ExampleDecoder(projection.columns)
     return rows.read(shard, runs, decoder, batch_size, projection.serialized)
 
 
-def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
+def write(file: BinaryIO, records: Sequence[bytes]) -> None:
+    """Writes records: each its length, the length's CRC, the data, the data's CRC."""
+    lengths = [_LENGTH.pack(len(record)) for record in records]
+    of_lengths, of_records = _masked_crcs(lengths).tobytes(), _masked_crcs(records).tobytes()
+    parts = []
+    for i, record in enumerate(records):
+        crc = slice(_FOOTER * i, _FOOTER * (i + 1))
+        parts += [lengths[i], of_lengths[crc], record, of_records[crc]]
+    file.writelines(parts)
+
+
+def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
     """The file's records in runs, and what is damaged between them.
 
     In Python, and per core still faster than `tf.data.TFRecordDataset`, which hands each record
@@ -88,17 +100,17 @@ def _records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | f
             continue  # A record larger than a block: joined once, when it is complete.
         buffer = b"".join(pending)
         starts = _starts(buffer)
-        records = [buffer[a + _HEADER : b - _FOOTER] for a, b in itertools.pairwise(starts)]
+        found = [buffer[a + _HEADER : b - _FOOTER] for a, b in itertools.pairwise(starts)]
         good = 0  # Before it, records are in a run, or damaged.
-        for bad in np.flatnonzero(masked_crcs(records) != _footers(buffer, starts[1:])).tolist():
-            yield [*run, *records[good:bad]]
+        for bad in np.flatnonzero(_masked_crcs(found) != _footers(buffer, starts[1:])).tolist():
+            yield [*run, *found[good:bad]]
             run, good = [], bad + 1
             # A record's CRC vouches for its length too, so that only here it needs a look.
             if not _length_is_whole(buffer, starts[bad]):
                 yield files.Damage(_CORRUPT_LENGTH, rows=None)
                 return
             yield files.Damage("corrupt record (CRC mismatch)")
-        run += records[good:]
+        run += found[good:]
         if len(run) >= _RUN:
             yield run
             run = []
@@ -128,7 +140,7 @@ def _starts(buffer: bytes) -> list[int]:
 
 
 def _length_is_whole(buffer: bytes, start: int) -> bool:
-    crc = masked_crcs([buffer[start : start + _LENGTH.size]])
+    crc = _masked_crcs([buffer[start : start + _LENGTH.size]])
     return crc.tobytes() == buffer[start + _LENGTH.size : start + _HEADER]
 
 
@@ -138,7 +150,7 @@ def _footers(buffer: bytes, ends: Sequence[int]) -> np.ndarray:
     return np.frombuffer(buffer, np.uint8)[at].view("<u4")[:, 0]
 
 
-def masked_crcs(data: Sequence[bytes]) -> np.ndarray:
+def _masked_crcs(data: Sequence[bytes]) -> np.ndarray:
     """The CRCs of lengths or data of TFRecords as files have them, uint32[N]."""
     crc = np.fromiter(map(google_crc32c.value, data), "<u4", len(data))
     return (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)

@@ -107,7 +107,10 @@ class Sums:
 def _add_exactly(
     high: np.ndarray, low: np.ndarray, at: np.ndarray | slice, values: np.ndarray
 ) -> None:
-    """high[at] + low[at] += values for distinct `at`, without losing the rounding error."""
+    """high[at] + low[at] += values, without losing the rounding error.
+
+    Where `at` repeats, its values must be the same, and are added once.
+    """
     before = high[at]
     total = before + values
     with np.errstate(invalid="ignore"):
@@ -131,6 +134,7 @@ class Room:
     """How many cells the arrays of all of a worker's statistics may still take, together."""
 
     cells: int = _ALL_DENSE_CELLS
+    _scratch: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def take(self, cells: int) -> bool:
         """Takes so many cells, if there are as many."""
@@ -139,6 +143,12 @@ class Room:
         self.cells -= cells
         return True
 
+    def scratch(self, cells: int) -> np.ndarray:
+        """Zeros, float64[at least `cells`], for whoever leaves them zeros again."""
+        if cells > len(self._scratch):
+            self._scratch = np.zeros(cells)
+        return self._scratch
+
 
 @dataclass
 class Accumulator:
@@ -146,6 +156,8 @@ class Accumulator:
 
     layout: Layout
     room: Room = field(default_factory=Room)
+    _all_high: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _all_low: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _high: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _low: np.ndarray | None = None
     _loose_keys: list[np.ndarray] = field(default_factory=list)
@@ -179,17 +191,21 @@ class Accumulator:
         return Sums(keys, self._high[keys], None if low is None else low[keys]).add(self._sparse)
 
     def _grow(self, slices_known: int) -> None:
-        needed = min(slices_known, _DENSE_CELLS // self.layout.stride) * self.layout.stride
+        most = _DENSE_CELLS // self.layout.stride * self.layout.stride
+        needed = min(slices_known * self.layout.stride, most)
         if needed <= len(self._high):
             return
-        # Twice the slices at once, so that growing costs a constant factor only.
-        more = min(2 * needed, _DENSE_CELLS // self.layout.stride * self.layout.stride)
-        more -= len(self._high)
+        # Twice the slices at once: pairs that went elsewhere meanwhile stay there.
+        granted = min(2 * needed, most)
         # Two arrays, though whole numbers need one: which it will be is not known yet.
-        if self.room.take(2 * more):
-            self._high = np.concatenate([self._high, np.zeros(more)])
-            if self._low is not None:
-                self._low = np.concatenate([self._low, np.zeros(more)])
+        if not self.room.take(2 * (granted - len(self._high))):
+            return
+        if not len(self._high):
+            # Of the full size: memory is taken where it is first written to, and never moves.
+            self._all_high = np.zeros(most)
+        self._high = self._all_high[:granted]
+        if self._low is not None:
+            self._low = self._all_low[:granted]
 
     def _count(self, keys: np.ndarray) -> None:
         if len(self._high) <= 4 * len(keys):
@@ -200,7 +216,8 @@ class Accumulator:
     def _add_dense(self, keys: np.ndarray, values: np.ndarray) -> None:
         """Adds the batch up first, so that the result depends on the batch, not on its rows."""
         if self._low is None:
-            self._low = np.zeros(len(self._high))
+            self._all_low = np.zeros(len(self._all_high))
+            self._low = self._all_low[: len(self._high)]
         if not len(keys):
             return
         first, last = int(keys.min()), int(keys.max())
@@ -208,7 +225,11 @@ class Accumulator:
             sums = np.bincount(keys - first, values)
             _add_exactly(self._high, self._low, slice(first, last + 1), sums)
         else:
-            _add_exactly(self._high, self._low, *_by_key(keys, values))
+            scratch = self.room.scratch(len(self._high))
+            np.add.at(scratch, keys, values)
+            # Where a key repeats, the same sum is stored as often.
+            _add_exactly(self._high, self._low, keys, scratch[keys])
+            scratch[keys] = 0.0
 
     def _add_sparse(self, keys: np.ndarray, values: np.ndarray | None) -> None:
         if not len(keys):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import errors, slices
@@ -61,8 +60,9 @@ def write(sums: table.Table, path: str | Path) -> None:
 def read(path: str | Path) -> table.Table:
     """Reads a partition of a table; raises JobError where the file is none."""
     try:
-        stored = pq.read_table(path)
-        meta = json.loads(stored.schema.metadata[b"evalbeam"])
+        file = pq.ParquetFile(path)
+        meta = json.loads(file.schema_arrow.metadata[b"evalbeam"])
+        stored = file.read()
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as e:
         raise errors.JobError(f"{path}: not a readable table of sums: {e}") from e
     if meta["version"] != _VERSION:
@@ -75,9 +75,13 @@ def read(path: str | Path) -> table.Table:
         slices.SliceKey(split, tuple((column, value) for column, value in pairs))
         for split, *pairs in meta["slices"]
     )
-    sums = {}
+    # The rows of a statistic stand together, in the order of the layouts.
+    counts = stored["statistic"].value_counts()
+    lengths = dict(zip(*(counts.field(i).to_pylist() for i in range(2)), strict=True))
+    sums, start = {}, 0
     for name, layout in layouts.items():
-        rows = stored.filter(pc.equal(stored["statistic"], name))
+        rows = stored.slice(start, lengths.get(name, 0))
+        start += len(rows)
         owner, unit, cell = (
             rows[column].to_numpy().astype(np.int64) for column in ("slice", "unit", "cell")
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,20 +91,43 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     def add(self, block: finish.Block) -> None:
         """Writes a block's rows."""
         kept = np.array([not key.pairs for key in block.slices]) | (block.examples >= self._least)
-        self._metrics.write_table(_metrics(block, kept))
-        self._confusion.write_table(_confusion(block, kept))
-        self._comparisons.write_table(_comparisons(block, kept, self._baseline))
+        names = _Names.of(block)
+        self._metrics.write_table(_metrics(block, names, kept))
+        self._confusion.write_table(_confusion(block, names, kept))
+        self._comparisons.write_table(_comparisons(block, names, kept, self._baseline))
 
     def __exit__(self, *_: object) -> None:
         for writer in (self._metrics, self._confusion, self._comparisons):
             writer.close()
 
 
-def _metrics(block: finish.Block, kept: np.ndarray) -> pa.Table:
+@dataclass(frozen=True)
+class _Names:
+    """What the slices of a block are called in a table."""
+
+    split: np.ndarray
+    splits: list[str]
+    slices: pa.Array
+
+    @staticmethod
+    def of(block: finish.Block) -> _Names:
+        splits = sorted({key.split for key in block.slices})
+        split = np.array([splits.index(key.split) for key in block.slices], np.int32)
+        return _Names(split, splits, pa.array([str(key) for key in block.slices]))
+
+    def columns(self, row: np.ndarray) -> dict[str, pa.Array]:
+        """The columns `split` and `slice` of the rows of these slices, int[N]."""
+        return {
+            "split": pa.DictionaryArray.from_arrays(self.split[row], self.splits),
+            "slice": pa.DictionaryArray.from_arrays(row.astype(np.int32), self.slices),
+        }
+
+
+def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
     parts = [
         _rows(
             METRICS,
-            block,
+            names,
             kept,
             result,
             {"model": key.model, **_which(key)},
@@ -115,11 +139,13 @@ def _metrics(block: finish.Block, kept: np.ndarray) -> pa.Table:
     return pa.concat_tables([METRICS.empty_table(), *parts]).unify_dictionaries()
 
 
-def _comparisons(block: finish.Block, kept: np.ndarray, baseline: str | None) -> pa.Table:
+def _comparisons(
+    block: finish.Block, names: _Names, kept: np.ndarray, baseline: str | None
+) -> pa.Table:
     parts = [
         _rows(
             COMPARISONS,
-            block,
+            names,
             kept,
             one.values,
             {"baseline": one.baseline, "candidate": one.key.model, **_which(one.key)},
@@ -130,7 +156,7 @@ def _comparisons(block: finish.Block, kept: np.ndarray, baseline: str | None) ->
     return pa.concat_tables([COMPARISONS.empty_table(), *parts]).unify_dictionaries()
 
 
-def _confusion(block: finish.Block, kept: np.ndarray) -> pa.Table:
+def _confusion(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
     parts = []
     for one in block.counts:
         # The many empty cells of a table of many classes are left out; binary ones stay whole.
@@ -138,10 +164,10 @@ def _confusion(block: finish.Block, kept: np.ndarray) -> pa.Table:
         cells = np.indices(one.counts.shape).reshape(4, -1) if whole else one.counts.nonzero()
         row, threshold, actual, predicted = cells
         columns = {
-            **_where(block, row),
+            **names.columns(row),
             "model": _same(one.model, len(row)),
             "output": _same(one.output, len(row)),
-            "class_id": pa.array([one.class_id] * len(row), pa.int32()),
+            "class_id": pa.repeat(pa.scalar(one.class_id, pa.int32()), len(row)),
             "threshold": pa.array(one.thresholds, pa.float64()).take(pa.array(threshold)),
             "actual": pa.array(actual.astype(np.int32)),
             "predicted": pa.array(predicted.astype(np.int32)),
@@ -165,7 +191,7 @@ def _which(key: metric.Key) -> dict[str, str | int | bool | None]:
 
 def _rows(
     schema: pa.Schema,
-    block: finish.Block,
+    names: _Names,
     kept: np.ndarray,
     result: metric.Values,
     same: dict[str, str | int | bool | None],
@@ -173,29 +199,22 @@ def _rows(
 ) -> pa.Table:
     """A row for each slice and threshold; `values` are [slices] or [slices, thresholds]."""
     thresholds: Sequence[float | None] = result.thresholds or (None,)
-    size = len(block.slices) * len(thresholds)
-    row = np.repeat(np.arange(len(block.slices)), len(thresholds))
+    size = len(kept) * len(thresholds)
+    row = np.repeat(np.arange(len(kept)), len(thresholds))
+    threshold = pa.array(np.tile(np.arange(len(thresholds)), len(kept)))
     columns = {
-        **_where(block, row),
-        "threshold": pa.array(list(thresholds) * len(block.slices), pa.float64()),
+        **names.columns(row),
+        "threshold": pa.array(thresholds, pa.float64()).take(threshold),
     }
     for name, value in same.items():
         kind = schema.field(name).type
-        columns[name] = pa.array([value] * size, kind) if kind != _NAME else _same(str(value), size)
+        columns[name] = (
+            _same(str(value), size) if kind == _NAME else pa.repeat(pa.scalar(value, kind), size)
+        )
     for name, numbers in values.items():
         flat = numbers.reshape(-1) if numbers.size == size else numbers[row]
         columns[name] = pa.array(flat).cast(schema.field(name).type)
     return _table(schema, columns, kept[row])
-
-
-def _where(block: finish.Block, row: np.ndarray) -> dict[str, pa.Array]:
-    splits = sorted({key.split for key in block.slices})
-    split = np.array([splits.index(key.split) for key in block.slices], np.int32)
-    texts = pa.array([str(key) for key in block.slices])
-    return {
-        "split": pa.DictionaryArray.from_arrays(split[row], splits),
-        "slice": pa.DictionaryArray.from_arrays(row.astype(np.int32), texts),
-    }
 
 
 def _same(value: str, size: int) -> pa.Array:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
@@ -28,8 +28,6 @@ SPLIT = "eval"  # TFMA knows one data set; results of other splits have no place
 # A row of a block -> the bytes of a message.
 _Row = Callable[[int], bytes]
 
-_LENGTH = struct.Struct("<Q")
-_CRC_BYTES = 4
 _VARINT, _DOUBLE, _BYTES = 0, 1, 2  # wire types
 
 # Two plots whose default names TFMA leaves out of their keys, so that they share a message.
@@ -101,6 +99,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         metrics_of = _metrics(block.results, self._config)
         plots_of = _plots(block.plots, self._config)
         drawn = {row: place for place, row in enumerate(block.plotted.tolist())}
+        metrics, plots = [], []
         for row, key in enumerate(block.slices):
             if key.split != SPLIT:
                 continue
@@ -109,19 +108,20 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             more_metrics = self._extra_metrics.pop(slice_key, [])
             more_plots = self._extra_plots.pop(slice_key, [])
             if key.pairs and block.examples[row] < minimum:
-                _write_record(self._metrics, head + _too_small(minimum))
-                _write_record(self._plots, head)
+                metrics.append(head + _too_small(minimum))
+                plots.append(head)
                 continue
             rest = b"".join(map(_without_slice, more_metrics))
-            _write_record(self._metrics, head + metrics_of(row) + rest)
-            _write_record(self._plots, head + plots_of(drawn.get(row), more_plots))
+            metrics.append(head + metrics_of(row) + rest)
+            plots.append(head + plots_of(drawn.get(row), more_plots))
+        tfrecord.write(self._metrics, metrics)
+        tfrecord.write(self._plots, plots)
 
     def __exit__(self, *_: object) -> None:
         left = ((self._extra_metrics, self._metrics), (self._extra_plots, self._plots))
         for by_slice, file in left:
-            for messages in by_slice.values():
-                for message in messages:
-                    _write_record(file, message.SerializeToString())
+            messages = [message for found in by_slice.values() for message in found]
+            tfrecord.write(file, [message.SerializeToString() for message in messages])
             file.close()
 
 
@@ -155,6 +155,9 @@ def joined(
       models: the versions; the only one stands for TFMA's "".
     """
     found = _numbers(messages, config, models)
+    if not found:
+        yield from blocks
+        return
     for block in blocks:
         theirs = {}
         slice_keys = [_slice_key(key) if key.split == SPLIT else b"" for key in block.slices]
@@ -508,21 +511,12 @@ def _write_config(
     )
 
 
-def _write_record(file: BinaryIO, record: bytes) -> None:
-    """A TFRecord: its length, the length's CRC, the record, the record's CRC."""
-    length = _LENGTH.pack(len(record))
-    of_length, of_record = tfrecord.masked_crcs([length, record])
-    file.write(b"".join([length, of_length.tobytes(), record, of_record.tobytes()]))
-
-
 def _records(folder: str, kind: str) -> Iterator[bytes]:
     for path in files.match(os.path.join(folder, f"{kind}*.tfrecord")):
-        with files.open_raw(path) as file:
-            while head := file.read(_LENGTH.size + _CRC_BYTES):
-                record = file.read(_LENGTH.unpack_from(head)[0])
-                if file.read(_CRC_BYTES) != tfrecord.masked_crcs([record]).tobytes():
-                    raise errors.JobError(f"{path}: a damaged record; run the evaluation again")
-                yield record
+        for run in tfrecord.records(files.blocks(path)):
+            if isinstance(run, files.Damage):
+                raise errors.JobError(f"{path}: {run.reason}; run the evaluation again")
+            yield from run
 
 
 # By key: the thresholds of an array, or None, and each slice's number or array.
