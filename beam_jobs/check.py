@@ -20,6 +20,11 @@ MAIN_SPLIT = "eval"
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
 
+# A batch has this many examples, of at most so many bytes and so many scores of a version.
+_BATCH = 16_384
+_BATCH_BYTES = 32 << 20
+_BATCH_SCORES = 1 << 22
+
 # What is computed where the config names no metrics.
 _DEFAULT_METRICS = {
     "binary": (
@@ -162,13 +167,13 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=settings.data.batch_size,
+        batch_size=settings.data.batch_size or _batch_size(first, heads),
         models=versions,
         baseline=baseline,
         specs=asked.specs,
         weight=weight,
         id=settings.data.id,
-        units=settings.confidence.units,
+        units=max(1, settings.confidence.units),  # one is as good as none
         max_dead_letters=settings.data.max_dead_letters,
         evaluation=finish.Evaluation(planned, names, heads, weight is not None, thresholds),
         eval_config=whole.SerializeToString(deterministic=True),
@@ -179,6 +184,14 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         digests=digests,
         notes=tuple(notes),
     )
+
+
+def _batch_size(first: batch.Batch, heads: Sequence[labels.Head]) -> int:
+    """As many examples as are fast together, and fewer where they or their scores are large."""
+    raw = sum(map(len, first.serialized)) if first.serialized is not None else 0
+    example = max(1, (raw + first.columns.nbytes) // len(first))
+    classes = max(head.classes or 1 for head in heads)
+    return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
 
 
 def _identity(id_column: str | None, projection: batch.Projection) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -118,6 +119,9 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was published", err=True)
+        if any(not thread.daemon for thread in threading.enumerate()[1:]):
+            # Beam's threads may wait, forever, for worker processes that are gone.
+            os._exit(130)
         sys.exit(130)
     except Exception:
         # A fault of ours: the traceback is for whoever mends it. 1 would say that a gate failed.

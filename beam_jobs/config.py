@@ -67,7 +67,11 @@ class Data(_Strict):
     splits: dict[str, Files] = Field(
         default_factory=dict, description="Further splits, name: files. The main one is `eval`."
     )
-    batch_size: int = Field(16_384, ge=1, description="Examples decoded and predicted at once.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Examples decoded and predicted at once; left out: 16,384, or fewer if large.",
+    )
     max_dead_letters: float = Field(
         0.0, ge=0.0, le=1.0, description="The share of rows that may fail to be scored."
     )
@@ -221,7 +225,7 @@ class Confidence(_Strict):
     """How the examples are grouped for intervals and paired comparisons."""
 
     level: float = Field(0.95, gt=0, lt=1)
-    units: int = Field(50, ge=1, le=1000, description="Hash buckets of examples.")
+    units: int = Field(50, ge=0, le=1000, description="Hash buckets of examples; 0: none.")
     seed: int = 7
 
 

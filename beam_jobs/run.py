@@ -74,6 +74,9 @@ def run(request: Request) -> None:
     if request.dry_run:
         print(summary.plan(job))
         return
+    size_bytes = sum(shard.size_bytes for shard in job.shards)
+    if told := runner.spread(options, request.beam_options, size_bytes):
+        print(told, file=sys.stderr)
     with staging.staged(output, run_id) as stage:
         job = _with_edges(job, stage, options)
         _execute(job, stage, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,17 @@ from apache_beam.runners.runner import create_runner
 from transforms import errors
 
 _LOCAL = "DirectRunner"
+
+# What worker processes cost and bring, as tests/benchmarks/RESULTS.md has it: the seconds until
+# they work, and bytes of tf.Examples per second, of one such process on a core of its own and of
+# this process, whose threads share one interpreter and keep about one and a half cores busy.
+_START_SECONDS = 9.0
+_PROCESS_RATE = 65e6
+_HERE_RATE = 110e6
+_BYTES_PER_PROCESS = 2 << 30  # of memory
+
+# What Beam's worker processes say each time, and nobody can act on.
+_CHATTER = ("No semi_persistent_directory found", "Discarding unparseable args")
 
 
 def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
@@ -47,6 +59,43 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
     return pipeline_options.PipelineOptions([*defaults, *flags])
 
 
+def spread(
+    chosen: pipeline_options.PipelineOptions, flags: Sequence[str], size_bytes: int
+) -> str | None:
+    """Lets a local run of much data work in processes, where that is faster; says so.
+
+    Processes take seconds to start and then use all cores; they are worth it for gigabytes. Flags
+    that say how to run (`--direct_...`) are left alone. TensorFlow gets as many threads in each
+    process as there are cores for it.
+    """
+    if not is_local(chosen):
+        return None
+    direct = chosen.view_as(pipeline_options.DirectOptions)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    note = None
+    if not any(flag.startswith("--direct_") for flag in flags):
+        direct.direct_num_workers = _workers(cores, size_bytes)
+        if direct.direct_num_workers > 1:
+            direct.direct_running_mode = "multi_processing"
+            note = (
+                f"starting {direct.direct_num_workers} worker processes for "
+                f"{size_bytes / 1e9:.1f} GB of data (--direct_num_workers=1 for none)"
+            )
+    if direct.direct_running_mode == "multi_processing":
+        threads = str(max(1, cores // (direct.direct_num_workers or cores)))
+        for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.setdefault(variable, threads)
+    return note
+
+
+def _workers(cores: int, size_bytes: int) -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    workers = min(cores, memory // _BYTES_PER_PROCESS)
+    here = size_bytes / _HERE_RATE
+    return workers if _START_SECONDS + size_bytes / (max(workers, 1) * _PROCESS_RATE) < here else 1
+
+
 def _kinds(
     kind: type[pipeline_options.PipelineOptions],
 ) -> list[type[pipeline_options.PipelineOptions]]:
@@ -68,10 +117,15 @@ def run(pipeline: beam.Pipeline) -> None:
     """Runs the pipeline to its end; raises what went wrong on a worker as our own error."""
     # An exception on a worker comes home with its traceback: once is enough.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_is_news)
     try:
         pipeline.run().wait_until_finish()
     except Exception as e:
         raise _cause(e) from e
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(chatter in record.getMessage() for chatter in _CHATTER)
 
 
 def _cause(error: BaseException) -> errors.EvalbeamError:

@@ -24,8 +24,8 @@ from transforms.formats import files, rows
 
 SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
 
-# Records decoded at once, at least.
-_RUN = 8192
+# About so many bytes of records are decoded at once.
+_RUN_BYTES = 4 << 20
 # So many of them are looked at for the types of features.
 _FIRST = 256
 
@@ -88,7 +88,7 @@ def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | fi
     """
     run: list[bytes] = []
     pending: list[bytes] = []
-    size, needed = 0, _HEADER
+    held, size, needed = 0, 0, _HEADER
     for block in blocks:
         if isinstance(block, files.Damage):
             yield run
@@ -111,9 +111,10 @@ def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | fi
                 return
             yield files.Damage("corrupt record (CRC mismatch)")
         run += found[good:]
-        if len(run) >= _RUN:
+        held += starts[-1]
+        if held >= _RUN_BYTES:
             yield run
-            run = []
+            run, held = [], 0
         rest = buffer[starts[-1] :]
         pending, size, needed = [rest], len(rest), _HEADER
         if size >= _HEADER:
