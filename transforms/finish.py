@@ -12,28 +12,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from transforms import labels, slices
-from transforms.metrics import classes, confusion, metric, plan, statistics, table
+from transforms.metrics import confusion, metric, plan, statistics, table
 
 # Plots have thousands of numbers each: only this many slices have them, those of most examples.
 PLOTTED = 1000
-# A block's largest array has about this many numbers (16 MiB), but for plots.
+# A block's largest array has about this many numbers (16 MiB).
 _BLOCK_CELLS = 1 << 21
-# The curves of a block's slices have about this many points.
-_BLOCK_POINTS = 1 << 20
+# What a plot of a thousand thresholds or buckets takes, of a slice.
+_PLOT_CELLS = 11_000
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Confusion counts of a version in a block: float64[slices, thresholds, actual, predicted].
+    """Confusion counts of a version in a block, a list of M of them.
 
-    Multi-class counts stand under the one threshold None. `class_id` is the label of a
-    multi-label output, whose classes are 0 (absent) and 1 (present).
+    Binary ones are complete, with 0 (absent) and 1 (present); of the classes of a multi-class
+    output only the pairs that occur are there.
+
+    Attributes:
+      model, output: whose.
+      class_id: the label, of a multi-label output.
+      rows: int64[M], the slice in the block.
+      at: float64[M], the threshold; NaN for multi-class counts.
+      actual, predicted: int64[M], the classes.
+      counts: float64[M].
     """
 
     model: str
     output: str
     class_id: int | None
-    thresholds: tuple[float | None, ...]
+    rows: np.ndarray
+    at: np.ndarray
+    actual: np.ndarray
+    predicted: np.ndarray
     counts: np.ndarray
 
 
@@ -75,7 +86,7 @@ def blocks(parts: Sequence[table.Table], evaluation: Evaluation) -> Iterator[Blo
     """The results of all slices of all parts of the table, in their order."""
     for part, plotted in zip(parts, _plotted(parts, evaluation), strict=True):
         start = 0
-        for stop in _stops(part):
+        for stop in _stops(part, evaluation, plotted):
             yield _block(part.block(start, stop), evaluation, plotted[start:stop])
             start = stop
 
@@ -95,19 +106,28 @@ def _examples(part: table.Table, evaluation: Evaluation) -> np.ndarray:
     return part.dense(statistics.Examples(evaluation.weighted).name)
 
 
-def _stops(part: table.Table) -> Iterator[int]:
-    """Where blocks end: dense arrays and the points of curves stay within bounds."""
-    curves = [name for name in part.layouts if name.startswith(statistics.HISTOGRAM)]
-    widest = max(layout.stride for name, layout in part.layouts.items() if name not in curves)
-    points = np.zeros(len(part.slices) + 1, np.int64)
-    for name in curves:
-        starts = np.arange(len(points)) * part.layouts[name].stride
-        points += np.searchsorted(part.sums[name].keys, starts)
-    start = 0
-    while start < len(part.slices):
-        within = int(np.searchsorted(points, points[start] + _BLOCK_POINTS, side="right")) - 1
-        start = max(start + 1, min(within, start + _BLOCK_CELLS // widest, len(part.slices)))
-        yield start
+def _stops(part: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> Iterator[int]:
+    """Where blocks end, so that their arrays have about _BLOCK_CELLS numbers."""
+    numbers = [one for one in evaluation.plan.metrics if not one.plot]
+    plots = [one for one in evaluation.plan.metrics if one.plot]
+    size = _widest(numbers) + (_widest(plots) + _PLOT_CELLS * len(plots)) * plotted
+    for name, sums in part.sums.items():
+        if name.startswith(statistics.HISTOGRAM):  # never dense: its curves have so many points
+            starts = np.arange(len(part.slices) + 1) * part.layouts[name].stride
+            size = size + np.diff(np.searchsorted(sums.keys, starts))
+    ends = np.cumsum(size)
+    stop = 0
+    while stop < len(ends):
+        before = ends[stop - 1] if stop else 0
+        stop = max(stop + 1, int(np.searchsorted(ends, before + _BLOCK_CELLS, side="right")))
+        yield stop
+
+
+def _widest(metrics: Sequence[metric.Metric]) -> int:
+    """The most cells that these metrics make dense for a slice."""
+    needed = (statistic for one in metrics for statistic in one.statistics)
+    cells = [one.cells for one in needed if not isinstance(one, statistics.Histogram)]
+    return max(cells, default=1)
 
 
 def _block(sums: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> Block:
@@ -133,11 +153,20 @@ def _counts(sheet: statistics.Sheet, evaluation: Evaluation) -> Iterator[Counts]
             for target in plan.targets(model, head, evaluation.weighted):
                 statistic = plan.confusion_statistic(target, evaluation.thresholds)
                 if isinstance(statistic, statistics.ClassMatrix):
-                    matrix = classes.class_matrix(sheet, statistic)[:, None, :, :-1]
-                    yield Counts(model, head.output, None, (None,), matrix)
+                    rows, cells, counts = sheet.pairs(statistic)
+                    actual, predicted = np.divmod(cells, (head.classes or 0) + 1)
+                    at = np.full(len(rows), np.nan)
+                    occur = predicted < (head.classes or 0)  # the last stands for none
+                    found = (one[occur] for one in (rows, at, actual, predicted, counts))
+                    yield Counts(model, head.output, None, *found)
                 elif isinstance(statistic, statistics.Confusion):
                     tp, tn, fp, fn = confusion.at_thresholds(sheet, statistic)
                     matrix = np.stack(
                         [np.stack([tn, fp], axis=-1), np.stack([fn, tp], axis=-1)], axis=-2
                     )
-                    yield Counts(model, head.output, target.class_id, statistic.thresholds, matrix)
+                    rows, at, actual, predicted = np.indices(matrix.shape).reshape(4, -1)
+                    at = np.array(statistic.thresholds)[at]
+                    flat = matrix.reshape(-1)
+                    yield Counts(
+                        model, head.output, target.class_id, rows, at, actual, predicted, flat
+                    )

@@ -2,42 +2,54 @@
 
 Every figure is a ratio of whole processes measured in turn, A B A B ..., so that it holds when the
 machine's speed drifts. Throughputs are slopes between two data sizes, so that imports and loading
-drop out. Writes results.json and RESULTS.md beside this file.
+drop out. Writes results.json, and its tables into RESULTS.md, beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent import futures
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import reference
+import yaml
 
 HERE = Path(__file__).parent
 PYTHON = sys.executable
+MEASURED = "<!-- measured: what follows is written by make bench -->"
+
+# Far enough apart that the slope drowns the seconds by which start-ups differ.
+SIZES = (200_000, 2_200_000)
+# TFMA does less than a thousand examples a second.
+TFMA_SIZES = (1_000, 6_000)
+MORE_VERSIONS = 4
+PINNED = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+NO_PLOTS = [name for name in reference.METRICS if not name.endswith("Plot")]
+
+Command = Sequence[object]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A process: seconds on the wall and of all cores, and the peak memory of one process in MB."""
+    """A process: seconds on the wall, and the peak memory in MB of it or its largest child."""
 
     wall_s: float
-    cpu_s: float
     peak_mb: float
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -48,126 +60,210 @@ class Figure:
     goal: str
     unit: str
     values: list[float]
-    note: str = ""
 
     def spread(self) -> str:
         low, middle, high = min(self.values), statistics.median(self.values), max(self.values)
-        return f"{_short(middle)} ({_short(low)} to {_short(high)})"
+        text = f"{_short(middle)} {self.unit}"
+        return text if len(self.values) == 1 else f"{text} ({_short(low)} to {_short(high)})"
 
 
-def run(arguments: Sequence[object], **environment: str) -> Cost:
-    """Runs a command to its end; raises if it fails."""
-    begun = datetime.datetime.now()
+@dataclass(frozen=True)
+class Point:
+    """A point of a scaling curve, measured once: the run's seconds and peak memory."""
+
+    curve: str
+    at: str
+    examples: int
+    wall_s: float
+    peak_mb: float
+
+
+@dataclass
+class Results:
+    """What a run of the benchmark found, in the order it found it."""
+
+    figures: list[Figure] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+
+    def figure(self, what: str, goal: str, unit: str, values: Sequence[float]) -> None:
+        self.figures.append(Figure(what, goal, unit, list(values)))
+        print(f"{what}: {self.figures[-1].spread()}", file=sys.stderr, flush=True)
+
+    def point(self, curve: str, at: str, examples: int, cost: Cost) -> None:
+        self.points.append(Point(curve, at, examples, cost.wall_s, cost.peak_mb))
+        print(f"{curve}, {at}: {cost.wall_s:.1f} s, {cost.peak_mb:,.0f} MB", file=sys.stderr)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def run(command: Command, cores: Collection[int] = (), **environment: str) -> Cost:
+    """Runs a command to its end, on some cores only if they are named; raises if it fails."""
+    begun = time.perf_counter()
     process = subprocess.Popen(
-        [str(part) for part in arguments],
+        [str(part) for part in command],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
     )
     assert process.stderr is not None
     errors = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{arguments} failed:\n{errors[-2000:]}")
-    wall = (datetime.datetime.now() - begun).total_seconds()
-    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+        raise RuntimeError(f"{command} failed:\n{errors[-2000:]}")
+    return Cost(time.perf_counter() - begun, used.ru_maxrss / 1024)
 
 
 class Bench:
-    """Data and models in a folder, made when they are first asked for."""
+    """Commands, over data and models in a folder, which are made when they are first asked for."""
 
-    def __init__(self, folder: Path, repeats: int, small: int, large: int) -> None:
-        self.folder, self.repeats, self.small, self.large = folder, repeats, small, large
-        reference.write_models(folder / "models", 2)
+    def __init__(self, folder: Path, repeats: int) -> None:
+        self.folder, self.repeats = folder, repeats
+        self._configs = 0
+        # TensorFlow stays out of this process: what it takes would count as its children's.
+        self._maker = futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._make(reference.write_models, folder / "models")
 
-    def data(self, examples: int, keys: bool = False) -> Path:
-        folder = self.folder / f"data-{examples}{'-keys' if keys else ''}"
-        if not folder.exists():
-            reference.write_examples(folder, examples, 8, keys=keys)
-        return folder
+    def _make(self, write: Callable[..., Any], *arguments: object) -> Any:
+        return self._maker.submit(write, *arguments).result()
 
-    def model(self, version: int) -> Path:
-        return self.folder / "models" / f"v{version}"
+    def examples(self, examples: int, wide: bool = False) -> Path:
+        files: Path = self._make(reference.write_examples, self.folder, examples, wide)
+        return files
+
+    def predictions(self, examples: int) -> Path:
+        path = self.folder / "predictions.parquet"
+        made: Path = self._make(reference.write_predictions, path, examples)
+        return made
+
+    def model(self, name: str) -> Path:
+        return self.folder / "models" / name
 
     def evalbeam(
-        self, examples: int, *flags: str, versions: int = 1, keys: bool = False, **config: object
-    ) -> list[object]:
-        """The command line of the reference job."""
-        path = self.folder / f"job-{abs(hash((examples, versions, keys, str(config))))}.yaml"
-        data = self.data(examples, keys)
-        reference.write_config(path, data, self.folder / "models", versions, **config)
-        return [PYTHON, "-m", "beam_jobs", "run", path, "--output", self.folder / "out", *flags]
-
-    def floor(self, examples: int, versions: int = 1) -> list[object]:
-        models = [self.model(version) for version in range(1, versions + 1)]
-        glob = self.data(examples) / "eval-*.tfrecord"
-        return [PYTHON, HERE / "floor_job.py", glob, *models]
-
-    def tfma(self, examples: int) -> list[object]:
-        glob = self.data(examples) / "eval-*.tfrecord"
-        out = self.folder / "tfma-out"
-        return [PYTHON, HERE / "tfma_job.py", glob, self.model(1), out]
-
-    def seconds_per_example(
         self,
-        command: Callable[[int], list[object]],
-        sizes: tuple[int, int] | None = None,
-        **env: str,
+        examples: int,
+        *flags: str,
+        versions: int = 1,
+        wide: bool = False,
+        models: list[dict[str, object]] | None = None,
+        **config: object,
+    ) -> Command:
+        """The command line of the reference job, or of one like it."""
+        files = self.examples(examples, wide)
+        names = [f"v{version}" for version in range(1, versions + 1)]
+        models = models or [{"name": name, "path": str(self.model(name))} for name in names]
+        return self._run(reference.config(files, models, **config), *flags)
+
+    def stored(self, examples: int) -> Command:
+        """The same, of predictions stored with the data."""
+        path = self.predictions(examples)
+        models: list[dict[str, object]] = [{"name": "v1", "predictions": "score"}]
+        return self._run(reference.config(path, models, metrics=NO_PLOTS))
+
+    def _run(self, config: dict[str, object], *flags: str) -> Command:
+        self._configs += 1
+        path = self.folder / f"job-{self._configs}.yaml"
+        config["output"] = str(self.folder / "results")
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        return [PYTHON, "-m", "beam_jobs", "run", path, *flags]
+
+    def floor(self, examples: int, versions: int = 1) -> Command:
+        files = self.examples(examples)
+        models = [self.model(f"v{version}") for version in range(1, versions + 1)]
+        return [PYTHON, HERE / "floor_job.py", files, *models]
+
+    def tfma(self, examples: int) -> Command:
+        files = self.examples(examples)
+        return [PYTHON, HERE / "tfma_job.py", files, self.model("v1"), self.folder / "tfma"]
+
+    def by_hand(self, library: str, examples: int) -> Command:
+        return [PYTHON, HERE / "by_hand.py", library, self.predictions(examples)]
+
+    def slope(
+        self,
+        command: Callable[[int], Command],
+        sizes: tuple[int, int] = SIZES,
+        cores: Collection[int] = (),
+        **environment: str,
     ) -> float:
-        """The slope between two sizes."""
-        small, large = sizes or (self.small, self.large)
-        first, second = run(command(small), **env), run(command(large), **env)
-        return (second.wall_s - first.wall_s) / (large - small)
-
-    def ratios(self, one: Callable[[], float], other: Callable[[], float]) -> list[float]:
-        """one / other, measured in turn."""
-        return [one() / other() for _ in range(self.repeats)]
+        """Microseconds per example."""
+        small, large = (run(command(size), cores, **environment).wall_s for size in sizes)
+        return 1e6 * (large - small) / (sizes[1] - sizes[0])
 
 
-def figures(bench: Bench, quick: bool) -> list[Figure]:
-    slope = bench.seconds_per_example
-    table = []
+def main_figures(bench: Bench, results: Results, quick: bool) -> None:
+    """What all else is measured against."""
+    rounds: list[dict[str, float]] = []
+    for _ in range(bench.repeats):
+        took = {
+            "tfma": bench.slope(bench.tfma, TFMA_SIZES),
+            "ours": bench.slope(bench.evalbeam),
+            "floor": bench.slope(bench.floor),
+        }
+        if not quick:
+            versions = {"versions": 1 + MORE_VERSIONS}
+            took["versions"] = bench.slope(functools.partial(bench.evalbeam, **versions))
+            took["floor versions"] = bench.slope(functools.partial(bench.floor, **versions))
+            for units in (0, 20, 100):
+                config: dict[str, Any] = {"confidence": {"units": units}}
+                took[f"units {units}"] = bench.slope(functools.partial(bench.evalbeam, **config))
+            for workers in (1, 2):
+                flags = (
+                    "--direct_running_mode=multi_processing",
+                    f"--direct_num_workers={workers}",
+                )
+                took[f"workers {workers}"] = bench.slope(
+                    lambda n, f=flags: bench.evalbeam(n, *f), cores=range(workers), **PINNED
+                )
+        print({name: round(value, 2) for name, value in took.items()}, file=sys.stderr)
+        rounds.append(took)
 
-    def add(*row: object) -> None:
-        figure = Figure(*row)  # type: ignore[arg-type]
-        table.append(figure)
-        print(f"{figure.what}: {figure.spread()} {figure.unit}", file=sys.stderr, flush=True)
+    def ratio(what: str, goal: str, one: str, other: str) -> None:
+        results.figure(what, goal, "times", [took[one] / took[other] for took in rounds])
 
-    tfma_sizes = (1_000, 4_000) if quick else (2_000, 12_000)
-    rates: list[float] = []
+    ratio("examples/s against TFMA's own evaluator, one version", "at least 400", "tfma", "ours")
+    ratio("time against the floor (read, parse, predict)", "at most 1.2", "ours", "floor")
+    results.figure("examples/s, one version", "", "", [1e6 / took["ours"] for took in rounds])
+    if quick:
+        return
+    added = [
+        (took["versions"] - took["ours"]) / (took["floor versions"] - took["floor"])
+        for took in rounds
+    ]
+    what = f"each of {MORE_VERSIONS} more versions, against its own predict time"
+    results.figure(what, "at most 1.15", "times", added)
+    for units in (20, 100):
+        what = f"sums by {units} units, against none (what intervals need of the data's pass)"
+        ratio(what, "at most 1.3 with intervals", f"units {units}", "units 0")
+    what = "rate of two workers on two cores against one on one, TensorFlow's threads pinned"
+    ratio(what, "at least 1.8", "workers 1", "workers 2")
 
-    def ours() -> float:
-        rates.append(1 / slope(bench.evalbeam))
-        return 1 / rates[-1]
 
-    add(
-        "examples/s against TFMA's own evaluator, one version",
-        "at least 400",
-        "times",
-        bench.ratios(lambda: slope(bench.tfma, tfma_sizes), ours),
-    )
-    add(
-        "time against the floor (read, parse, predict)",
-        "at most 1.2",
-        "times",
-        bench.ratios(ours, lambda: slope(bench.floor)),
-    )
-    add("examples/s, one version", "", "examples/s", rates)
-    if not quick:
-        _slower_figures(bench, add)
-    sizes = (bench.small, bench.large) if quick else (bench.large, 10 * bench.large)
-    for size in sizes:
-        add(
-            f"peak memory, {size:,} examples",
-            "flat, under 2,000",
-            "MB",
-            [run(bench.evalbeam(size)).peak_mb],
+def many_slices(bench: Bench, results: Results) -> None:
+    """Whole processes over as many rows."""
+    for plots in (False, True):
+        metrics = list(reference.METRICS) if plots else NO_PLOTS
+
+        def seconds(count: int, metrics: list[str] = metrics) -> float:
+            more = {"slices": [[f"key{count}"]], "metrics": metrics}
+            return run(bench.evalbeam(SIZES[1], wide=True, **more)).wall_s
+
+        results.figure(
+            f"100,000 slice keys against 100, {'with' if plots else 'without'} plots",
+            "at most 2",
+            "times",
+            [seconds(100_000) / seconds(100) for _ in range(bench.repeats)],
         )
+
+
+def start_up(bench: Bench, results: Results) -> None:
     imports = [PYTHON, "-c", "import tensorflow, tensorflow_model_analysis"]
-    add(
-        "8,000 examples, one key of 6 values, cold start to exit, over importing TF and TFMA",
+    results.figure(
+        "8,000 examples, one key of 4 values, cold start to exit, over importing TF and TFMA",
         "at most 5",
         "s",
         [
@@ -175,98 +271,110 @@ def figures(bench: Bench, quick: bool) -> list[Figure]:
             for _ in range(bench.repeats)
         ],
     )
-    return table
 
 
-def _slower_figures(bench: Bench, add: Callable[..., None]) -> None:
-    """What takes most of the time, and a quick look leaves out."""
-    slope = bench.seconds_per_example
-    add(
-        "a second version, against its own predict time",
-        "at most 1.15",
-        "times",
-        bench.ratios(
-            lambda: slope(lambda n: bench.evalbeam(n, versions=2)) - slope(bench.evalbeam),
-            lambda: slope(lambda n: bench.floor(n, 2)) - slope(bench.floor),
-        ),
-    )
-    for units in (20, 100):
-        add(
-            f"{units} units against 1",
-            "at most 1.3 with intervals",
-            "times",
-            bench.ratios(
-                lambda units=units: slope(lambda n: bench.evalbeam(n, confidence={"units": units})),
-                lambda: slope(lambda n: bench.evalbeam(n, confidence={"units": 1})),
-            ),
-        )
-    for plots in (False, True):
-        metrics = [m for m in reference.METRICS if plots or not m.endswith("Plot")]
-        add(
-            f"100,000 slice keys against 100, {'with' if plots else 'without'} plots",
-            "at most 2",
-            "times",
+def against_libraries(bench: Bench, results: Results) -> None:
+    """Whole processes on predictions stored in a Parquet file of 2 million rows."""
+    rows = 2_000_000
+    for library in ("sklearn", "polars"):
+        results.figure(
+            f"{library} by hand, in memory, on 2,000,000 stored predictions, no plots, against us",
+            "",
+            "times our time",
             [
-                run(
-                    bench.evalbeam(bench.large, keys=True, slices=[["user"]], metrics=metrics)
-                ).wall_s
-                / run(
-                    bench.evalbeam(bench.large, keys=True, slices=[["group"]], metrics=metrics)
-                ).wall_s
+                run(bench.by_hand(library, rows)).wall_s / run(bench.stored(rows)).wall_s
                 for _ in range(bench.repeats)
             ],
-            "whole processes on the larger size",
         )
-    pinned = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-
-    def workers(count: int) -> float:
-        flags = ("--direct_running_mode=multi_processing", f"--direct_num_workers={count}")
-        return slope(lambda n: bench.evalbeam(n, *flags), **pinned)
-
-    add(
-        "two workers against one, TensorFlow pinned to one thread each",
-        "at least 1.8",
-        "times the rate",
-        bench.ratios(lambda: workers(1), lambda: workers(2)),
-    )
 
 
-def write(table: Sequence[Figure], seconds: float) -> None:
-    names = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    made = (
-        f"{datetime.date.today()}; {machine}; {', '.join(f'{k} {v}' for k, v in versions.items())}"
-    )
-    rows = [f"| {f.what} | {f.goal} | {f.spread()} {f.unit} | {f.note} |" for f in table]
-    text = "\n".join(
-        [
-            "# Measured",
-            "",
-            f"{made}; {seconds / 60:.0f} minutes. Median (least to most) of the repeats; made by "
-            "`make bench`.",
-            "",
-            "| what | goal | measured | how |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-    (HERE / "RESULTS.md").write_text(text)
-    record = {"made": made, "figures": [asdict(figure) for figure in table]}
+def curves(bench: Bench, results: Results, largest: int) -> None:
+    """How time and memory grow, a run for each point."""
+    million = 1_000_000
+    for rows in (10**power for power in range(4, 9)):
+        if rows <= largest:
+            results.point("rows", f"{rows:,}", rows, run(bench.evalbeam(rows)))
+    for count in reference.KEYS:
+        command = bench.evalbeam(million, wide=True, slices=[[f"key{count}"]])
+        results.point("slice keys", f"{count:,}", million, run(command))
+    for versions in (1, 2, 4, 8):
+        command = bench.evalbeam(million, versions=versions)
+        results.point("versions", f"{versions}", million, run(command))
+    results.point("classes", "binary", 200_000, run(bench.evalbeam(200_000, wide=True)))
+    for count in reference.CLASSES:
+        command = bench.evalbeam(
+            200_000,
+            wide=True,
+            models=[{"name": "v1", "path": str(bench.model(f"classes{count}"))}],
+            task="multiclass",
+            data={"files": str(bench.examples(200_000, wide=True)), "label": f"class{count}"},
+            metrics=["ExampleCount", "SparseCategoricalAccuracy", "Precision", "Recall"],
+        )
+        results.point("classes", f"{count:,}", 200_000, run(command))
+    for units in (0, 20, 100):
+        command = bench.evalbeam(million, confidence={"units": units})
+        results.point("units", f"{units}", million, run(command))
+    # Past the size from which processes might pay on two cores.
+    rows = min(10_000_000, largest)
+    for processes in (1, 2):
+        mode = ("--direct_running_mode=multi_processing",) if processes > 1 else ()
+        command = bench.evalbeam(rows, *mode, f"--direct_num_workers={processes}")
+        results.point("processes", f"{processes}", rows, run(command))
+
+
+def write(results: Results, made: str) -> None:
+    """results.json, and what stands behind the mark in RESULTS.md."""
+    figures = [f"| {f.what} | {f.goal} | {f.spread()} |" for f in results.figures]
+    points = [
+        f"| {p.curve} | {p.at} | {p.examples:,} | {p.wall_s:.1f} | {p.peak_mb:,.0f} |"
+        for p in results.points
+    ]
+    lines = [MEASURED, "", made, "", "| what | goal | measured |", "|---|---|---|", *figures]
+    if points:
+        lines += ["", "Scaling: one run of the reference job each, start-up included.", ""]
+        lines += ["| curve | at | examples | seconds | peak MB |", "|---|---|---|---|---|", *points]
+    page = HERE / "RESULTS.md"
+    said = page.read_text().partition(MEASURED)[0]
+    page.write_text(said + "\n".join([*lines, ""]))
+    record = {
+        "made": made,
+        "figures": [asdict(figure) for figure in results.figures],
+        "points": [asdict(point) for point in results.points],
+    }
     (HERE / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _made(seconds: float, repeats: int) -> str:
+    names = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    return (
+        f"{datetime.date.today()}; {machine}; {versions}; {seconds / 60:.0f} minutes. "
+        f"Median (least to most) of {repeats} repeats."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the main figures only, once")
-    quick = parser.parse_args().quick
-    begun = datetime.datetime.now()
+    parser.add_argument(
+        "--largest", type=int, default=10_000_000, help="rows of the longest run of the curves"
+    )
+    given = parser.parse_args()
+    begun = time.perf_counter()
+    results = Results()
     with tempfile.TemporaryDirectory() as folder:
-        # Far enough apart that the slope drowns the seconds by which start-ups differ.
-        bench = Bench(Path(folder), 1 if quick else 3, 200_000, 2_200_000)
-        table = figures(bench, quick)
-    write(table, (datetime.datetime.now() - begun).total_seconds())
+        bench = Bench(Path(folder), 1 if given.quick else 3)
+        main_figures(bench, results, given.quick)
+        start_up(bench, results)
+        if given.quick:
+            for rows in (SIZES[0], SIZES[1]):
+                results.point("rows", f"{rows:,}", rows, run(bench.evalbeam(rows)))
+        else:
+            many_slices(bench, results)
+            against_libraries(bench, results)
+            curves(bench, results, given.largest)
+    write(results, _made(time.perf_counter() - begun, bench.repeats))
 
 
 if __name__ == "__main__":

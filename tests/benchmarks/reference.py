@@ -1,15 +1,16 @@
-"""The reference job of the benchmark: seeded tf.Examples, and two small models of them.
+"""The data and models of the benchmark: seeded, and small enough to be made in a minute.
 
-16 floats and three string features; slices overall, country (50), device (3), age (4) and
-country x device: 208 slice keys.
+The reference job: tf.Examples of 16 floats and three string features, sliced by country (50),
+device (3), age (4) and country x device: 208 slice keys.
 """
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 FLOATS = 16
 SLICES = (("country",), ("device",), ("age",), ("country", "device"))
@@ -24,6 +25,10 @@ METRICS = (
     "ConfusionMatrixPlot",
     "CalibrationPlot",
 )
+KEYS = (10, 100, 1_000, 10_000, 100_000)
+CLASSES = (10, 1_000)
+VERSIONS = 8
+SHARD = 100_000
 _VOCABULARIES = {
     "country": [f"country{i:02d}" for i in range(50)],
     "device": ["phone", "tablet", "desktop"],
@@ -31,88 +36,117 @@ _VOCABULARIES = {
 }
 
 
-def write_examples(
-    folder: Path, examples: int, shards: int, seed: int = 0, keys: bool = False
-) -> None:
-    """Writes `examples` tf.Examples as TFRecord files eval-*.tfrecord.
+def columns(examples: int, seed: int = 0, wide: bool = False) -> dict[str, np.ndarray]:
+    """The features of `examples` examples, and a `score` that tells something about the label.
 
-    With `keys` they have two more features: `user`, of up to 100,000 values, and `group`, of 100.
+    With `wide` there are more: `key10` to `key100000`, each of so many values, and the labels
+    `class10` and `class1000`.
+    """
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(examples, FLOATS)).astype(np.float32)
+    score = 1 / (1 + np.exp(-numbers @ np.random.default_rng(7).normal(size=FLOATS) / 4))
+    found = {f"x{j}": numbers[:, j] for j in range(FLOATS)}
+    for name, words in _VOCABULARIES.items():
+        found[name] = np.array(words, object)[rng.integers(len(words), size=examples)]
+    found["label"] = (rng.random(examples) < score).astype(np.int64)
+    found["score"] = score.astype(np.float32)
+    if wide:
+        for count in KEYS:
+            names = np.array([f"key{i:06d}" for i in range(count)], object)
+            found[f"key{count}"] = names[rng.integers(count, size=examples)]
+        for count in CLASSES:
+            found[f"class{count}"] = rng.integers(count, size=examples)
+    return found
 
-    Random numbers are drawn once for up to 100,000 examples, which repeat beyond that: decoding
-    and predicting do not care, and generating stays cheap.
+
+def _write_shard(path: Path, examples: int, seed: int, wide: bool) -> None:
+    import tensorflow as tf
+    from tfx_bsl.coders import example_coder
+
+    arrays = {}
+    for name, values in columns(examples, seed, wide).items():
+        if name != "score":
+            flat = values.astype("S") if values.dtype == object else values
+            arrays[name] = pa.ListArray.from_arrays(
+                np.arange(examples + 1, dtype=np.int32), pa.array(flat)
+            )
+    encoded = example_coder.RecordBatchToExamplesEncoder().encode(
+        pa.RecordBatch.from_pydict(arrays)
+    )
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in encoded:
+            writer.write(example)
+
+
+def write_examples(folder: Path, examples: int, wide: bool = False) -> Path:
+    """Makes TFRecord files in a folder below `folder`, and gives their glob.
+
+    Shards have 100,000 examples. They are links to a single one, whose examples so repeat, except
+    for `wide` data: there a slice of 20 examples is to have 20 different ones.
+    """
+    data = folder / f"{'wide' if wide else 'data'}-{examples}"
+    glob = data / "eval-*.tfrecord"
+    if data.exists():
+        return glob
+    data.mkdir(parents=True)
+    shards = -(-examples // SHARD)
+    for shard in range(shards):
+        rows = min(SHARD, examples - shard * SHARD)
+        shared = folder / f"shard-{rows}-{shard if wide else 0}{'-wide' if wide else ''}.tfrecord"
+        if not shared.exists():
+            _write_shard(shared, rows, shard, wide)
+        (data / f"eval-{shard:05d}-of-{shards:05d}.tfrecord").symlink_to(shared)
+    return glob
+
+
+def write_predictions(path: Path, examples: int) -> Path:
+    """A Parquet file of labels, scores and slice features; each of its 8 row groups is a shard."""
+    if not path.exists():
+        found = columns(examples)
+        table = pa.table({name: found[name] for name in ("label", "score", *_VOCABULARIES)})
+        pq.write_table(table, path, row_group_size=-(-examples // 8))
+    return path
+
+
+def write_models(folder: Path) -> None:
+    """Saves SavedModels whose signature parses serialised examples.
+
+    v1 to v8 give a score, classes10 and classes1000 a distribution over so many classes.
     """
     import tensorflow as tf
 
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    distinct = min(examples, 100_000)
-    numbers = rng.normal(size=(distinct, FLOATS)).astype(np.float32)
-    score = numbers @ rng.normal(size=FLOATS) / 4
-    label = (rng.random(distinct) < 1 / (1 + np.exp(-score))).astype(np.int64)
-    words = {name: rng.integers(len(v), size=distinct) for name, v in _VOCABULARIES.items()}
-    serialized = []
-    for i in range(distinct):
-        example = tf.train.Example()
-        feature = example.features.feature
-        for j in range(FLOATS):
-            feature[f"x{j}"].float_list.value.append(numbers[i, j])
-        for name, vocabulary in _VOCABULARIES.items():
-            feature[name].bytes_list.value.append(vocabulary[words[name][i]].encode())
-        if keys:
-            feature["user"].bytes_list.value.append(f"user{i:06d}".encode())
-            feature["group"].bytes_list.value.append(f"group{i % 100:02d}".encode())
-        feature["label"].int64_list.value.append(label[i])
-        serialized.append(example.SerializeToString())
-    bounds = np.linspace(0, examples, shards + 1).astype(int)
-    for shard, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        name = f"eval-{shard:05d}-of-{shards:05d}.tfrecord"
-        with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for i in range(start, stop):
-                writer.write(serialized[i % distinct])
-
-
-def write_models(folder: Path, versions: int) -> None:
-    """Saves `versions` SavedModels v1, v2, ... whose signature parses serialised examples."""
-    import tensorflow as tf
-
     class Network(tf.Module):
-        def __init__(self, seed):
+        def __init__(self, seed: int, classes: int) -> None:
             rng = np.random.default_rng(seed)
+            self.classes = classes
             self.w1 = tf.Variable(rng.normal(size=(FLOATS, 32), scale=0.3).astype(np.float32))
-            self.w2 = tf.Variable(rng.normal(size=(32, 1), scale=0.3).astype(np.float32))
+            self.w2 = tf.Variable(rng.normal(size=(32, classes), scale=0.3).astype(np.float32))
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-        def serve(self, examples):
+        def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
             spec = {f"x{j}": tf.io.FixedLenFeature([], tf.float32) for j in range(FLOATS)}
             parsed = tf.io.parse_example(examples, spec)
             x = tf.stack([parsed[f"x{j}"] for j in range(FLOATS)], axis=1)
-            return {"score": tf.sigmoid(tf.nn.relu(x @ self.w1) @ self.w2)[:, 0]}
+            logits = tf.nn.relu(x @ self.w1) @ self.w2
+            if self.classes == 1:
+                return {"score": tf.sigmoid(logits)[:, 0]}
+            return {"scores": tf.nn.softmax(logits)}
 
-    for version in range(1, versions + 1):
-        network = Network(version)
+    networks = {f"v{version}": Network(version, 1) for version in range(1, VERSIONS + 1)}
+    networks |= {f"classes{count}": Network(0, count) for count in CLASSES}
+    for name, network in networks.items():
         signatures = {"serving_default": network.serve}
-        tf.saved_model.save(network, str(folder / f"v{version}"), signatures=signatures)
+        tf.saved_model.save(network, str(folder / name), signatures=signatures)
 
 
-def write_config(path: Path, data: Path, models: Path, versions: int, **more: object) -> None:
-    """Writes the job's config."""
-    import yaml
-
-    config = {
+def config(files: Path, models: list[dict[str, object]], **more: object) -> dict[str, object]:
+    """The reference job's config, of these versions; `more` replaces parts of it."""
+    whole: dict[str, object] = {
         "name": "reference",
         "task": "binary",
-        "data": {"files": str(data / "eval-*.tfrecord"), "format": "tfrecord", "label": "label"},
-        "models": [
-            {
-                "name": f"v{v}",
-                "path": str(models / f"v{v}"),
-                **({"baseline": True} if v == 1 else {}),
-            }
-            for v in range(1, versions + 1)
-        ],
+        "data": {"files": str(files), "label": "label"},
+        "models": models,
         "slices": [list(spec) for spec in SLICES],
         "metrics": list(METRICS),
-        "output": str(path.parent / "results"),
-        **more,
     }
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return whole | more

@@ -151,7 +151,7 @@ def _by_class(request: metric.Request) -> tuple[metric.Metric, ...]:
     examples = statistics.Examples(request.target.weighted)
     classes = range(request.target.classes or 0)
 
-    def all_classes(sheet: statistics.Sheet) -> np.ndarray:
+    def compute(sheet: statistics.Sheet) -> np.ndarray:
         both, predicted, actual = np.moveaxis(
             sheet.total(statistic).reshape(len(sheet), len(classes), 3), 2, 0
         )
@@ -159,6 +159,10 @@ def _by_class(request: metric.Request) -> tuple[metric.Metric, ...]:
         total = sheet.total(examples)[:, examples.weight_cell, None]
         tn = metric.remainder(total, both + fp + fn)
         return FORMULAS[request.class_name](both, tn, fp, fn)
+
+    def all_classes(sheet: statistics.Sheet) -> np.ndarray:
+        values: np.ndarray = sheet.once(macro, lambda: compute(sheet))
+        return values
 
     def of_class(class_id: int) -> Callable[[statistics.Sheet], metric.Values]:
         return lambda sheet: metric.Values(all_classes(sheet)[:, class_id])

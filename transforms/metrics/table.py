@@ -318,12 +318,16 @@ class Table:
         """A statistic as float64[slices, cells], or [slices, units, cells]."""
         layout = self.layouts[name]
         sums = self.sums[name]
-        full = np.zeros(len(self.slices) * layout.stride)
-        full[sums.keys] = sums.high if sums.low is None else sums.high + sums.low
-        shaped = full.reshape(len(self.slices), layout.units, layout.cells)
+        values = sums.high if sums.low is None else sums.high + sums.low
         if by_unit:
-            return shaped
-        return shaped[:, 0] if layout.units == 1 else shaped.sum(axis=1)
+            full = np.zeros(len(self.slices) * layout.stride)
+            full[sums.keys] = values
+            return full.reshape(len(self.slices), layout.units, layout.cells)
+        keys = sums.keys
+        if layout.units > 1:
+            keys = keys // layout.stride * layout.cells + keys % layout.cells
+        added = np.bincount(keys, values, minlength=len(self.slices) * layout.cells)
+        return added.reshape(len(self.slices), layout.cells)
 
 
 def _sort_key(key: slices.SliceKey) -> tuple[str, int, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,7 @@ class _Names:
         return _Names(split, splits, pa.array([str(key) for key in block.slices]))
 
     def columns(self, row: np.ndarray) -> dict[str, pa.Array]:
-        """The columns `split` and `slice` of the rows of these slices, int[N]."""
+        """The columns `split` and `slice` of rows of these slices, int64[N]."""
         return {
             "split": pa.DictionaryArray.from_arrays(self.split[row], self.splits),
             "slice": pa.DictionaryArray.from_arrays(row.astype(np.int32), self.slices),
@@ -124,57 +125,53 @@ class _Names:
 
 
 def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
-    parts = [
-        _rows(
-            METRICS,
-            names,
-            kept,
-            result,
-            {"model": key.model, **_which(key)},
-            {"value": result.values, "n": block.examples, "weight_sum": block.weights},
-        )
-        for key, result in block.results.items()
-        if isinstance(result, metric.Values)
-    ]
-    return pa.concat_tables([METRICS.empty_table(), *parts]).unify_dictionaries()
+    found = {k: result for k, result in block.results.items() if isinstance(result, metric.Values)}
+    return _long(
+        METRICS,
+        names,
+        np.flatnonzero(kept),
+        [{"model": key.model, **_which(key)} for key in found],
+        "value",
+        list(found.values()),
+        {"n": block.examples, "weight_sum": block.weights},
+    )
 
 
 def _comparisons(
     block: finish.Block, names: _Names, kept: np.ndarray, baseline: str | None
 ) -> pa.Table:
-    parts = [
-        _rows(
-            COMPARISONS,
-            names,
-            kept,
-            one.values,
-            {"baseline": one.baseline, "candidate": one.key.model, **_which(one.key)},
-            {"difference": one.values.values, "n": block.examples},
-        )
-        for one in compare.differences(block, baseline)
-    ]
-    return pa.concat_tables([COMPARISONS.empty_table(), *parts]).unify_dictionaries()
+    found = list(compare.differences(block, baseline))
+    return _long(
+        COMPARISONS,
+        names,
+        np.flatnonzero(kept),
+        [{"baseline": d.baseline, "candidate": d.key.model, **_which(d.key)} for d in found],
+        "difference",
+        [difference.values for difference in found],
+        {"n": block.examples},
+    )
 
 
 def _confusion(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
-    parts = []
-    for one in block.counts:
-        # The many empty cells of a table of many classes are left out; binary ones stay whole.
-        whole = one.counts.shape[-1] == 2
-        cells = np.indices(one.counts.shape).reshape(4, -1) if whole else one.counts.nonzero()
-        row, threshold, actual, predicted = cells
-        columns = {
-            **names.columns(row),
-            "model": _same(one.model, len(row)),
-            "output": _same(one.output, len(row)),
-            "class_id": pa.repeat(pa.scalar(one.class_id, pa.int32()), len(row)),
-            "threshold": pa.array(one.thresholds, pa.float64()).take(pa.array(threshold)),
-            "actual": pa.array(actual.astype(np.int32)),
-            "predicted": pa.array(predicted.astype(np.int32)),
-            "count": pa.array(one.counts[row, threshold, actual, predicted]),
-        }
-        parts.append(_table(CONFUSION, columns, kept[row]))
-    return pa.concat_tables([CONFUSION.empty_table(), *parts]).unify_dictionaries()
+    if not block.counts:
+        return CONFUSION.empty_table()
+    which = np.repeat(np.arange(len(block.counts)), [len(one.counts) for one in block.counts])
+    row, threshold, actual, predicted, count = (
+        np.concatenate([getattr(one, name) for one in block.counts])
+        for name in ("rows", "at", "actual", "predicted", "counts")
+    )
+    inside = kept[row]
+    columns = {
+        **names.columns(row[inside]),
+        "threshold": pa.array(threshold[inside], from_pandas=True),  # NaN: none
+        "actual": pa.array(actual[inside].astype(np.int32)),
+        "predicted": pa.array(predicted[inside].astype(np.int32)),
+        "count": pa.array(count[inside]),
+    }
+    for name in ("model", "output", "class_id"):
+        of_each = pa.array([getattr(one, name) for one in block.counts], CONFUSION.field(name).type)
+        columns[name] = of_each.take(pa.array(which[inside]))
+    return _table(CONFUSION, columns)
 
 
 def _which(key: metric.Key) -> dict[str, str | int | bool | None]:
@@ -189,43 +186,53 @@ def _which(key: metric.Key) -> dict[str, str | int | bool | None]:
     }
 
 
-def _rows(
+def _long(
     schema: pa.Schema,
     names: _Names,
-    kept: np.ndarray,
-    result: metric.Values,
-    same: dict[str, str | int | bool | None],
-    values: dict[str, np.ndarray],
+    rows: np.ndarray,
+    keys: Sequence[Mapping[str, str | int | bool | None]],
+    column: str,
+    results: Sequence[metric.Values],
+    of_slices: Mapping[str, np.ndarray],
 ) -> pa.Table:
-    """A row for each slice and threshold; `values` are [slices] or [slices, thresholds]."""
-    thresholds: Sequence[float | None] = result.thresholds or (None,)
-    size = len(kept) * len(thresholds)
-    row = np.repeat(np.arange(len(kept)), len(thresholds))
-    threshold = pa.array(np.tile(np.arange(len(thresholds)), len(kept)))
+    """A row for each result, slice of `rows` (int64) and threshold, in this order.
+
+    Args:
+      schema: the table's.
+      names: of the block's slices.
+      rows: the slices that are wanted.
+      keys: for each result, its columns of one value.
+      column: where the results stand.
+      results: of all the block's slices.
+      of_slices: further columns, a number for each of the block's slices.
+    """
+    if not results:
+        return schema.empty_table()
+    thresholds: list[Sequence[float | None]] = [one.thresholds or (None,) for one in results]
+    widths = [len(one) for one in thresholds]
+    which = pa.array(np.repeat(np.arange(len(results)), np.multiply(widths, len(rows))))
+    at = np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1])
+    row = np.concatenate([np.repeat(rows, width) for width in widths])
     columns = {
         **names.columns(row),
-        "threshold": pa.array(thresholds, pa.float64()).take(threshold),
+        "threshold": pa.array(itertools.chain(*thresholds), pa.float64()).take(
+            pa.array(np.concatenate([np.tile(one, len(rows)) for one in at]))
+        ),
+        column: pa.array(np.concatenate([one.values[rows].reshape(-1) for one in results])),
     }
-    for name, value in same.items():
-        kind = schema.field(name).type
-        columns[name] = (
-            _same(str(value), size) if kind == _NAME else pa.repeat(pa.scalar(value, kind), size)
-        )
-    for name, numbers in values.items():
-        flat = numbers.reshape(-1) if numbers.size == size else numbers[row]
-        columns[name] = pa.array(flat).cast(schema.field(name).type)
-    return _table(schema, columns, kept[row])
+    for name in keys[0]:
+        of_each = pa.array([key[name] for key in keys], schema.field(name).type)
+        columns[name] = of_each.take(which)
+    for name, numbers in of_slices.items():
+        columns[name] = pa.array(numbers[row]).cast(schema.field(name).type)
+    return _table(schema, columns)
 
 
-def _same(value: str, size: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(np.zeros(size, np.int32), [value])
-
-
-def _table(schema: pa.Schema, columns: dict[str, pa.Array], kept: np.ndarray) -> pa.Table:
-    """The rows (bool[N]) of the schema's columns; columns that are not given are null."""
+def _table(schema: pa.Schema, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """The schema's columns; those that are not given are null."""
+    size = len(columns["slice"])
     arrays = [
-        columns[field.name] if field.name in columns else pa.nulls(len(kept), field.type)
+        columns[field.name] if field.name in columns else pa.nulls(size, field.type)
         for field in schema
     ]
-    whole = pa.table(arrays, schema=schema)
-    return whole if kept.all() else whole.filter(pa.array(kept))
+    return pa.table(arrays, schema=schema)
