@@ -8,6 +8,7 @@ stand there explicitly, which to a proto parser is the same message.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import struct
@@ -328,41 +329,44 @@ def _buckets(result: metric.Buckets) -> _Row:
 def _class_matrices(result: metric.ClassMatrices) -> _Row:
     """MultiClassConfusionMatrixAtThresholds; -1 is "no prediction", as in TFMA."""
     classes = result.counts[0].shape[1]
-    pairs = [(actual, predicted) for actual in range(classes) for predicted in range(-1, classes)]
-    # The column of "no prediction" is our last and TFMA's first.
+    predicted = (-1, *range(classes))  # our last column is TFMA's first
     counts = [np.roll(one, 1, axis=-1)[..., None] for one in result.counts]
-    return _matrices(result.thresholds, pairs, counts, fields=(3,))
+    return _matrices(result.thresholds, predicted, counts, fields=(3,))
 
 
 def _label_matrices(result: metric.LabelMatrices) -> _Row:
     """MultiLabelConfusionMatrixAtThresholds."""
-    classes = result.counts[0].shape[1]
-    pairs = [(actual, predicted) for actual in range(classes) for predicted in range(classes)]
-    return _matrices(result.thresholds, pairs, result.counts, fields=(6, 5, 4, 3))
+    predicted = range(result.counts[0].shape[1])
+    return _matrices(result.thresholds, predicted, result.counts, fields=(6, 5, 4, 3))
 
 
 def _matrices(
     thresholds: Sequence[float],
-    pairs: Sequence[tuple[int, int]],
+    predicted: Sequence[int],
     counts: Sequence[np.ndarray],
     fields: Sequence[int],
 ) -> _Row:
     """For each threshold a matrix of the (actual, predicted) pairs that occur.
 
-    `counts`, for each threshold, is float64[slices, K, L, F], the F doubles of an entry, whose
-    field numbers are `fields`.
+    `counts`, for each threshold, is float64[slices, K, L, F]: for each of the L classes
+    `predicted` the F doubles of an entry, whose field numbers are `fields`.
     """
-    heads = [_tag(1, _VARINT) + _varint(a) + _tag(2, _VARINT) + _varint(p) for a, p in pairs]
     tags = [_tag(number, _DOUBLE) for number in fields]
     ascending = np.argsort(thresholds)
-    flat = {i: counts[i].reshape(len(counts[i]), len(pairs), len(fields)) for i in ascending}
+    flat = {i: counts[i].reshape(len(counts[i]), -1, len(fields)) for i in ascending}
+
+    @functools.cache
+    def head(cell: int) -> bytes:
+        actual, place = divmod(cell, len(predicted))
+        classes = _varint(actual), _varint(predicted[place])
+        return b"".join([_tag(1, _VARINT), classes[0], _tag(2, _VARINT), classes[1]])
 
     def matrix(threshold: float, cells: np.ndarray) -> bytes:
         occur = np.flatnonzero(cells.any(axis=1))
         numbers = _interleave(tags, cells[occur])
         entries = [
-            _field(2, heads[cell] + number.tobytes())
-            for cell, number in zip(occur, numbers, strict=True)
+            _field(2, head(cell) + number.tobytes())
+            for cell, number in zip(occur.tolist(), numbers, strict=True)
         ]
         return b"".join([_tag(1, _DOUBLE), struct.pack("<d", threshold), *entries])
 
