@@ -211,7 +211,7 @@ class _Vocabulary:
         if self.term.edges:
             codes = self._bin(flat, examples)
         else:
-            encoded = flat.dictionary_encode()
+            encoded = flat if pa.types.is_dictionary(flat.type) else flat.dictionary_encode()
             known = self._known(encoded.dictionary)
             codes = known[encoded.indices.to_numpy(zero_copy_only=False)]
         if self.term.value is not None:
@@ -307,7 +307,7 @@ def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarra
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise errors.JobError(
             f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
-            f"{flat.type}, not numbers: {e}"
+            f"{getattr(flat.type, 'value_type', flat.type)}, not numbers: {e}"
         ) from e
 
 
@@ -336,7 +336,7 @@ def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
         flat = pc.list_flatten(column)
     else:
         rows, flat = np.arange(size), column
-    if pa.types.is_dictionary(flat.type):
+    if pa.types.is_dictionary(flat.type) and not _is_vocabulary(flat):
         flat = flat.dictionary_decode()
     valid = pc.is_valid(flat)
     if pa.types.is_floating(flat.type):
@@ -347,6 +347,13 @@ def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
     if len(rows) == size and (rows == np.arange(size)).all():
         return None, flat
     return np.searchsorted(rows, np.arange(size + 1)), flat
+
+
+def _is_vocabulary(column: pa.DictionaryArray) -> bool:
+    """Whether the dictionary saves work: numbers are worked with, a long one mostly unused."""
+    kind = column.type.value_type
+    text = not (pa.types.is_primitive(kind) or pa.types.is_temporal(kind))
+    return text and len(column.dictionary) <= len(column)
 
 
 def _values(dictionary: pa.Array) -> list[Value]:

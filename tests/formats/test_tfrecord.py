@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 import writers
 
+from transforms.formats import files, tfrecord
+
 AGES = list(range(10))
 RECORDS = [writers.frame(data) for data in writers.examples(pa.table({"age": AGES}))]
 
@@ -74,8 +76,19 @@ def test_types_are_those_of_tf_example(tmp_path):
     assert [field.type.value_type for field in part.columns.schema] == [
         pa.int64(),
         pa.float32(),
-        pa.large_binary(),
+        pa.dictionary(pa.int32(), pa.large_binary()),
     ]
+
+
+def test_words_of_all_runs_make_one_column(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_RUN_BYTES", 1)
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 64)
+    words = [[f"word{i % 7}"] * (i % 3) for i in range(100)]
+    table = pa.table({"s": pa.array(words, pa.list_(pa.string()))})
+    batches, _ = read(tmp_path, map(writers.frame, writers.examples(table)), ("s",))
+    expected = [[word.encode() for word in row] or None for row in words]
+    found = [row or None for part in batches for row in part.columns.column("s").to_pylist()]
+    assert found == expected
 
 
 def test_a_feature_that_shows_late_is_not_lost(tmp_path):

@@ -1,7 +1,8 @@
 """TFRecord files of tf.Example, plain or gzip.
 
-Every column is a `large_list` of float32, int64 or large_binary, as tf.Example has it; a feature
-that an example does not have is null.
+Every column is a `large_list` of float32, int64 or dictionary-encoded large_binary, as tf.Example
+has it; a feature that an example does not have is null. A dictionary, because most texts are slice
+features of few different values: a Python object for each of them would be a fifth of all work.
 """
 
 from __future__ import annotations
@@ -168,11 +169,23 @@ class _ExampleDecoder(rows.Decoder):
                 types = {**types, **_inferred(unknown, sample)}
         if types and "tensorflow" in sys.modules:
             return _decode_by_tensorflow(types, run)
-        return _decode(_schema(types), run)
+        return _encoded(_decode(_schema(types), run))
+
+
+def _encoded(parsed: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of texts as dictionaries."""
+    columns = []
+    for column in parsed.columns:
+        if pa.types.is_large_list(column.type) and column.type.value_type == pa.large_binary():
+            missing = column.is_null() if column.null_count else None
+            values = column.values.dictionary_encode()
+            column = pa.LargeListArray.from_arrays(column.offsets, values, mask=missing)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, parsed.schema.names)
 
 
 def _inferred(names: Sequence[str], examples: Sequence[bytes]) -> dict[str, pa.DataType]:
-    schema = _decode(None, examples).schema
+    schema = _encoded(_decode(None, examples)).schema
     present = [schema.field(name) for name in names if name in schema.names]
     return {field.name: field.type for field in present if not pa.types.is_null(field.type)}
 
@@ -215,27 +228,30 @@ def _decode_by_tensorflow(
             dense_shapes=[],
         )
     except tf.errors.InvalidArgumentError:
-        return _decode(_schema(types), examples)  # it fails too, and its reason is readable
+        # It fails too, and its reason is readable.
+        return _encoded(_decode(_schema(types), examples))
     columns = []
     for kind, values, splits in zip(
         types.values(), parsed.ragged_values, parsed.ragged_row_splits, strict=True
     ):
         ends = splits.numpy()
-        columns.append(
-            pa.LargeListArray.from_arrays(
-                pa.array(ends),
-                pa.array(values.numpy(), kind.value_type),
-                mask=pa.array(ends[1:] == ends[:-1]),
-            )
-        )
+        if kind.value_type == _TEXT:
+            distinct, codes = tf.unique(values)
+            words = pa.array(distinct.numpy(), pa.large_binary())
+            flat = pa.DictionaryArray.from_arrays(codes.numpy(), words)
+        else:
+            flat = pa.array(values.numpy(), kind.value_type)
+        missing = pa.array(ends[1:] == ends[:-1])
+        columns.append(pa.LargeListArray.from_arrays(pa.array(ends), flat, mask=missing))
     return pa.RecordBatch.from_arrays(columns, list(types))
 
 
-_TENSOR_TYPES = {pa.float32(): "float32", pa.int64(): "int64", pa.large_binary(): "string"}
+_TEXT = pa.dictionary(pa.int32(), pa.large_binary())
+_TENSOR_TYPES = {pa.float32(): "float32", pa.int64(): "int64", _TEXT: "string"}
 _FEATURE_TYPES = {
     pa.float32(): schema_pb2.FLOAT,
     pa.int64(): schema_pb2.INT,
-    pa.large_binary(): schema_pb2.BYTES,
+    _TEXT: schema_pb2.BYTES,
 }
 
 
