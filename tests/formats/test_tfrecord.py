@@ -83,11 +83,11 @@ def test_types_are_those_of_tf_example(tmp_path):
 def test_words_of_all_runs_make_one_column(tmp_path, monkeypatch):
     monkeypatch.setattr(tfrecord, "_RUN_BYTES", 1)
     monkeypatch.setattr(files, "_BLOCK_BYTES", 64)
-    words = [[f"word{i % 7}"] * (i % 3) for i in range(100)]
+    words = [[f"word{i % 7}"] * (i % 3) or None for i in range(100)]
     table = pa.table({"s": pa.array(words, pa.list_(pa.string()))})
     batches, _ = read(tmp_path, map(writers.frame, writers.examples(table)), ("s",))
-    expected = [[word.encode() for word in row] or None for row in words]
-    found = [row or None for part in batches for row in part.columns.column("s").to_pylist()]
+    expected = [row and [word.encode() for word in row] for row in words]
+    found = [row for part in batches for row in part.columns.column("s").to_pylist()]
     assert found == expected
 
 
