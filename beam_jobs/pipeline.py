@@ -6,17 +6,18 @@ import apache_beam as beam
 
 from beam_jobs import check, staging
 from transforms import aggregate, batch, predict, quantiles, read, write
+from transforms.formats import shards as file_shards
 from transforms.models import quiet
 
 
-def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging) -> None:
+def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, tasks: int) -> None:
     """The pass before the main one that cuts slice columns into quantiles, where any are."""
     terms = tuple(term for spec in job.specs for term in spec if term.quantiles is not None)
     columns = tuple(sorted({term.column for term in terms}))
     shards = [shard for shard in job.shards if shard.split == check.MAIN_SPLIT]
     read_out = (
         pipeline
-        | "List shards" >> beam.Create(shards)
+        | "List shards" >> beam.Create(file_shards.tasks(shards, tasks))
         | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
     )
     cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
@@ -27,13 +28,14 @@ def build(
     pipeline: beam.Pipeline,
     job: check.Job,
     stage: staging.Staging,
+    tasks: int,
     partitions: int,
     progress: str | None,
 ) -> None:
-    """Read, predict with every version, add up, merge, write."""
+    """Read in at least so many tasks, predict with every version, add up, merge, write."""
     read_out = (
         pipeline
-        | "List shards" >> beam.Create(job.shards)
+        | "List shards" >> beam.Create(file_shards.tasks(job.shards, tasks))
         | "Read" >> read.Read(job.projection, job.batch_size)
     )
     predicted = read_out[read.BATCHES] | "Predict" >> predict.Predict(

@@ -136,7 +136,7 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     if not any(term.quantiles for spec in job.specs for term in spec):
         return job
     built = beam.Pipeline(options=options)
-    pipeline.find_edges(built, job, stage)
+    pipeline.find_edges(built, job, stage, runner.tasks(options))
     runner.run(built)
     found = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in verify.lines(stage.edges)}
 
@@ -156,10 +156,11 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
 def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> None:
     built = beam.Pipeline(options=options)
     if not runner.is_local(options):
-        pipeline.build(built, job, stage, _CLUSTER_PARTITIONS, progress=None)
+        tasks, parts = runner.tasks(options), _CLUSTER_PARTITIONS
+        pipeline.build(built, job, stage, tasks, parts, progress=None)
         runner.run(built)
         return
-    pipeline.build(built, job, stage, 1, progress=str(stage.progress))
+    pipeline.build(built, job, stage, runner.tasks(options), 1, progress=str(stage.progress))
     with progress.watch(stage.progress, job.shards):
         runner.run(built)
 

@@ -23,6 +23,9 @@ _PROCESS_RATE = 65e6
 _HERE_RATE = 110e6
 _BYTES_PER_PROCESS = 2 << 30  # of memory
 
+_CLUSTER_TASKS = 256
+_TASKS_PER_WORKER = 4
+
 # What Beam's worker processes say each time, and nobody can act on.
 _CHATTER = ("No semi_persistent_directory found", "Discarding unparseable args")
 
@@ -57,6 +60,17 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
         # Else Beam would first look for Prism, a runner that it downloads.
         defaults.append(f"--update_compatibility_version={beam.version.__version__}")
     return pipeline_options.PipelineOptions([*defaults, *flags])
+
+
+def tasks(chosen: pipeline_options.PipelineOptions) -> int:
+    """Into how many tasks the data are split, if there are as many shards: a few for each worker.
+
+    How many workers a cluster has is not known here, and may change.
+    """
+    if not is_local(chosen):
+        return _CLUSTER_TASKS
+    workers = chosen.view_as(pipeline_options.DirectOptions).direct_num_workers
+    return 1 if workers == 1 else _TASKS_PER_WORKER * (workers or os.cpu_count() or 1)
 
 
 def spread(

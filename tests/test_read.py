@@ -23,7 +23,9 @@ def shards(tmp_path):
 
 def test_batches_dead_letters_and_counts(shards):
     pipeline = beam.Pipeline(argv=LOCAL)
-    result = pipeline | beam.Create(shards) | read.Read(PROJECTION, 4)
+    result = (
+        pipeline | beam.Create([tuple(shards[:2]), tuple(shards[2:])]) | read.Read(PROJECTION, 4)
+    )
     ages = result.batches | beam.FlatMap(lambda b: b.columns.column("n").to_pylist())
     sizes = result.batches | beam.Map(lambda b: (b.shard, len(b)))
     dead = result[read.DEAD_LETTERS] | beam.Map(lambda letter: (letter.path, letter.position))
@@ -43,7 +45,7 @@ def test_batches_dead_letters_and_counts(shards):
 
 def test_one_pipeline_may_read_twice(shards):
     with beam.Pipeline(argv=LOCAL) as pipeline:
-        source = pipeline | beam.Create(shards)
+        source = pipeline | beam.Create([tuple(shards)])
         first = source | "Read eval" >> read.Read(PROJECTION, 4)
         second = source | "Read train" >> read.Read(PROJECTION, 4)
         both = (first.batches, second.batches) | beam.Flatten() | beam.Map(len)
@@ -53,6 +55,6 @@ def test_one_pipeline_may_read_twice(shards):
 def test_a_file_that_cannot_be_opened_fails_the_job(tmp_path):
     gone = batch.Shard("eval", str(tmp_path / "gone.csv"), "csv")
     pipeline = beam.Pipeline(argv=LOCAL)
-    _ = pipeline | beam.Create([gone]) | read.Read(PROJECTION, 4)
+    _ = pipeline | beam.Create([(gone,)]) | read.Read(PROJECTION, 4)
     with pytest.raises(errors.JobError, match=r"Cannot read .*gone\.csv: .*No such file"):
         pipeline.run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ from apache_beam.metrics import metric
 from transforms import batch, coders, errors, formats  # noqa: F401  # coders: registers itself
 
 _T = TypeVar("_T")
+
+# Batches read before they are used; two, since neither reading nor predicting is steady.
+_AHEAD = 2
 
 BATCHES = "batches"
 DEAD_LETTERS = "dead_letters"
@@ -33,10 +38,11 @@ class Counts:
 
 # Not frozen: Beam sets a transform's label. Compared by identity, as Beam expects.
 @dataclass(eq=False)
-class Read(beam.PTransform[pvalue.PCollection[batch.Shard], pvalue.DoOutputsTuple]):
+class Read(beam.PTransform[pvalue.PCollection[tuple[batch.Shard, ...]], pvalue.DoOutputsTuple]):
     """Decodes the columns of a projection from shards, into batches of one size.
 
-    The input is a PCollection of `Shard`; the output has three:
+    The input is a PCollection of tasks, the shards to read one after the other; the output has
+    three:
       batches (main): `Batch`, of `batch_size` rows, the last of a shard shorter.
       dead_letters: `DeadLetter`, for what could not be read.
       read_counts: `Counts`, for each shard at its end.
@@ -51,19 +57,19 @@ class Read(beam.PTransform[pvalue.PCollection[batch.Shard], pvalue.DoOutputsTupl
     projection: batch.Projection
     batch_size: int
 
-    def expand(self, shards: pvalue.PCollection[batch.Shard]) -> pvalue.DoOutputsTuple:
-        """Spreads the shards over the workers, and never what is read from them."""
+    def expand(self, tasks: pvalue.PCollection[tuple[batch.Shard, ...]]) -> pvalue.DoOutputsTuple:
+        """Spreads the tasks over the workers, and never what is read from them."""
         return (
-            shards
-            | "Spread shards over workers" >> beam.Reshuffle()
+            tasks
+            | "Spread tasks over workers" >> beam.Reshuffle()
             | "Read and decode"
-            >> beam.ParDo(_ReadShard(self.projection, self.batch_size))
+            >> beam.ParDo(_ReadShards(self.projection, self.batch_size))
             .with_output_types(batch.Batch)
             .with_outputs(DEAD_LETTERS, READ_COUNTS, main=BATCHES)
         )
 
 
-class _ReadShard(beam.DoFn):
+class _ReadShards(beam.DoFn):
     def __init__(self, projection: batch.Projection, batch_size: int) -> None:
         self.projection = projection
         self.batch_size = batch_size
@@ -71,35 +77,36 @@ class _ReadShard(beam.DoFn):
         self.batches = metric.Metrics.counter("evalbeam", "batches")
 
     def process(
-        self, shard: batch.Shard
+        self, task: tuple[batch.Shard, ...]
     ) -> Iterator[batch.Batch | pvalue.TaggedOutput[str, object]]:
-        rows = dead = 0
-        for item in _ahead(self._read(shard)):
-            if isinstance(item, batch.DeadLetter):
-                lost = item.rows or 1  # of an unknown number, at least one
-                dead += lost
-                self.examples_read.inc(lost)
-                yield pvalue.TaggedOutput(DEAD_LETTERS, item)
-            else:
-                rows += len(item)
-                self.examples_read.inc(len(item))
+        for item in _ahead(itertools.chain.from_iterable(map(self._read, task))):
+            if isinstance(item, batch.Batch):
                 self.batches.inc()
                 yield item
-        yield pvalue.TaggedOutput(
-            READ_COUNTS, Counts(shard.split, shard.path, shard.piece, rows, dead)
-        )
+            elif isinstance(item, batch.DeadLetter):
+                yield pvalue.TaggedOutput(DEAD_LETTERS, item)
+            else:
+                self.examples_read.inc(item.rows + item.dead_letters)
+                yield pvalue.TaggedOutput(READ_COUNTS, item)
 
-    def _read(self, shard: batch.Shard) -> Iterator[batch.Batch | batch.DeadLetter]:
+    def _read(self, shard: batch.Shard) -> Iterator[batch.Batch | batch.DeadLetter | Counts]:
+        rows = dead = 0
         try:
-            yield from formats.get(shard.format).read(shard, self.projection, self.batch_size)
+            for item in formats.get(shard.format).read(shard, self.projection, self.batch_size):
+                if isinstance(item, batch.Batch):
+                    rows += len(item)
+                else:
+                    dead += item.rows or 1  # of an unknown number, at least one
+                yield item
         except Exception as error:
             raise errors.JobError(f"Cannot read {shard}: {error}") from error
+        yield Counts(shard.split, shard.path, shard.piece, rows, dead)
 
 
 def _ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The items, the next one made while one is used: decoding and predicting release the GIL."""
+    """The items, the next ones made while one is used: decoding and predicting release the GIL."""
     with futures.ThreadPoolExecutor(1, "read-ahead") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
+        coming = collections.deque(pool.submit(next, items, None) for _ in range(_AHEAD))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, items, None))
             yield item

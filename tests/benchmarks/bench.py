@@ -36,8 +36,9 @@ MEASURED = "<!-- measured: what follows is written by make bench -->"
 # Far enough apart that the slope drowns the seconds by which start-ups differ.
 SIZES = (200_000, 2_200_000)
 # TFMA does less than a thousand examples a second.
-TFMA_SIZES = (1_000, 6_000)
+TFMA_SIZES = (2_000, 12_000)
 MORE_VERSIONS = 4
+ROWS = 1_000_000  # of the curves over other things
 PINNED = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 NO_PLOTS = [name for name in reference.METRICS if not name.endswith("Plot")]
 
@@ -290,16 +291,15 @@ def against_libraries(bench: Bench, results: Results) -> None:
 
 def curves(bench: Bench, results: Results, largest: int) -> None:
     """How time and memory grow, a run for each point."""
-    million = 1_000_000
     for rows in (10**power for power in range(4, 9)):
         if rows <= largest:
             results.point("rows", f"{rows:,}", rows, run(bench.evalbeam(rows)))
     for count in reference.KEYS:
-        command = bench.evalbeam(million, wide=True, slices=[[f"key{count}"]])
-        results.point("slice keys", f"{count:,}", million, run(command))
+        command = bench.evalbeam(ROWS, wide=True, slices=[[f"key{count}"]])
+        results.point("slice keys", f"{count:,}", ROWS, run(command))
     for versions in (1, 2, 4, 8):
-        command = bench.evalbeam(million, versions=versions)
-        results.point("versions", f"{versions}", million, run(command))
+        command = bench.evalbeam(ROWS, versions=versions)
+        results.point("versions", f"{versions}", ROWS, run(command))
     results.point("classes", "binary", 200_000, run(bench.evalbeam(200_000, wide=True)))
     for count in reference.CLASSES:
         command = bench.evalbeam(
@@ -312,8 +312,8 @@ def curves(bench: Bench, results: Results, largest: int) -> None:
         )
         results.point("classes", f"{count:,}", 200_000, run(command))
     for units in (0, 20, 100):
-        command = bench.evalbeam(million, confidence={"units": units})
-        results.point("units", f"{units}", million, run(command))
+        command = bench.evalbeam(ROWS, confidence={"units": units})
+        results.point("units", f"{units}", ROWS, run(command))
     # Past the size from which processes might pay on two cores.
     rows = min(10_000_000, largest)
     for processes in (1, 2):

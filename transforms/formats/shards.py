@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from transforms import batch, errors, formats
 from transforms.formats import files
 
+_TASK_BYTES = 256 << 20
 # The middle of names such as eval.tfrecord-00003-of-00010.gz.
 _NUMBERING = re.compile(r"-\d+-of-\d+")
 
@@ -46,6 +47,23 @@ def list_shards(
         for name in [format_name or _format_of(path)]
         for piece, size_bytes in formats.get(name).pieces(path, sizes[path])
     )
+
+
+def tasks(shards: Sequence[batch.Shard], least: int) -> list[tuple[batch.Shard, ...]]:
+    """The shards in their order, in as many parts as tasks are to read, each in one go.
+
+    At least `least` tasks where there are as many shards, and more where they would read more than
+    256 MiB. Thousands of small files so make few tasks, and reading one runs into the next.
+    """
+    size = min(_TASK_BYTES, sum(shard.size_bytes for shard in shards) / least)
+    found: list[list[batch.Shard]] = []
+    ends = 0.0
+    for shard in shards:
+        if not found or ends >= size * len(found):
+            found.append([])
+        found[-1].append(shard)
+        ends += shard.size_bytes
+    return [tuple(task) for task in found]
 
 
 def _found(pattern: str) -> dict[str, int]:
