@@ -31,7 +31,7 @@ def test_hashes_never_change():
     content = of_content(x=[[1.5], [1.5, 2.0], None], n=[1, None, 2], s=["a", "b", None])
     assert content.tolist() == [10553937316914590490, 16904646925722794419, 8125171666664544301]
     serialized = examples({"x": [1]}, [b"\x0a\x00"])
-    assert identity.hashes(serialized, None).tolist() == [11696989639440491020]
+    assert identity.hashes(serialized, None).tolist() == [5413780814530593694]
 
 
 @pytest.mark.parametrize(

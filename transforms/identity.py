@@ -29,7 +29,10 @@ def hashes(examples: batch.Batch, id_column: str | None) -> np.ndarray:
     if id_column is not None:
         return _hash_text(_ids(examples, id_column))
     if examples.serialized is not None:
-        return _hash_bytes(examples.serialized)
+        # Where a model takes them, and has loaded TensorFlow, which hashes beside Python.
+        from transforms.models import serialized
+
+        return serialized.hashes(examples)
     return _content(examples)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from transforms import batch, errors, models
-from transforms.models import columns
+from transforms.models import columns, serialized
 
 Tensors = dict[str, tf.Tensor]
 
@@ -23,7 +22,7 @@ class Signature:
       call: the traced function, open in the number of rows so that no batch size retraces it.
       takes: by input name, its tf.TensorSpec.
       gives: by output name, its tf.TensorSpec or symbolic tensor.
-      serialized: whether it takes serialised tf.Examples, through its only input.
+      takes_serialized: whether it takes serialised tf.Examples, through its only input.
 
     Raises:
       ConfigError: inputs that columns cannot fill, or outputs that cannot be evaluated.
@@ -35,16 +34,16 @@ class Signature:
         call: Callable[[Tensors], Tensors],
         takes: Mapping[str, tf.TensorSpec],
         gives: Mapping[str, tf.TensorSpec],
-        serialized: bool = False,
+        takes_serialized: bool = False,
     ) -> None:
         self._call = call
         self._takes = dict(takes)
-        self._serialized = serialized
-        self.inputs = () if serialized else _inputs(dict(spec.inputs), takes)
+        self._takes_serialized = takes_serialized
+        self.inputs = () if takes_serialized else _inputs(dict(spec.inputs), takes)
         self._chosen = _chosen(spec.outputs, gives)
         self.outputs = tuple(self._chosen)
         self.projection = batch.Projection(
-            tuple(dict.fromkeys(declared.column for declared in self.inputs)), serialized
+            tuple(dict.fromkeys(declared.column for declared in self.inputs)), takes_serialized
         )
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
@@ -56,10 +55,9 @@ class Signature:
         }
 
     def _tensors(self, examples: batch.Batch) -> Tensors:
-        if self._serialized:
+        if self._takes_serialized:
             (name,) = self._takes
-            make = functools.partial(tf.convert_to_tensor, _serialized(examples), tf.string)
-            return {name: examples.once("serialized", make)}
+            return {name: serialized.tensor(examples)}
         arrays = columns.arrays(self.inputs, examples)
         return {
             name: tf.convert_to_tensor(array, self._takes[name].dtype)
@@ -121,14 +119,6 @@ def _check_output(name: str, spec: tf.TensorSpec, gives: Mapping[str, tf.TensorS
             f"or [None, K] can be evaluated. Choose with `outputs: [...]` among "
             f"{', '.join(map(repr, sorted(gives)))}"
         )
-
-
-def _serialized(examples: batch.Batch) -> np.ndarray:
-    if examples.serialized is None:
-        raise errors.JobError(
-            f"the model takes serialised tf.Examples, and {examples.shard} was read without them"
-        )
-    return examples.serialized
 
 
 def _prediction(name: str, tensor: tf.Tensor, rows: int) -> np.ndarray:
