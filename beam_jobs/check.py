@@ -15,6 +15,7 @@ from beam_jobs import config
 from transforms import batch, errors, finish, formats, labels, metrics, models, predict, slices
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
+from transforms.models import columns
 
 MAIN_SPLIT = "eval"
 # So many examples show what the data's columns are and what task the labels and predictions are.
@@ -189,7 +190,9 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
 def _batch_size(first: batch.Batch, heads: Sequence[labels.Head]) -> int:
     """As many examples as are fast together, and fewer where they or their scores are large."""
     raw = sum(map(len, first.serialized)) if first.serialized is not None else 0
-    example = max(1, (raw + first.columns.nbytes) // len(first))
+    # Without dictionaries, which are those of many examples.
+    read = sum(columns.flatten(column)[0].nbytes for column in first.columns.columns)
+    example = max(1, (raw + read) // len(first))
     classes = max(head.classes or 1 for head in heads)
     return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
 

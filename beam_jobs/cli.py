@@ -119,7 +119,8 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was published", err=True)
-        if any(not thread.daemon for thread in threading.enumerate()[1:]):
+        threads = (one for one in threading.enumerate() if one is not threading.main_thread())
+        if any(not thread.daemon for thread in threads):
             # Beam's threads may wait, forever, for worker processes that are gone.
             os._exit(130)
         sys.exit(130)

@@ -74,8 +74,7 @@ def run(request: Request) -> None:
     if request.dry_run:
         print(summary.plan(job))
         return
-    size_bytes = sum(shard.size_bytes for shard in job.shards)
-    if told := runner.spread(options, request.beam_options, size_bytes):
+    if told := runner.use_processes(options, request.beam_options, job.shards):
         print(told, file=sys.stderr)
     with staging.staged(output, run_id) as stage:
         job = _with_edges(job, stage, options)
@@ -86,6 +85,7 @@ def run(request: Request) -> None:
         merged = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
         for note in verify.verify(job, merged, counts):
             print(note, file=sys.stderr)
+        job = _with_plots_told(job, sum(len(part.slices) for part in merged))
         _write_results(job, merged, stage)
         clock.append(time.monotonic())
         steps = ("check", "pipeline", "finish")
@@ -163,6 +163,19 @@ def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -
     pipeline.build(built, job, stage, runner.tasks(options), 1, progress=str(stage.progress))
     with progress.watch(stage.progress, job.shards):
         runner.run(built)
+
+
+def _with_plots_told(job: check.Job, slices: int) -> check.Job:
+    """Says so where there are plots, and not of all slices."""
+    plots = any(one.plot for one in job.evaluation.plan.metrics)
+    if not plots or slices <= finish.PLOTTED:
+        return job
+    note = (
+        f"plots are those of the {finish.PLOTTED:,} slices with the most examples, of {slices:,}; "
+        "metrics are of all"
+    )
+    print(note, file=sys.stderr)
+    return dataclasses.replace(job, notes=(*job.notes, note))
 
 
 def _write_results(job: check.Job, merged: Sequence[table.Table], stage: staging.Staging) -> None:

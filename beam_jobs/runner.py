@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import logging
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 
@@ -11,17 +14,19 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.runners.runner import create_runner
 
-from transforms import errors
+from transforms import batch, errors
 
 _LOCAL = "DirectRunner"
 
-# What worker processes cost and bring, as tests/benchmarks/RESULTS.md has it: the seconds until
-# they work, and bytes of tf.Examples per second, of one such process on a core of its own and of
-# this process, whose threads share one interpreter and keep about one and a half cores busy.
+# What worker processes cost and bring, measured with the benchmark's reference job on two cores:
+# the seconds until they work, and bytes of tf.Examples per second, of one such process on a core of
+# its own and of this process, whose threads share one interpreter and use about one and a half.
 _START_SECONDS = 9.0
 _PROCESS_RATE = 65e6
 _HERE_RATE = 110e6
 _BYTES_PER_PROCESS = 2 << 30  # of memory
+_CONTAINER_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
+_GPUS = "/dev/nvidia[0-9]*"
 
 _CLUSTER_TASKS = 256
 _TASKS_PER_WORKER = 4
@@ -73,8 +78,8 @@ def tasks(chosen: pipeline_options.PipelineOptions) -> int:
     return 1 if workers == 1 else _TASKS_PER_WORKER * (workers or os.cpu_count() or 1)
 
 
-def spread(
-    chosen: pipeline_options.PipelineOptions, flags: Sequence[str], size_bytes: int
+def use_processes(
+    chosen: pipeline_options.PipelineOptions, flags: Sequence[str], shards: Sequence[batch.Shard]
 ) -> str | None:
     """Lets a local run of much data work in processes, where that is faster; says so.
 
@@ -89,9 +94,10 @@ def spread(
     cores = cores or 1
     note = None
     if not any(flag.startswith("--direct_") for flag in flags):
-        direct.direct_num_workers = _workers(cores, size_bytes)
+        direct.direct_num_workers = _workers(cores, [shard.size_bytes for shard in shards])
         if direct.direct_num_workers > 1:
             direct.direct_running_mode = "multi_processing"
+            size_bytes = sum(shard.size_bytes for shard in shards)
             note = (
                 f"starting {direct.direct_num_workers} worker processes for "
                 f"{size_bytes / 1e9:.1f} GB of data (--direct_num_workers=1 for none)"
@@ -103,11 +109,22 @@ def spread(
     return note
 
 
-def _workers(cores: int, size_bytes: int) -> int:
+def _workers(cores: int, sizes: Sequence[int]) -> int:
+    """How many processes are fastest for shards of these sizes in bytes; 1: none but this one."""
+    total, largest = sum(sizes), max(sizes, default=0)
+    if not total or glob.glob(_GPUS):  # TensorFlow takes all of a GPU's memory in each process
+        return 1
+    workers = max(1, min(cores, _memory_bytes() // _BYTES_PER_PROCESS, total // largest))
+    seconds = _START_SECONDS + total / (workers * _PROCESS_RATE)
+    return workers if seconds < total / _HERE_RATE else 1
+
+
+def _memory_bytes() -> int:
+    """The machine's memory, or what the container may use of it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    workers = min(cores, memory // _BYTES_PER_PROCESS)
-    here = size_bytes / _HERE_RATE
-    return workers if _START_SECONDS + size_bytes / (max(workers, 1) * _PROCESS_RATE) < here else 1
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int(_CONTAINER_LIMIT.read_text()))
+    return memory
 
 
 def _kinds(

@@ -127,3 +127,12 @@ def test_missing_ids_are_named(column, message):
 def test_an_absent_id_column_is_named():
     with pytest.raises(errors.JobError, match=r"no row has the id column 'id' \(columns: x\)"):
         identity.hashes(examples({"x": [1]}), "id")
+
+
+def test_a_list_of_words_is_the_same_as_a_dictionary():
+    words = [["a"], None, ["b", "a"], ["a"]]
+    plain = pa.array(words, pa.large_list(pa.large_binary()))
+    flat = plain.values.dictionary_encode()
+    encoded = pa.LargeListArray.from_arrays(plain.offsets, flat, mask=plain.is_null())
+    both = [examples({"w": column}) for column in (plain, encoded)]
+    assert identity.hashes(both[0], None).tolist() == identity.hashes(both[1], None).tolist()

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from transforms.sinks import state
+from transforms.metrics import table
+from transforms.sinks import state, tfma_result
 
 
 def _expand(**counts):
@@ -286,3 +287,54 @@ def test_weighted_and_unweighted_metrics_are_told_apart(run_job, tmp_path):
     run = run_job(config)
     assert _value(run, "recall", weighted=False) == 3 / 5
     assert _value(run, "recall", weighted=True) == 3 / 10
+
+
+def test_weights_of_zero_leave_no_cells(run_job, tmp_path, monkeypatch):
+    """Whether a slice's sums are in an array or spilled: of classes only what occurs is a row."""
+    rows = {"y": [0, 1, 2], "a": [0.5, 0.2, 0.1], "b": [0.3, 0.6, 0.2], "c": [0.2, 0.2, 0.7]}
+    frame = pd.DataFrame(rows | {"w": [1.0, 0.0, 2.0], "s": ["x", "y", "y"]})
+    frame["p"] = frame[["a", "b", "c"]].to_numpy().tolist()
+    frame.to_parquet(tmp_path / "data.parquet")
+    config = {
+        "task": "multiclass",
+        "data": {"files": "data.parquet", "label": "y", "weight": "w"},
+        "models": [{"name": "v1", "predictions": "p"}],
+        "slices": [["s"]],
+        "metrics": ["ExampleCount"],
+    }
+    tables = []
+    for cells in (1 << 23, 0):
+        monkeypatch.setattr(table, "_DENSE_CELLS", cells)
+        found = pd.read_parquet(run_job(config) / "confusion.parquet")
+        tables.append(found[["slice", "actual", "predicted", "count"]].to_numpy().tolist())
+    assert tables[0] == tables[1]
+    assert [row[1:] for row in tables[0] if row[0] == "overall"] == [[0, 0, 1.0], [2, 2, 2.0]]
+
+
+def test_many_slices_have_metrics_and_the_largest_have_plots(run_job, tmp_path):
+    rng = np.random.default_rng(0)
+    size = 4000
+    frame = pd.DataFrame({"y": rng.integers(2, size=size), "p": rng.random(size)})
+    frame["user"] = [f"u{i}" for i in np.minimum(np.arange(size), 2999)]  # the last has 1,001
+    frame.to_parquet(tmp_path / "data.parquet")
+    published = run_job(
+        {
+            "data": {"files": "data.parquet", "label": "y"},
+            "models": [{"name": "v1", "predictions": "p"}],
+            "slices": [["user"]],
+            "metrics": ["ExampleCount", "ConfusionMatrixPlot"],
+        }
+    )
+    notes = json.loads((published / "manifest.json").read_text())["notes"]
+    told = (
+        "plots are those of the 1,000 slices with the most examples, of 3,001; metrics are of all"
+    )
+    assert told in notes
+    found = pd.read_parquet(published / "metrics.parquet")
+    assert len(found) == 3001
+    plots = tfma_result.read(published / "tfma").plots
+    drawn = [one for one in plots if one.plot_keys_and_values]
+    assert (len(plots), len(drawn)) == (3001, 1000)
+    names = [one.slice_key.single_slice_keys for one in drawn]
+    assert any(not keys for keys in names)
+    assert any(keys and keys[0].bytes_value == b"u2999" for keys in names)

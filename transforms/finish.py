@@ -6,6 +6,7 @@ results are rebuilt from a saved table: it needs neither the data nor the models
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,11 @@ import numpy as np
 from transforms import labels, slices
 from transforms.metrics import confusion, metric, plan, statistics, table
 
-# Plots have thousands of numbers each: only this many slices have them, those of most examples.
+# Plots have thousands of numbers each: only this many slices have them, those of most examples. And
+# only those of the main split: TFMA's files, where plots go, know one data set.
 PLOTTED = 1000
+PLOTTED_SPLIT = "eval"
+EXAMPLES = "examples"  # the statistic that every run keeps
 # A block's largest array has about this many numbers (16 MiB).
 _BLOCK_CELLS = 1 << 21
 # What a plot of a thousand thresholds or buckets takes, of a slice.
@@ -84,55 +88,55 @@ class Evaluation:
 
 def blocks(parts: Sequence[table.Table], evaluation: Evaluation) -> Iterator[Block]:
     """The results of all slices of all parts of the table, in their order."""
-    for part, plotted in zip(parts, _plotted(parts, evaluation), strict=True):
-        start = 0
-        for stop in _stops(part, evaluation, plotted):
+    for part, plotted in zip(parts, _plotted(parts), strict=True):
+        for start, stop in itertools.pairwise(_bounds(part, evaluation, plotted)):
             yield _block(part.block(start, stop), evaluation, plotted[start:stop])
-            start = stop
 
 
-def _plotted(parts: Sequence[table.Table], evaluation: Evaluation) -> list[np.ndarray]:
-    """Which of each part's slices have plots: the PLOTTED of most examples, bool[slices]."""
+def _plotted(parts: Sequence[table.Table]) -> list[np.ndarray]:
+    """Which of each part's slices have plots, bool[slices]."""
     if not parts:
         return []
-    counts = [_examples(part, evaluation)[:, 0] for part in parts]
+    counts = [part.dense(EXAMPLES)[:, 0] for part in parts]
     ends = np.cumsum([len(one) for one in counts])
+    inside = [key.split == PLOTTED_SPLIT for part in parts for key in part.slices]
+    ranked = np.where(inside, np.concatenate(counts), -1.0)
     plotted = np.zeros(ends[-1], bool)
-    plotted[np.argsort(-np.concatenate(counts), kind="stable")[:PLOTTED]] = True
-    return np.split(plotted, ends[:-1])
+    plotted[np.argsort(-ranked, kind="stable")[:PLOTTED]] = True
+    return np.split(plotted & inside, ends[:-1])
 
 
-def _examples(part: table.Table, evaluation: Evaluation) -> np.ndarray:
-    return part.dense(statistics.Examples(evaluation.weighted).name)
-
-
-def _stops(part: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> Iterator[int]:
-    """Where blocks end, so that their arrays have about _BLOCK_CELLS numbers."""
-    numbers = [one for one in evaluation.plan.metrics if not one.plot]
-    plots = [one for one in evaluation.plan.metrics if one.plot]
-    size = _widest(numbers) + (_widest(plots) + _PLOT_CELLS * len(plots)) * plotted
-    for name, sums in part.sums.items():
-        if name.startswith(statistics.HISTOGRAM):  # never dense: its curves have so many points
-            starts = np.arange(len(part.slices) + 1) * part.layouts[name].stride
-            size = size + np.diff(np.searchsorted(sums.keys, starts))
+def _bounds(part: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> list[int]:
+    """Where blocks start and end, so that their arrays have about _BLOCK_CELLS numbers."""
+    planned = evaluation.plan
+    plots = [one for one in planned.metrics if one.plot]
+    numbers = [one for one in planned.metrics if not one.plot]
+    size = _cells(numbers) + _cells(plots) * plotted + _PLOT_CELLS * len(plots) * plotted
+    for statistic in planned.statistics:
+        if isinstance(statistic, statistics.Confusion):  # a row of results for each cell
+            size = size + statistic.cells
+        if isinstance(statistic, statistics.Histogram):  # a point of a curve for each sum
+            starts = np.arange(len(part.slices) + 1) * statistic.cells
+            size = size + np.diff(np.searchsorted(part.sums[statistic.name].keys, starts))
     ends = np.cumsum(size)
-    stop = 0
-    while stop < len(ends):
-        before = ends[stop - 1] if stop else 0
-        stop = max(stop + 1, int(np.searchsorted(ends, before + _BLOCK_CELLS, side="right")))
-        yield stop
+    bounds = [0]
+    while bounds[-1] < len(ends):
+        before = ends[bounds[-1] - 1] if bounds[-1] else 0
+        within = int(np.searchsorted(ends, before + _BLOCK_CELLS, side="right"))
+        bounds.append(max(bounds[-1] + 1, within))
+    return bounds
 
 
-def _widest(metrics: Sequence[metric.Metric]) -> int:
-    """The most cells that these metrics make dense for a slice."""
-    needed = (statistic for one in metrics for statistic in one.statistics)
-    cells = [one.cells for one in needed if not isinstance(one, statistics.Histogram)]
-    return max(cells, default=1)
+def _cells(metrics: Sequence[metric.Metric]) -> int:
+    """How many cells of a slice these metrics make dense, and how many results they have."""
+    needed = {statistic for one in metrics for statistic in one.statistics}
+    dense = (one.cells for one in needed if not isinstance(one, statistics.Histogram))
+    return sum(dense) + len(metrics)
 
 
 def _block(sums: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> Block:
     sheet = statistics.Sheet(sums)
-    examples = _examples(sums, evaluation)
+    examples = sums.dense(EXAMPLES)
     rows = np.flatnonzero(plotted)
     drawn = sheet if plotted.all() else statistics.Sheet(sums.select(rows.tolist()))
     metrics = evaluation.plan.metrics
@@ -156,7 +160,8 @@ def _counts(sheet: statistics.Sheet, evaluation: Evaluation) -> Iterator[Counts]
                     rows, cells, counts = sheet.pairs(statistic)
                     actual, predicted = np.divmod(cells, (head.classes or 0) + 1)
                     at = np.full(len(rows), np.nan)
-                    occur = predicted < (head.classes or 0)  # the last stands for none
+                    # The last class stands for none; sums of weights may be 0.
+                    occur = (predicted < (head.classes or 0)) & (counts != 0)
                     found = (one[occur] for one in (rows, at, actual, predicted, counts))
                     yield Counts(model, head.output, None, *found)
                 elif isinstance(statistic, statistics.Confusion):

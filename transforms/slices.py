@@ -180,7 +180,7 @@ class _Codes:
 
 @dataclass
 class _Vocabulary:
-    """A term's values, numbered in order of first appearance.
+    """A term's values, numbered as they come.
 
     `_seen` has the codes of values as they are in the data, by their type: 1, 1.0 and True, which
     are one key to a dict, may be different slices.
@@ -352,8 +352,7 @@ def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
 def _is_vocabulary(column: pa.DictionaryArray) -> bool:
     """Whether the dictionary saves work: numbers are worked with, a long one mostly unused."""
     kind = column.type.value_type
-    text = not (pa.types.is_primitive(kind) or pa.types.is_temporal(kind))
-    return text and len(column.dictionary) <= len(column)
+    return not pa.types.is_primitive(kind) and len(column.dictionary) <= len(column)
 
 
 def _values(dictionary: pa.Array) -> list[Value]:

@@ -64,7 +64,7 @@ class Figure:
 
     def spread(self) -> str:
         low, middle, high = min(self.values), statistics.median(self.values), max(self.values)
-        text = f"{_short(middle)} {self.unit}"
+        text = f"{_short(middle)} {self.unit}".strip()
         return text if len(self.values) == 1 else f"{text} ({_short(low)} to {_short(high)})"
 
 
@@ -83,6 +83,7 @@ class Point:
 class Results:
     """What a run of the benchmark found, in the order it found it."""
 
+    rounds: list[dict[str, float]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
 
@@ -137,7 +138,7 @@ class Bench:
         return files
 
     def predictions(self, examples: int) -> Path:
-        path = self.folder / "predictions.parquet"
+        path = self.folder / f"predictions-{examples}.parquet"
         made: Path = self._make(reference.write_predictions, path, examples)
         return made
 
@@ -172,10 +173,14 @@ class Bench:
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return [PYTHON, "-m", "beam_jobs", "run", path, *flags]
 
-    def floor(self, examples: int, versions: int = 1) -> Command:
-        files = self.examples(examples)
-        models = [self.model(f"v{version}") for version in range(1, versions + 1)]
-        return [PYTHON, HERE / "floor_job.py", files, *models]
+    def last_predict_us(self) -> float:
+        """Microseconds of an example's predict, by the last run's versions but the first."""
+        manifest = json.loads((self.folder / "results/latest/manifest.json").read_text())
+        _, *others = manifest["models"].values()
+        return statistics.mean(model["predict_us_per_example"] for model in others)
+
+    def floor(self, examples: int) -> Command:
+        return [PYTHON, HERE / "floor_job.py", self.examples(examples), self.model("v1")]
 
     def tfma(self, examples: int) -> Command:
         files = self.examples(examples)
@@ -208,7 +213,7 @@ def main_figures(bench: Bench, results: Results, quick: bool) -> None:
         if not quick:
             versions = {"versions": 1 + MORE_VERSIONS}
             took["versions"] = bench.slope(functools.partial(bench.evalbeam, **versions))
-            took["floor versions"] = bench.slope(functools.partial(bench.floor, **versions))
+            took["predict"] = bench.last_predict_us()
             for units in (0, 20, 100):
                 config: dict[str, Any] = {"confidence": {"units": units}}
                 took[f"units {units}"] = bench.slope(functools.partial(bench.evalbeam, **config))
@@ -220,8 +225,8 @@ def main_figures(bench: Bench, results: Results, quick: bool) -> None:
                 took[f"workers {workers}"] = bench.slope(
                     lambda n, f=flags: bench.evalbeam(n, *f), cores=range(workers), **PINNED
                 )
-        print({name: round(value, 2) for name, value in took.items()}, file=sys.stderr)
         rounds.append(took)
+    results.rounds += rounds
 
     def ratio(what: str, goal: str, one: str, other: str) -> None:
         results.figure(what, goal, "times", [took[one] / took[other] for took in rounds])
@@ -231,10 +236,7 @@ def main_figures(bench: Bench, results: Results, quick: bool) -> None:
     results.figure("examples/s, one version", "", "", [1e6 / took["ours"] for took in rounds])
     if quick:
         return
-    added = [
-        (took["versions"] - took["ours"]) / (took["floor versions"] - took["floor"])
-        for took in rounds
-    ]
+    added = [(took["versions"] - took["ours"]) / MORE_VERSIONS / took["predict"] for took in rounds]
     what = f"each of {MORE_VERSIONS} more versions, against its own predict time"
     results.figure(what, "at most 1.15", "times", added)
     for units in (20, 100):
@@ -314,7 +316,7 @@ def curves(bench: Bench, results: Results, largest: int) -> None:
     for units in (0, 20, 100):
         command = bench.evalbeam(ROWS, confidence={"units": units})
         results.point("units", f"{units}", ROWS, run(command))
-    # Past the size from which processes might pay on two cores.
+    # Whether processes pay where evalbeam, left alone, would not start them yet.
     rows = min(10_000_000, largest)
     for processes in (1, 2):
         mode = ("--direct_running_mode=multi_processing",) if processes > 1 else ()
@@ -338,6 +340,7 @@ def write(results: Results, made: str) -> None:
     page.write_text(said + "\n".join([*lines, ""]))
     record = {
         "made": made,
+        "us_per_example": results.rounds,
         "figures": [asdict(figure) for figure in results.figures],
         "points": [asdict(point) for point in results.points],
     }

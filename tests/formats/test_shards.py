@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 import writers
 
-from transforms import errors
+from transforms import batch, errors
 from transforms.formats import shards
 
 TABLE = pa.table({"n": list(range(9))})
@@ -82,3 +82,26 @@ def test_errors_say_what_is_there(folder, pattern, format_name, text):
 def test_an_unknown_filesystem():
     with pytest.raises(errors.ConfigError, match=r"Cannot list 'nosuch://a': Unable to get file"):
         shards.list_shards("nosuch://a", "csv", "eval")
+
+
+def shard(name: str, size_bytes: int) -> batch.Shard:
+    return batch.Shard("eval", name, "csv", None, size_bytes)
+
+
+@pytest.mark.parametrize("least", [1, 7, 64])
+def test_tasks_hold_every_shard_once_and_in_order(least):
+    listed = [shard(f"{i}.csv", 1000 + i % 5 * 1000) for i in range(30)]
+    tasks = shards.tasks(listed, least)
+    assert [one for task in tasks for one in task] == listed
+    assert all(tasks)
+    assert min(least, 30) <= len(tasks) <= 2 * least
+
+
+def test_tasks_of_many_gigabytes():
+    large = [shard(f"{i}.csv", 200 << 20) for i in range(100)]
+    assert {len(task) for task in shards.tasks(large, 1)} <= {1, 2}
+
+
+def test_shards_of_unknown_size_are_spread_too():
+    assert len(shards.tasks([shard("a", 0), shard("b", 0)], 4)) == 2
+    assert shards.tasks([], 4) == []

@@ -75,7 +75,9 @@ def test_a_mapped_string_input_reads_its_column(folder, examples):
     model = models.load(spec(folder, "text", inputs=(("text", "review"),)))
     assert model.projection.columns == ("review",)
     strings = pa.array(["good", "", "Köln", "good"])
-    for column in (strings, strings.dictionary_encode(), strings.cast(pa.binary())):
+    encoded = strings.dictionary_encode()
+    listed = pa.LargeListArray.from_arrays(pa.array(range(len(strings) + 1)), encoded)
+    for column in (strings, encoded, strings.cast(pa.binary()), listed):
         predictions = model.predict(examples(review=column))[""]
         np.testing.assert_array_equal(predictions, [4, 0, 5, 4])
         assert predictions.dtype == np.float64

@@ -52,17 +52,18 @@ def list_shards(
 def tasks(shards: Sequence[batch.Shard], least: int) -> list[tuple[batch.Shard, ...]]:
     """The shards in their order, in as many parts as tasks are to read, each in one go.
 
-    At least `least` tasks where there are as many shards, and more where they would read more than
-    256 MiB. Thousands of small files so make few tasks, and reading one runs into the next.
+    About `least` tasks, and more where they would read more than 256 MiB. Thousands of small files
+    so make few tasks, and reading one runs into the next.
     """
     size = min(_TASK_BYTES, sum(shard.size_bytes for shard in shards) / least)
     found: list[list[batch.Shard]] = []
-    ends = 0.0
+    held = 0
     for shard in shards:
-        if not found or ends >= size * len(found):
+        if not found or held + shard.size_bytes > size or not shard.size_bytes:
             found.append([])
+            held = 0
         found[-1].append(shard)
-        ends += shard.size_bytes
+        held += shard.size_bytes
     return [tuple(task) for task in found]
 
 

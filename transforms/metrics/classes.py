@@ -8,7 +8,7 @@ from transforms.metrics import metric, statistics
 from transforms.metrics.metric import ratio
 
 
-def class_matrix(sheet: statistics.Sheet, statistic: statistics.ClassMatrix) -> np.ndarray:
+def _class_matrix(sheet: statistics.Sheet, statistic: statistics.ClassMatrix) -> np.ndarray:
     """float64[slices, K, K + 1]: actual x predicted, the last column for no prediction."""
     classes = statistic.target.classes or 0
     return sheet.total(statistic).reshape(len(sheet), classes, classes + 1)
@@ -31,7 +31,7 @@ def _class_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None
     )
 
     def finish(sheet: statistics.Sheet) -> metric.ClassMatrices:
-        counts = tuple(class_matrix(sheet, statistic) for statistic in needed)
+        counts = tuple(_class_matrix(sheet, statistic) for statistic in needed)
         return metric.ClassMatrices(tuple(map(float, thresholds)), counts)
 
     return (metric.Metric(request.key(), needed, finish, plot),)

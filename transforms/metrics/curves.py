@@ -68,9 +68,7 @@ def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int)
 
     All of a sheet at once: who makes sheets sees to it that their curves have not too many points.
     """
-    key = (statistic, count)
-    made: list[Curve] = sheet.once(key, lambda: list(_curves(sheet, statistic, count)))
-    return made
+    return sheet.once((statistic, count), lambda: list(_curves(sheet, statistic, count)))
 
 
 def _curves(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from transforms import batch
 from transforms.metrics import table
 
+_T = TypeVar("_T")
+
 # TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
 HISTOGRAM_BUCKETS = 10_000
-HISTOGRAM = "histogram"  # how the names of its statistics begin
 # Keras clips probabilities by this before taking their logarithm.
 _KERAS_EPSILON = 1e-7
 
@@ -97,26 +98,29 @@ class View:
     """A scored batch as the statistics see it; what several of them need is made once."""
 
     scored: batch.Scored
-    _made: dict[object, Any] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """The target's labels and predictions, float64, both [N] or both [N, J]."""
         unweighted = replace(target, weighted=False, class_weights=())
-        if unweighted not in self._made:
-            self._made[unweighted] = self._pairs(target)
-        pairs: tuple[np.ndarray, np.ndarray] = self._made[unweighted]
-        return pairs
+        return self._once(unweighted, lambda: self._pairs(target))
 
     def buckets(self, target: Target, left: float, right: float) -> np.ndarray:
         """TFMA's bucket of each score, int64: 0 below `left`, 10,001 from `right` on."""
-        key = (replace(target, weighted=False, class_weights=()), left, right)
-        if key not in self._made:
+
+        def compute() -> np.ndarray:
             _, predictions = self.pairs(target)
             position = (predictions - left) / (right - left) * HISTOGRAM_BUCKETS + 1
-            inside = np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1)
-            self._made[key] = inside.astype(np.int64)
-        buckets: np.ndarray = self._made[key]
-        return buckets
+            return np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1).astype(np.int64)
+
+        unweighted = replace(target, weighted=False, class_weights=())
+        return self._once((unweighted, left, right), compute)
+
+    def _once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        if key not in self._made:
+            self._made[key] = make()
+        made: _T = self._made[key]
+        return made
 
     def raw(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """Labels as they are ([N] or [N, K]) and all predictions, float64."""
@@ -267,7 +271,7 @@ class Histogram:
 
     @property
     def name(self) -> str:  # noqa: D102
-        return f"{HISTOGRAM} [{self.left!r}, {self.right!r}) of {self.target}"
+        return f"histogram [{self.left!r}, {self.right!r}) of {self.target}"
 
     @property
     def cells(self) -> int:  # noqa: D102
@@ -544,20 +548,19 @@ class Sheet:
     """The merged table as the finish sees it: one block of slices, dense."""
 
     sums: table.Table
-    _made: dict[object, Any] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sums.slices)
 
     def total(self, statistic: Statistic) -> np.ndarray:
         """float64[slices, cells], summed over units."""
-        sums: np.ndarray = self.once(statistic.name, lambda: self.sums.dense(statistic.name))
-        return sums
+        return self.once(statistic.name, lambda: self.sums.dense(statistic.name))
 
     def pairs(self, statistic: Statistic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The sums that are not 0: slices and cells, int64[M], sorted, and sums, float64[M].
+        """Where there are sums: slices and cells, int64[M], sorted, and the sums, float64[M].
 
-        For statistics of too many cells to be made dense.
+        For statistics of too many cells to be made dense, which are not kept by unit.
         """
         sums = self.sums.sums[statistic.name]
         values = sums.high if sums.low is None else sums.high + sums.low
@@ -570,8 +573,9 @@ class Sheet:
         flat = np.bincount(place, values, minlength=2 * len(self) * count)
         return flat.reshape(2, len(self), count)
 
-    def once(self, key: object, make: Callable[[], Any]) -> Any:
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What `make` gives, made when it is first asked for: several metrics may share it."""
         if key not in self._made:
             self._made[key] = make()
-        return self._made[key]
+        made: _T = self._made[key]
+        return made

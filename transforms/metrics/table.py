@@ -156,10 +156,10 @@ class Accumulator:
 
     layout: Layout
     room: Room = field(default_factory=Room)
-    _all_high: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    _all_low: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    _high: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    _low: np.ndarray | None = None
+    # Of the full size from the first: memory is taken where it is written to, and never moves.
+    _whole_high: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _whole_low: np.ndarray | None = None
+    _inside: int = 0  # so many of their cells are in use
     _loose_keys: list[np.ndarray] = field(default_factory=list)
     _loose_sums: list[Sums] = field(default_factory=list)
     _sparse: Sums = field(default_factory=Sums.empty)
@@ -170,7 +170,7 @@ class Accumulator:
         `slices_known` is how many slices have been met so far; all keys belong to them.
         """
         self._grow(slices_known)
-        inside = len(self._high)
+        inside = self._inside
         if slices_known * self.layout.stride > inside:
             beyond = keys >= inside
             self._add_sparse(keys[beyond], None if values is None else values[beyond])
@@ -183,52 +183,50 @@ class Accumulator:
     def sums(self) -> Sums:
         """Everything added so far."""
         self._compact()
-        low = self._low
-        filled = self._high != 0
+        high = self._high
+        low = None if self._whole_low is None else self._whole_low[: self._inside]
+        filled = high != 0
         if low is not None:
             filled |= low != 0
         keys = np.flatnonzero(filled)
-        return Sums(keys, self._high[keys], None if low is None else low[keys]).add(self._sparse)
+        return Sums(keys, high[keys], None if low is None else low[keys]).add(self._sparse)
 
     def _grow(self, slices_known: int) -> None:
         most = _DENSE_CELLS // self.layout.stride * self.layout.stride
         needed = min(slices_known * self.layout.stride, most)
-        if needed <= len(self._high):
-            return
-        # Twice the slices at once: pairs that went elsewhere meanwhile stay there.
-        granted = min(2 * needed, most)
         # Two arrays, though whole numbers need one: which it will be is not known yet.
-        if not self.room.take(2 * (granted - len(self._high))):
-            return
-        if not len(self._high):
-            # Of the full size: memory is taken where it is first written to, and never moves.
-            self._all_high = np.zeros(most)
-        self._high = self._all_high[:granted]
-        if self._low is not None:
-            self._low = self._all_low[:granted]
+        if needed > self._inside and self.room.take(2 * (needed - self._inside)):
+            self._inside = needed
+            if not len(self._whole_high):
+                self._whole_high = np.zeros(most)
+
+    @property
+    def _high(self) -> np.ndarray:
+        return self._whole_high[: self._inside]
 
     def _count(self, keys: np.ndarray) -> None:
-        if len(self._high) <= 4 * len(keys):
-            self._high += np.bincount(keys, minlength=len(self._high))
+        high = self._high
+        if len(high) <= 4 * len(keys):
+            high += np.bincount(keys, minlength=len(high))
         else:
-            np.add.at(self._high, keys, 1.0)
+            np.add.at(high, keys, 1.0)
 
     def _add_dense(self, keys: np.ndarray, values: np.ndarray) -> None:
         """Adds the batch up first, so that the result depends on the batch, not on its rows."""
-        if self._low is None:
-            self._all_low = np.zeros(len(self._all_high))
-            self._low = self._all_low[: len(self._high)]
+        if self._whole_low is None:
+            self._whole_low = np.zeros(len(self._whole_high))
         if not len(keys):
             return
+        high, low = self._high, self._whole_low[: self._inside]
         first, last = int(keys.min()), int(keys.max())
         if last - first < _CLOSE * len(keys):
             sums = np.bincount(keys - first, values)
-            _add_exactly(self._high, self._low, slice(first, last + 1), sums)
+            _add_exactly(high, low, slice(first, last + 1), sums)
         else:
-            scratch = self.room.scratch(len(self._high))
+            scratch = self.room.scratch(len(high))
             np.add.at(scratch, keys, values)
             # Where a key repeats, the same sum is stored as often.
-            _add_exactly(self._high, self._low, keys, scratch[keys])
+            _add_exactly(high, low, keys, scratch[keys])
             scratch[keys] = 0.0
 
     def _add_sparse(self, keys: np.ndarray, values: np.ndarray | None) -> None:

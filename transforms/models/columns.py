@@ -56,12 +56,15 @@ def flatten(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
     A scalar is a list of one; a null is an empty list.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if not _is_list(column.type):
-        return column.drop_null(), column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
+        valid = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
+        return _decoded(column.drop_null()), valid
     lengths = pc.fill_null(pc.list_value_length(column), 0)
-    return column.flatten(), lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+    return _decoded(column.flatten()), lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarray]:

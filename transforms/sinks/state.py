@@ -60,9 +60,9 @@ def write(sums: table.Table, path: str | Path) -> None:
 def read(path: str | Path) -> table.Table:
     """Reads a partition of a table; raises JobError where the file is none."""
     try:
-        file = pq.ParquetFile(path)
-        meta = json.loads(file.schema_arrow.metadata[b"evalbeam"])
-        stored = file.read()
+        with pq.ParquetFile(path) as file:
+            meta = json.loads(file.schema_arrow.metadata[b"evalbeam"])
+            stored = file.read()
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as e:
         raise errors.JobError(f"{path}: not a readable table of sums: {e}") from e
     if meta["version"] != _VERSION:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,16 +207,14 @@ def _long(
     """
     if not results:
         return schema.empty_table()
-    thresholds: list[Sequence[float | None]] = [one.thresholds or (None,) for one in results]
+    thresholds = [one.thresholds or (np.nan,) for one in results]
     widths = [len(one) for one in thresholds]
     which = pa.array(np.repeat(np.arange(len(results)), np.multiply(widths, len(rows))))
-    at = np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1])
     row = np.concatenate([np.repeat(rows, width) for width in widths])
+    at = np.concatenate([np.tile(one, len(rows)) for one in thresholds])
     columns = {
         **names.columns(row),
-        "threshold": pa.array(itertools.chain(*thresholds), pa.float64()).take(
-            pa.array(np.concatenate([np.tile(one, len(rows)) for one in at]))
-        ),
+        "threshold": pa.array(at, from_pandas=True),  # NaN: none
         column: pa.array(np.concatenate([one.values[rows].reshape(-1) for one in results])),
     }
     for name in keys[0]:

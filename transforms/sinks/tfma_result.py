@@ -24,7 +24,8 @@ from transforms import errors, finish, slices
 from transforms.formats import files, tfrecord
 from transforms.metrics import metric, tfma
 
-SPLIT = "eval"  # TFMA knows one data set; results of other splits have no place in its folder.
+# TFMA knows one data set; results of other splits have no place in its folder.
+SPLIT = finish.PLOTTED_SPLIT
 
 # A row of a block -> the bytes of a message.
 _Row = Callable[[int], bytes]
@@ -185,25 +186,24 @@ def _metrics(results: Mapping[metric.Key, metric.Result], config: Any) -> _Row:
             body = head + _open(2, 11) + _open(1, 9) + _tag(1, _DOUBLE)
             prefixes.append(_open(51, len(body) + 8) + body)
             columns.append(result.values)
-        elif (value := _value(result)) is not None:
-            others.append(_entry(51, head, value))
+        else:
+            others.append(_entry(51, head, _value(result)))
     if not columns:
         return lambda row: b"".join(other(row) for other in others)
     numbers = _interleave(prefixes, np.stack(columns, axis=1))
     return lambda row: b"".join([numbers[row].tobytes(), *(other(row) for other in others)])
 
 
-def _value(result: metric.Result) -> _Row | None:
-    """A MetricValue; None for what is none."""
+def _value(result: metric.Result) -> _Row:
+    """A MetricValue."""
     if isinstance(result, metric.Values):
         return _array(result.values)
     if isinstance(result, metric.Confusions):
         matrices = _confusions(result)
         return lambda row: _field(5, matrices(row))
-    if isinstance(result, metric.ClassMatrices):
-        classes = _class_matrices(result)
-        return lambda row: _field(11, classes(row))
-    return None
+    assert isinstance(result, metric.ClassMatrices)
+    classes = _class_matrices(result)
+    return lambda row: _field(11, classes(row))
 
 
 def _plots(
@@ -353,13 +353,14 @@ def _matrices(
     """
     tags = [_tag(number, _DOUBLE) for number in fields]
     ascending = np.argsort(thresholds)
-    flat = {i: counts[i].reshape(len(counts[i]), -1, len(fields)) for i in ascending}
+    pairs = counts[0].shape[1] * len(predicted)
+    flat = {i: counts[i].reshape(len(counts[i]), pairs, len(fields)) for i in ascending}
 
     @functools.cache
     def head(cell: int) -> bytes:
         actual, place = divmod(cell, len(predicted))
-        classes = _varint(actual), _varint(predicted[place])
-        return b"".join([_tag(1, _VARINT), classes[0], _tag(2, _VARINT), classes[1]])
+        of_actual = _tag(1, _VARINT) + _varint(actual)
+        return of_actual + _tag(2, _VARINT) + _varint(predicted[place])
 
     def matrix(threshold: float, cells: np.ndarray) -> bytes:
         occur = np.flatnonzero(cells.any(axis=1))
