@@ -2,7 +2,7 @@
 
 Every figure is a ratio of whole processes measured in turn, A B A B ..., so that it holds when the
 machine's speed drifts. Throughputs are slopes between two data sizes, so that imports and loading
-drop out. Writes results.json, and its tables into RESULTS.md, beside this file.
+drop out. Writes results.json, and its tables into RESULTS.md, beside this file; --quick prints them.
 """
 
 from __future__ import annotations
@@ -324,20 +324,25 @@ def curves(bench: Bench, results: Results, largest: int) -> None:
         results.point("processes", f"{processes}", rows, run(command))
 
 
-def write(results: Results, made: str) -> None:
-    """results.json, and what stands behind the mark in RESULTS.md."""
+def tables(results: Results, made: str) -> str:
+    """The results as Markdown."""
     figures = [f"| {f.what} | {f.goal} | {f.spread()} |" for f in results.figures]
     points = [
         f"| {p.curve} | {p.at} | {p.examples:,} | {p.wall_s:.1f} | {p.peak_mb:,.0f} |"
         for p in results.points
     ]
-    lines = [MEASURED, "", made, "", "| what | goal | measured |", "|---|---|---|", *figures]
+    lines = [made, "", "| what | goal | measured |", "|---|---|---|", *figures]
     if points:
         lines += ["", "Scaling: one run of the reference job each, start-up included.", ""]
         lines += ["| curve | at | examples | seconds | peak MB |", "|---|---|---|---|---|", *points]
+    return "\n".join([*lines, ""])
+
+
+def write(results: Results, made: str) -> None:
+    """results.json, and what stands behind the mark in RESULTS.md."""
     page = HERE / "RESULTS.md"
     said = page.read_text().partition(MEASURED)[0]
-    page.write_text(said + "\n".join([*lines, ""]))
+    page.write_text(f"{said}{MEASURED}\n\n{tables(results, made)}")
     record = {
         "made": made,
         "us_per_example": results.rounds,
@@ -377,7 +382,11 @@ def main() -> None:
             many_slices(bench, results)
             against_libraries(bench, results)
             curves(bench, results, given.largest)
-    write(results, _made(time.perf_counter() - begun, bench.repeats))
+    made = _made(time.perf_counter() - begun, bench.repeats)
+    if given.quick:
+        print(tables(results, made))
+    else:
+        write(results, made)
 
 
 if __name__ == "__main__":
