@@ -2,7 +2,7 @@
 
 Every figure is a ratio of whole processes measured in turn, A B A B ..., so that it holds when the
 machine's speed drifts. Throughputs are slopes between two data sizes, so that imports and loading
-drop out. Writes results.json, and its tables into RESULTS.md, beside this file; --quick only prints.
+drop out. Writes results.json, and its tables into RESULTS.md, beside this file (--quick: prints).
 """
 
 from __future__ import annotations
