@@ -123,7 +123,8 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     _check_declared(shards, settings, asked.specs)
     for spec in asked.metrics or ():
         tfma.check_metric(spec)
-    print(f"loading {len(versions)} model{'s' if len(versions) > 1 else ''} ...", file=sys.stderr)
+    if files := [version for version in versions if version.path]:
+        print(f"loading {len(files)} model{'s' if len(files) > 1 else ''} ...", file=sys.stderr)
     digests = {version.name: models.digest(version.path) for version in versions if version.path}
     loaded = {version.name: models.load(version) for version in versions}
     outputs = _outputs(versions, loaded)

@@ -47,6 +47,7 @@ def build(
         "engine": job.engine,
         "notes": list(job.notes),
         "runner": runner,
+        "batch_size": job.batch_size,
         "versions": {"python": platform.python_version(), **versions},
         "timings_s": timings_s,
         # Gates are not evaluated by this version: no run may look as if it had passed them.

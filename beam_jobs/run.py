@@ -170,10 +170,7 @@ def _with_plots_told(job: check.Job, slices: int) -> check.Job:
     plots = any(one.plot for one in job.evaluation.plan.metrics)
     if not plots or slices <= finish.PLOTTED:
         return job
-    note = (
-        f"plots are those of the {finish.PLOTTED:,} slices with the most examples, of {slices:,}; "
-        "metrics are of all"
-    )
+    note = f"plots: only of the {finish.PLOTTED:,} largest of {slices:,} slices; metrics: of all"
     print(note, file=sys.stderr)
     return dataclasses.replace(job, notes=(*job.notes, note))
 

@@ -68,7 +68,7 @@ def plan(job: check.Job) -> str:
     lines = [
         f"{job.name}: the config, data and models fit; nothing was run (--dry-run)",
         f"data      {_counted(len(job.shards), 'shard')}, {size / 1e6:,.1f} MB, columns "
-        f"{', '.join(job.projection.columns)}",
+        f"{', '.join(job.projection.columns)}; in batches of {job.batch_size:,}",
         f"versions  {', '.join(f'{model.name} ({model.kind})' for model in job.models)}",
         f"baseline  {job.baseline or 'none'}",
         f"slices    {'; '.join(map(slices.describe, job.specs))}",
