@@ -34,7 +34,7 @@ lint: $(READY)  ## check format and style
 types: $(READY)  ## check types
 	@$(BIN)/mypy
 
-bench: $(READY)  ## measure speed against TFMA and the floor (30 minutes; ARGS=--quick: 3)
+bench: $(READY)  ## measure speed against TFMA and the floor (half an hour; ARGS=--quick: 3 minutes)
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 format: $(READY)  ## format the code and mend what style rules can mend

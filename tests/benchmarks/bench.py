@@ -334,7 +334,11 @@ def tables(results: Results, made: str) -> str:
     lines = [made, "", "| what | goal | measured |", "|---|---|---|", *figures]
     if points:
         lines += ["", "Scaling: one run of the reference job each, start-up included.", ""]
-        lines += ["| curve | at | examples | seconds | peak MB |", "|---|---|---|---|---|", *points]
+        lines += [
+            "| curve | at | examples | seconds | peak MB of a process |",
+            "|---|---|---|---|---|",
+            *points,
+        ]
     return "\n".join([*lines, ""])
 
 
