@@ -386,3 +386,8 @@ def test_slices_are_tfmas() -> None:
         features = {name: np.array(v) for name, v in row.items() if v is not None}
         theirs = slicer_lib.get_slices_for_features_dicts([features], None, tfma_specs)
         assert keys == set(theirs)
+
+
+def test_infinities_are_values_too():
+    for value, name in ((float("inf"), "inf"), ("inf", "inf"), (float("-inf"), "-inf")):
+        assert slices.canonical(value) == name

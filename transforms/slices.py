@@ -54,6 +54,8 @@ def canonical(value: Value) -> Value:
     A column may be text in one file and numbers in the next, and a slice is still one slice, on
     whichever worker it is met first. So the text alone decides what the value is.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     if isinstance(value, int):

@@ -128,3 +128,11 @@ def test_a_record_larger_than_any_block(tmp_path):
     table = pa.table({"word": ["a", "b" * 5_000_000, "c"]})
     batches, _ = read(tmp_path, map(writers.frame, writers.examples(table)), ("word",))
     assert writers.values(batches, "word") == table.column("word").to_pylist()
+
+
+def test_rows_without_any_column_keep_their_place(tmp_path):
+    damaged = flipped(RECORDS[1], len(RECORDS[1]) - 6)
+    batches, [letter] = read(tmp_path, [writers.frame(b""), damaged, *RECORDS[2:5]])
+    assert letter.position == 1
+    assert [part.positions.tolist() for part in batches] == [[0, 2, 3, 4]]
+    assert writers.values(batches, "age") == [None, 2, 3, 4]

@@ -241,10 +241,16 @@ def rebatch(
 def _concatenated(batches: list[batch.Batch]) -> batch.Batch:
     if len(batches) == 1:
         return batches[0]
+    names = dict.fromkeys(name for part in batches for name in part.columns.schema.names)
+    tables = [
+        pa.Table.from_batches([part.columns])
+        if part.columns.num_columns
+        # Without columns a table has no rows either.
+        else pa.table({name: pa.nulls(len(part)) for name in names})
+        for part in batches
+    ]
     # Permissive: a column may be absent from one part, or wider in a later one.
-    columns = pa.concat_tables(
-        [pa.Table.from_batches([part.columns]) for part in batches], promote_options="permissive"
-    )
+    columns = pa.concat_tables(tables, promote_options="permissive")
     serialized = [part.serialized for part in batches if part.serialized is not None]
     return batch.Batch(
         batches[0].shard,
