@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from beam_jobs import config
+from beam_jobs import config, eval_config
 from transforms import batch, errors, finish, formats, labels, metrics, models, predict, slices
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
 from transforms.models import columns
 
-MAIN_SPLIT = "eval"
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
 
@@ -111,12 +110,15 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
       ConfigError: whatever does not fit, with the value, what was allowed and what to do.
       JobError: first examples that cannot be evaluated.
     """
-    asked = _asked(settings, engine)
+    asked = eval_config.asked(settings, engine)
     versions = tuple(_version(model) for model in asked.settings.models)
     settings = asked.settings
     shards = tuple(
         shard
-        for split, listed in ((MAIN_SPLIT, settings.data.files), *settings.data.splits.items())
+        for split, listed in (
+            (batch.MAIN_SPLIT, settings.data.files),
+            *settings.data.splits.items(),
+        )
         for shard in file_shards.list_shards(listed, settings.data.format, split)
     )
     # What costs nothing first: models take seconds to load.
@@ -206,111 +208,6 @@ def _identity(id_column: str | None, projection: batch.Projection) -> str:
     return f"the columns {', '.join(projection.columns)}"
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What the config and its EvalConfig, if it has one, ask for together.
-
-    Attributes:
-      settings: the config, with the columns and the baseline that only the EvalConfig names.
-      specs: the slices, overall first.
-      metrics: None for the usual ones of the task.
-      tfma_metrics: serialised MetricsSpecs that only TFMA computes.
-      given: the EvalConfig.
-      min_slice_size: as in the EvalConfig.
-      notes: what is not done with it.
-    """
-
-    settings: config.Config
-    specs: tuple[slices.Spec, ...]
-    metrics: tuple[plan.MetricSpec, ...] | None
-    tfma_metrics: tuple[bytes, ...] = ()
-    given: Any = None
-    min_slice_size: int = 1
-    notes: tuple[str, ...] = ()
-
-
-def _asked(settings: config.Config, engine: str) -> _Asked:
-    if settings.eval_config is None:
-        entries = settings.metrics
-        return _Asked(
-            settings,
-            settings.slicing_specs(),
-            None if entries is None else tuple(entry.spec() for entry in entries),
-        )
-    given = tfma.read_eval_config(settings.eval_config)
-    evaluation = tfma.evaluation(given)
-    if evaluation.tfma_only and engine != "tfma":
-        raise errors.ConfigError(
-            f"{settings.eval_config}: only `--engine tfma` does this: "
-            + "; ".join(evaluation.tfma_only)
-        )
-    notes = []
-    if evaluation.thresholds:
-        notes.append("the EvalConfig's thresholds are not checked by this version of evalbeam")
-    if evaluation.intervals:
-        notes.append("confidence intervals are not computed by this version of evalbeam")
-    return _Asked(
-        _merged(settings, evaluation),
-        tuple(dict.fromkeys(((), *evaluation.slices))),
-        evaluation.metrics,
-        evaluation.tfma_metrics,
-        given,
-        evaluation.min_slice_size,
-        tuple(notes),
-    )
-
-
-def _merged(settings: config.Config, evaluation: tfma.Evaluation) -> config.Config:
-    """The config, where it is silent with what the EvalConfig's model_specs say."""
-    by_name = {spec.name: spec for spec in evaluation.models}
-    names = [model.name for model in settings.models]
-    if len(by_name) > 1 and set(by_name) != set(names):
-        raise errors.ConfigError(
-            f"{settings.eval_config}: its model_specs are {_listed(sorted(by_name))}, and the "
-            f"config's models {_listed(names)}: give them the same names"
-        )
-    specs = [by_name.get(name) or next(iter(by_name.values()), None) for name in names]
-    label, weight = settings.data.label, settings.data.weight
-    labelled = {spec.labels for spec in specs if spec is not None and spec.labels}
-    weighted = {spec.weights for spec in specs if spec is not None and spec.weights}
-    for what, found in (("label", labelled), ("weight", weighted)):
-        if len(found) > 1:
-            raise errors.ConfigError(
-                f"{settings.eval_config}: its model_specs name different {what} columns; versions "
-                "are compared on the same ones"
-            )
-    if labelled:
-        (named,) = labelled
-        theirs = named[0][1] if named[0][0] == "" else dict(named)
-        if label not in (None, theirs):
-            raise errors.ConfigError(
-                f"data.label is {label!r}, but {settings.eval_config} says {theirs!r}: drop one"
-            )
-        label = theirs
-    if weight is None and weighted:
-        weight = next(iter(weighted))[0][1]
-    if label is None:
-        raise errors.ConfigError(
-            f"neither data.label nor {settings.eval_config} (model_specs.label_key) names the "
-            "label's column"
-        )
-    any_baseline = any(model.baseline for model in settings.models)
-    versions = [
-        model.model_copy(
-            update={
-                "baseline": model.baseline
-                or (not any_baseline and model.name in by_name and by_name[model.name].baseline),
-                "signature": spec.signature
-                if spec is not None and spec.signature and model.path
-                else model.signature,
-            }
-        )
-        for model, spec in zip(settings.models, specs, strict=True)
-    ]
-    data = settings.data.model_copy(update={"label": label, "weight": weight})
-    return settings.model_copy(update={"data": data, "models": versions})
-
-
 def _version(model: config.Model) -> models.ModelSpec:
     if model.predictions is not None:
         stored = model.predictions
@@ -373,7 +270,7 @@ def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str,
 
 
 def _projection(
-    asked: _Asked, label_columns: Collection[str], loaded: Collection[models.Model]
+    asked: eval_config.Asked, label_columns: Collection[str], loaded: Collection[models.Model]
 ) -> batch.Projection:
     data = asked.settings.data
     wanted = {*label_columns, *slices.columns(asked.specs)}
@@ -395,7 +292,7 @@ def _projection(
     return batch.Projection(tuple(sorted(wanted - {""})), serialized, tuple(sorted(texts)))
 
 
-def _arguments(asked: _Asked) -> Iterator[tuple[str, Any]]:
+def _arguments(asked: eval_config.Asked) -> Iterator[tuple[str, Any]]:
     for spec in asked.metrics or ():
         yield from spec.arguments.items()
     for raw in asked.tfma_metrics:
@@ -490,14 +387,14 @@ def _first_batch(shards: Sequence[batch.Shard], projection: batch.Projection) ->
     """The first examples of the main split that can be read."""
     letters: list[batch.DeadLetter] = []
     for shard in shards:
-        if shard.split != MAIN_SPLIT:
+        if shard.split != batch.MAIN_SPLIT:
             continue
         for item in formats.get(shard.format).read(shard, projection, _FIRST_EXAMPLES):
             if isinstance(item, batch.Batch) and len(item):
                 return item
             if isinstance(item, batch.DeadLetter):
                 letters.append(item)
-    listed = sorted({shard.path for shard in shards if shard.split == MAIN_SPLIT})
+    listed = sorted({shard.path for shard in shards if shard.split == batch.MAIN_SPLIT})
     if letters:
         first = letters[0]
         raise errors.JobError(

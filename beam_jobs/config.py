@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from transforms import errors, formats, slices
+from transforms import batch, errors, formats, slices
 from transforms.metrics import plan
 from transforms.slices import Spec  # Config.slices hides the module
 
@@ -80,7 +80,7 @@ class Data(_Strict):
     def _known(self) -> Data:
         if self.format is not None and self.format not in formats.REGISTRY:
             raise ValueError(_unknown("format", self.format, list(formats.REGISTRY)))
-        if "eval" in self.splits:
+        if batch.MAIN_SPLIT in self.splits:
             raise ValueError("'eval' is the name of the main split (`files`); call this one other")
         return self
 

@@ -14,7 +14,7 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, 
     """The pass before the main one that cuts slice columns into quantiles, where any are."""
     terms = tuple(term for spec in job.specs for term in spec if term.quantiles is not None)
     columns = tuple(sorted({term.column for term in terms}))
-    shards = [shard for shard in job.shards if shard.split == check.MAIN_SPLIT]
+    shards = [shard for shard in job.shards if shard.split == batch.MAIN_SPLIT]
     read_out = (
         pipeline
         | "List shards" >> beam.Create(file_shards.tasks(shards, tasks))
@@ -78,4 +78,4 @@ def build(
 
 
 def _is_main(scored: batch.Scored) -> bool:
-    return scored.batch.shard.split == check.MAIN_SPLIT
+    return scored.batch.shard.split == batch.MAIN_SPLIT

@@ -18,7 +18,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import check, config, manifest, pipeline, progress, runner, staging, summary, verify
-from transforms import errors, finish, slices
+from transforms import batch, errors, finish, slices
 from transforms.metrics import table, tfma
 from transforms.sinks import state, tables, tfma_result
 
@@ -155,13 +155,15 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
 
 def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> None:
     built = beam.Pipeline(options=options)
-    if not runner.is_local(options):
-        tasks, parts = runner.tasks(options), _CLUSTER_PARTITIONS
-        pipeline.build(built, job, stage, tasks, parts, progress=None)
-        runner.run(built)
-        return
-    pipeline.build(built, job, stage, runner.tasks(options), 1, progress=str(stage.progress))
-    with progress.watch(stage.progress, job.shards):
+    tasks = runner.tasks(options)
+    watched: contextlib.AbstractContextManager[None]
+    if runner.is_local(options):
+        pipeline.build(built, job, stage, tasks, 1, progress=str(stage.progress))
+        watched = progress.watch(stage.progress, job.shards)
+    else:
+        pipeline.build(built, job, stage, tasks, _CLUSTER_PARTITIONS, progress=None)
+        watched = contextlib.nullcontext()
+    with watched:
         runner.run(built)
 
 
@@ -183,7 +185,7 @@ def _write_results(job: check.Job, merged: Sequence[table.Table], stage: staging
         by_tfma = tfma_result.read(stage.tfma)
         tfma_config = tfma.config_pb2.EvalConfig.FromString(job.tfma_config)
     blocks = finish.blocks(merged, job.evaluation)
-    main = next(shard for shard in job.shards if shard.split == check.MAIN_SPLIT)
+    main = next(shard for shard in job.shards if shard.split == batch.MAIN_SPLIT)
     locations = {model.name: model.path for model in job.models}
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(tables.Writer(stage.folder, job.baseline, job.min_slice_size))

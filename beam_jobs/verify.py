@@ -11,8 +11,8 @@ from typing import Any
 
 from beam_jobs import check
 from beam_jobs.staging import Staging
-from transforms import errors, slices
-from transforms.metrics import table
+from transforms import batch, errors, slices
+from transforms.metrics import statistics, table
 
 _LETTERS_SHOWN = 5
 
@@ -57,7 +57,7 @@ def reconcile(job: check.Job, staging: Staging, ledger: dict[str, Any]) -> Count
                 f"{counts.dead[split]:,} given up: nothing published"
             )
     _check_dead_letters(job, letters, counts)
-    if not counts.scored[check.MAIN_SPLIT]:
+    if not counts.scored[batch.MAIN_SPLIT]:
         raise errors.JobError("no row of data.files could be scored: nothing published")
     return counts
 
@@ -93,7 +93,7 @@ def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> lis
     columns: set[str] = set()
     values: set[tuple[str, slices.Value]] = set()
     for part in merged:
-        for key, n in zip(part.slices, part.dense("examples")[:, 0], strict=True):
+        for key, n in zip(part.slices, part.dense(statistics.Examples.name)[:, 0], strict=True):
             columns.update(column for column, _ in key.pairs)
             values.update(key.pairs)
             if not key.pairs:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-_T = TypeVar("_T")
+from transforms.memo import Memo
+
+# The split of `data.files`; all others are beside it.
+MAIN_SPLIT = "eval"
 
 
 @dataclass(frozen=True)
@@ -58,23 +60,17 @@ class Batch:
         `list<primitive>` as tf.Example has them; a missing value is null or an empty list.
       serialized: object[N] of bytes, the raw serialised tf.Examples, where the projection asks for
         them: as NumPy has them, so that neither reading nor predicting copies them.
+      memo: what versions take of the batch, and share.
     """
 
     shard: Shard
     positions: np.ndarray
     columns: pa.RecordBatch
     serialized: np.ndarray | None = None
-    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.positions)
-
-    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """What `make` gives, made when it is first asked for: versions share what they take."""
-        if key not in self._made:
-            self._made[key] = make()
-        made: _T = self._made[key]
-        return made
 
     def take(self, rows: np.ndarray) -> Batch:
         """The batch of these rows (int64 indices), in their order."""

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import labels, slices
+from transforms import batch, labels, slices
 from transforms.metrics import confusion, metric, plan, statistics, table
 
 # Plots have thousands of numbers each: only this many slices have them, those of most examples. And
 # only those of the main split: TFMA's files, where plots go, know one data set.
 PLOTTED = 1000
-PLOTTED_SPLIT = "eval"
-EXAMPLES = "examples"  # the statistic that every run keeps
 # A block's largest array has about this many numbers (16 MiB).
 _BLOCK_CELLS = 1 << 21
 # What a plot of a thousand thresholds or buckets takes, of a slice.
@@ -97,9 +95,9 @@ def _plotted(parts: Sequence[table.Table]) -> list[np.ndarray]:
     """Which of each part's slices have plots, bool[slices]."""
     if not parts:
         return []
-    counts = [part.dense(EXAMPLES)[:, 0] for part in parts]
+    counts = [part.dense(statistics.Examples.name)[:, 0] for part in parts]
     ends = np.cumsum([len(one) for one in counts])
-    inside = [key.split == PLOTTED_SPLIT for part in parts for key in part.slices]
+    inside = [key.split == batch.MAIN_SPLIT for part in parts for key in part.slices]
     ranked = np.where(inside, np.concatenate(counts), -1.0)
     plotted = np.zeros(ends[-1], bool)
     plotted[np.argsort(-ranked, kind="stable")[:PLOTTED]] = True
@@ -136,7 +134,7 @@ def _cells(metrics: Sequence[metric.Metric]) -> int:
 
 def _block(sums: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> Block:
     sheet = statistics.Sheet(sums)
-    examples = sums.dense(EXAMPLES)
+    examples = sheet.total(statistics.Examples(evaluation.weighted))
     rows = np.flatnonzero(plotted)
     drawn = sheet if plotted.all() else statistics.Sheet(sums.select(rows.tolist()))
     metrics = evaluation.plan.metrics

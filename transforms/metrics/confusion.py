@@ -161,7 +161,7 @@ def _by_class(request: metric.Request) -> tuple[metric.Metric, ...]:
         return FORMULAS[request.class_name](both, tn, fp, fn)
 
     def all_classes(sheet: statistics.Sheet) -> np.ndarray:
-        return sheet.once(macro, lambda: compute(sheet))
+        return sheet.memo.once(macro, lambda: compute(sheet))
 
     def of_class(class_id: int) -> Callable[[statistics.Sheet], metric.Values]:
         return lambda sheet: metric.Values(all_classes(sheet)[:, class_id])

@@ -68,7 +68,7 @@ def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int)
 
     All of a sheet at once: who makes sheets sees to it that their curves have not too many points.
     """
-    return sheet.once((statistic, count), lambda: list(_curves(sheet, statistic, count)))
+    return sheet.memo.once((statistic, count), lambda: list(_curves(sheet, statistic, count)))
 
 
 def _curves(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
 from transforms import batch
+from transforms.memo import Memo
 from transforms.metrics import table
-
-_T = TypeVar("_T")
 
 # TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
 HISTOGRAM_BUCKETS = 10_000
@@ -98,12 +97,12 @@ class View:
     """A scored batch as the statistics see it; what several of them need is made once."""
 
     scored: batch.Scored
-    _made: dict[Hashable, Any] = field(default_factory=dict)
+    _memo: Memo = field(default_factory=Memo)
 
     def pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """The target's labels and predictions, float64, both [N] or both [N, J]."""
         unweighted = replace(target, weighted=False, class_weights=())
-        return self._once(unweighted, lambda: self._pairs(target))
+        return self._memo.once(unweighted, lambda: self._pairs(target))
 
     def buckets(self, target: Target, left: float, right: float) -> np.ndarray:
         """TFMA's bucket of each score, int64: 0 below `left`, 10,001 from `right` on."""
@@ -114,13 +113,7 @@ class View:
             return np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1).astype(np.int64)
 
         unweighted = replace(target, weighted=False, class_weights=())
-        return self._once((unweighted, left, right), compute)
-
-    def _once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        if key not in self._made:
-            self._made[key] = make()
-        made: _T = self._made[key]
-        return made
+        return self._memo.once((unweighted, left, right), compute)
 
     def raw(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """Labels as they are ([N] or [N, K]) and all predictions, float64."""
@@ -545,17 +538,20 @@ class Flips:
 
 @dataclass
 class Sheet:
-    """The merged table as the finish sees it: one block of slices, dense."""
+    """The merged table as the finish sees it: one block of slices, dense.
+
+    Its memo keeps what several metrics are made of.
+    """
 
     sums: table.Table
-    _made: dict[Hashable, Any] = field(default_factory=dict)
+    memo: Memo = field(default_factory=Memo)
 
     def __len__(self) -> int:
         return len(self.sums.slices)
 
     def total(self, statistic: Statistic) -> np.ndarray:
         """float64[slices, cells], summed over units."""
-        return self.once(statistic.name, lambda: self.sums.dense(statistic.name))
+        return self.memo.once(statistic.name, lambda: self.sums.dense(statistic.name))
 
     def pairs(self, statistic: Statistic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where there are sums: slices and cells, int64[M], sorted, and the sums, float64[M].
@@ -563,8 +559,7 @@ class Sheet:
         For statistics of too many cells to be made dense, which are not kept by unit.
         """
         sums = self.sums.sums[statistic.name]
-        values = sums.high if sums.low is None else sums.high + sums.low
-        return *np.divmod(sums.keys, statistic.cells), values
+        return *np.divmod(sums.keys, statistic.cells), sums.values
 
     def rebinned(self, statistic: Histogram, bins: np.ndarray, count: int) -> np.ndarray:
         """float64[2, slices, count]: negatives and positives, bucket b of TFMA's in bins[b]."""
@@ -572,10 +567,3 @@ class Sheet:
         place = (cell % 2 * len(self) + owner) * count + bins[cell // 2]
         flat = np.bincount(place, values, minlength=2 * len(self) * count)
         return flat.reshape(2, len(self), count)
-
-    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """What `make` gives, made when it is first asked for: several metrics may share it."""
-        if key not in self._made:
-            self._made[key] = make()
-        made: _T = self._made[key]
-        return made

@@ -57,6 +57,11 @@ class Sums:
     high: np.ndarray
     low: np.ndarray | None = None
 
+    @property
+    def values(self) -> np.ndarray:
+        """float64[M], the sums rounded."""
+        return self.high if self.low is None else self.high + self.low
+
     @staticmethod
     def empty() -> Sums:
         """No sums at all: the identity of `add`."""
@@ -316,15 +321,14 @@ class Table:
         """A statistic as float64[slices, cells], or [slices, units, cells]."""
         layout = self.layouts[name]
         sums = self.sums[name]
-        values = sums.high if sums.low is None else sums.high + sums.low
         if by_unit:
             full = np.zeros(len(self.slices) * layout.stride)
-            full[sums.keys] = values
+            full[sums.keys] = sums.values
             return full.reshape(len(self.slices), layout.units, layout.cells)
         keys = sums.keys
         if layout.units > 1:
             keys = keys // layout.stride * layout.cells + keys % layout.cells
-        added = np.bincount(keys, values, minlength=len(self.slices) * layout.cells)
+        added = np.bincount(keys, sums.values, minlength=len(self.slices) * layout.cells)
         return added.reshape(len(self.slices), layout.cells)
 
 

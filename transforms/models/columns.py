@@ -80,7 +80,7 @@ def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarr
     taken, reasons = {}, {}
     for declared in inputs:
         try:
-            taken[declared.name] = examples.once(
+            taken[declared.name] = examples.memo.once(
                 replace(declared, name=""), functools.partial(_array, declared, examples)
             )
         except UnscorableRowsError as error:

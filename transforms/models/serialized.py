@@ -23,7 +23,7 @@ def tensor(examples: batch.Batch) -> tf.Tensor:
             f"the model takes serialised tf.Examples, and {examples.shard} was read without them"
         )
     make = functools.partial(tf.convert_to_tensor, examples.serialized, tf.string)
-    return examples.once("serialized", make)
+    return examples.memo.once("serialized", make)
 
 
 def hashes(examples: batch.Batch) -> np.ndarray:

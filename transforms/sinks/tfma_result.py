@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from google.protobuf import json_format
 
-from transforms import errors, finish, slices
+from transforms import batch, errors, finish, slices
 from transforms.formats import files, tfrecord
 from transforms.metrics import metric, tfma
 
 # TFMA knows one data set; results of other splits have no place in its folder.
-SPLIT = finish.PLOTTED_SPLIT
+_SPLIT = batch.MAIN_SPLIT
 
 # A row of a block -> the bytes of a message.
 _Row = Callable[[int], bytes]
@@ -103,7 +103,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         drawn = {row: place for place, row in enumerate(block.plotted.tolist())}
         metrics, plots = [], []
         for row, key in enumerate(block.slices):
-            if key.split != SPLIT:
+            if key.split != _SPLIT:
                 continue
             slice_key = _slice_key(key)
             head = _field(1, slice_key)
@@ -162,8 +162,8 @@ def joined(
         return
     for block in blocks:
         theirs = {}
-        slice_keys = [_slice_key(key) if key.split == SPLIT else b"" for key in block.slices]
-        inside = np.array([key.split == SPLIT for key in block.slices])
+        slice_keys = [_slice_key(key) if key.split == _SPLIT else b"" for key in block.slices]
+        inside = np.array([key.split == _SPLIT for key in block.slices])
         for key, (thresholds, by_slice) in found.items():
             shape = () if thresholds is None else (len(thresholds),)
             nothing = np.full(shape, np.nan)
@@ -214,8 +214,9 @@ def _plots(
 
     def plots_of(row: int | None, extra: Sequence[Any]) -> bytes:
         data: dict[bytes, list[bytes]] = {}
-        for key, number, of_row in drawn if row is not None else ():
-            data.setdefault(key, []).append(_field(number, of_row(row)))  # type: ignore[arg-type]
+        if row is not None:
+            for key, number, of_row in drawn:
+                data.setdefault(key, []).append(_field(number, of_row(row)))
         for message in extra:
             for entry in message.plot_keys_and_values:
                 parts = data.setdefault(entry.key.SerializeToString(deterministic=True), [])
