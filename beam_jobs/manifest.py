@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from beam_jobs import check, verify
-from transforms import slices
+from transforms import ledger, slices
 
 # The packages whose versions a result depends on.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
@@ -21,7 +21,7 @@ _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis
 def build(
     job: check.Job,
     counts: verify.Counts,
-    ledger: dict[str, Any],
+    entered: ledger.Ledger,
     *,
     run_id: str,
     config_path: str,
@@ -40,14 +40,16 @@ def build(
             "sha256": hashlib.sha256(config_text.encode()).hexdigest(),
             "content": yaml.safe_load(config_text),
         },
-        "data": _data(job, counts, ledger),
-        "models": {model.name: _model(job, model.name, ledger) for model in job.models},
+        "data": _data(job, counts, entered),
+        "models": {model.name: _model(job, model.name, entered) for model in job.models},
         "baseline": job.baseline,
         "slices": [slices.describe(spec) for spec in job.specs],
         "engine": job.engine,
         "notes": list(job.notes),
         "runner": runner,
         "batch_size": job.batch_size,
+        "workers": entered.workers,
+        "state_bytes": entered.state_bytes,
         "versions": {"python": platform.python_version(), **versions},
         "timings_s": timings_s,
         # Gates are not evaluated by this version: no run may look as if it had passed them.
@@ -55,7 +57,7 @@ def build(
     }
 
 
-def _data(job: check.Job, counts: verify.Counts, ledger: dict[str, Any]) -> dict[str, Any]:
+def _data(job: check.Job, counts: verify.Counts, entered: ledger.Ledger) -> dict[str, Any]:
     files: dict[str, dict[str, None]] = {}
     for shard in job.shards:
         files.setdefault(shard.split, {})[shard.path] = None
@@ -66,20 +68,20 @@ def _data(job: check.Job, counts: verify.Counts, ledger: dict[str, Any]) -> dict
             "scored": counts.scored[split],
             "dead_lettered": counts.dead[split],
             # Order-independent, of every scored example's identity and labels.
-            "fingerprint": f"{ledger['fingerprints'].get(split, 0):016x}",
+            "fingerprint": f"{entered.fingerprints[split]:016x}",
             "fingerprint_of": job.identity,
         }
         for split, paths in files.items()
     }
 
 
-def _model(job: check.Job, name: str, ledger: dict[str, Any]) -> dict[str, Any]:
+def _model(job: check.Job, name: str, entered: ledger.Ledger) -> dict[str, Any]:
     (model,) = (model for model in job.models if model.name == name)
-    seconds = ledger["predict_seconds"].get(name, 0.0)
+    seconds = entered.predict_seconds.get(name, 0.0)
     return {
         **dataclasses.asdict(model),
         "sha256": job.digests.get(name),
         "predict_s": seconds,
-        "predict_ms_per_batch": 1000 * seconds / max(ledger["batches"], 1),
-        "predict_us_per_example": 1e6 * seconds / max(sum(ledger["scored"].values()), 1),
+        "predict_ms_per_batch": 1000 * seconds / max(entered.batches, 1),
+        "predict_us_per_example": 1e6 * seconds / max(sum(entered.scored.values()), 1),
     }

@@ -17,7 +17,7 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, 
     shards = [shard for shard in job.shards if shard.split == batch.MAIN_SPLIT]
     read_out = (
         pipeline
-        | "List shards" >> beam.Create(file_shards.tasks(shards, tasks))
+        | "List shards" >> beam.Create(file_shards.tasks(shards, tasks), reshuffle=False)
         | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
     )
     cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
@@ -35,7 +35,7 @@ def build(
     """Read in at least so many tasks, predict with every version, add up, merge, write."""
     read_out = (
         pipeline
-        | "List shards" >> beam.Create(file_shards.tasks(job.shards, tasks))
+        | "List shards" >> beam.Create(file_shards.tasks(job.shards, tasks), reshuffle=False)
         | "Read" >> read.Read(job.projection, job.batch_size)
     )
     predicted = read_out[read.BATCHES] | "Predict" >> predict.Predict(
@@ -67,13 +67,11 @@ def build(
                 correct=job.engine != "tfma",
             )
         )
-    added["tables"] | "Write state" >> write.WriteState(str(stage.state), partitions)
-    added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(str(stage.ledger))
-    read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(str(stage.read_counts))
+    added[aggregate.TABLES] | "Write state" >> write.WriteState(str(stage.state), partitions)
     (
-        (read_out[read.DEAD_LETTERS], predicted[predict.DEAD_LETTERS])
-        | "All dead letters" >> beam.Flatten()
-        | "Write dead letters" >> write.WriteJson(str(stage.dead_letters))
+        (read_out[read.LEDGERS], predicted[predict.LEDGERS], added[aggregate.LEDGERS])
+        | "All ledgers" >> beam.Flatten()
+        | "Write ledgers" >> write.WriteJson(str(stage.ledgers))
     )
 
 

@@ -18,7 +18,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import check, config, manifest, pipeline, progress, runner, staging, summary, verify
-from transforms import batch, errors, finish, slices
+from transforms import batch, errors, finish, ledger, slices
 from transforms.metrics import table, tfma
 from transforms.sinks import state, tables, tfma_result
 
@@ -80,19 +80,22 @@ def run(request: Request) -> None:
         job = _with_edges(job, stage, options)
         _execute(job, stage, options)
         clock.append(time.monotonic())
-        (ledger,) = verify.lines(stage.ledger)
-        counts = verify.reconcile(job, stage, ledger)
+        entered = ledger.Ledger.total(verify.lines(stage.ledgers))
+        counts = verify.reconcile(job, entered)
         merged = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
         for note in verify.verify(job, merged, counts):
             print(note, file=sys.stderr)
         job = _with_plots_told(job, sum(len(part.slices) for part in merged))
+        letters = (json.dumps(vars(letter)) + "\n" for letter in entered.dead_letters)
+        with stage.dead_letters.open("w") as file:
+            file.writelines(letters)
         _write_results(job, merged, stage)
         clock.append(time.monotonic())
         steps = ("check", "pipeline", "finish")
         entries = manifest.build(
             job,
             counts,
-            ledger,
+            entered,
             run_id=run_id,
             config_path=request.config_path,
             config_text=request.config_text,

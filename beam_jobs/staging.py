@@ -35,14 +35,9 @@ class Staging:
         return self.folder / "work"
 
     @property
-    def read_counts(self) -> Path:
-        """A line for each shard that was read to its end."""
-        return self.work / "read.jsonl"
-
-    @property
-    def ledger(self) -> Path:
-        """One line: what was scored, of which data, in what time."""
-        return self.work / "ledger.jsonl"
+    def ledgers(self) -> Path:
+        """A line for each ledger: what was read and scored, of which data, in what time."""
+        return self.work / "ledgers.jsonl"
 
     @property
     def edges(self) -> Path:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from beam_jobs import check
-from beam_jobs.staging import Staging
-from transforms import batch, errors, slices
+from transforms import batch, errors, ledger, slices
 from transforms.metrics import statistics, table
 
 _LETTERS_SHOWN = 5
@@ -31,24 +30,22 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def reconcile(job: check.Job, staging: Staging, ledger: dict[str, Any]) -> Counts:
+def reconcile(job: check.Job, entered: ledger.Ledger) -> Counts:
     """Every shard read to its end, every row scored or given up, and not too many of these.
 
     Raises:
       JobError: otherwise.
     """
-    counts = Counts(Counter(), Counter(ledger["scored"]), Counter())
-    read = lines(staging.read_counts)
-    for line in read:
-        counts.read[line["split"]] += line["rows"] + line["dead_letters"]
-    letters = lines(staging.dead_letters)
-    for letter in letters:
-        counts.dead[letter["split"]] += letter["rows"] or 1
-    shards = Counter((line["split"], line["path"], line["piece"]) for line in read)
-    if shards != Counter((s.split, s.path, s.piece) for s in job.shards):
+    counts = Counts(Counter(), entered.scored, Counter())
+    for shard in entered.shards:
+        counts.read[shard.split] += shard.rows + shard.dead_letters
+    for letter in entered.dead_letters:
+        counts.dead[letter.split] += letter.rows or 1
+    read = Counter((shard.split, shard.path, shard.piece) for shard in entered.shards)
+    if read != Counter((shard.split, shard.path, shard.piece) for shard in job.shards):
         raise errors.JobError(
-            f"{len(job.shards)} shards were to be read once each, and {len(read)} were: nothing "
-            "published"
+            f"{len(job.shards)} shards were to be read once each, and {len(entered.shards)} were: "
+            "nothing published"
         )
     for split, rows in counts.read.items():
         if rows != counts.scored[split] + counts.dead[split]:
@@ -56,23 +53,25 @@ def reconcile(job: check.Job, staging: Staging, ledger: dict[str, Any]) -> Count
                 f"Split {split!r}: {rows:,} rows read, but {counts.scored[split]:,} scored and "
                 f"{counts.dead[split]:,} given up: nothing published"
             )
-    _check_dead_letters(job, letters, counts)
+    _check_dead_letters(job, entered.dead_letters, counts)
     if not counts.scored[batch.MAIN_SPLIT]:
         raise errors.JobError("no row of data.files could be scored: nothing published")
     return counts
 
 
-def _check_dead_letters(job: check.Job, letters: Sequence[dict[str, Any]], counts: Counts) -> None:
+def _check_dead_letters(
+    job: check.Job, letters: Sequence[batch.DeadLetter], counts: Counts
+) -> None:
     dead, read = sum(counts.dead.values()), sum(counts.read.values())
-    unknown = [letter for letter in letters if letter["rows"] is None]
+    unknown = [letter for letter in letters if letter.rows is None]
     if not unknown and dead <= job.max_dead_letters * read:
         return
     allowed = f"data.max_dead_letters allows a share of {job.max_dead_letters:g}"
     if unknown:
         allowed = "how many more stood behind the damage is unknown"
-    first = [*unknown, *(letter for letter in letters if letter["rows"] is not None)]
+    first = [*unknown, *(letter for letter in letters if letter.rows is not None)]
     shown = "\n".join(
-        f"  {letter['path']}, row {letter['position']}: {letter['reason']}"
+        f"  {letter.path}, row {letter.position}: {letter.reason}"
         for letter in first[:_LETTERS_SHOWN]
     )
     more = len(letters) - _LETTERS_SHOWN

@@ -219,7 +219,8 @@ def test_the_stage_scores_counts_and_tags(checked):
     near = functools.partial(equal_to, equals_fn=lambda a, b: a == pytest.approx(b, rel=1e-6))
     assert_that(results.scored | beam.Map(summary), near([(2, 0.04), (1, 0.04)]))
     assert_that(
-        results[predict.DEAD_LETTERS] | beam.Map(lambda letter: letter.position),
+        results[predict.LEDGERS]
+        | beam.FlatMap(lambda entered: [letter.position for letter in entered.dead_letters]),
         equal_to([1, 4, 5]),
         label="dead letters",
     )

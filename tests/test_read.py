@@ -5,7 +5,7 @@ import pytest
 from apache_beam.metrics import metric
 from apache_beam.testing import util
 
-from transforms import batch, errors, read
+from transforms import batch, errors, ledger, read
 
 LOCAL = ["--runner=DirectRunner", "--update_compatibility_version=2.77.0"]
 PROJECTION = batch.Projection(("n",))
@@ -28,14 +28,15 @@ def test_batches_dead_letters_and_counts(shards):
     )
     ages = result.batches | beam.FlatMap(lambda b: b.columns.column("n").to_pylist())
     sizes = result.batches | beam.Map(lambda b: (b.shard, len(b)))
-    dead = result[read.DEAD_LETTERS] | beam.Map(lambda letter: (letter.path, letter.position))
-    counts = result[read.READ_COUNTS]
+    entered = result[read.LEDGERS]
+    dead = entered | beam.FlatMap(lambda e: [(one.path, one.position) for one in e.dead_letters])
+    counts = entered | beam.FlatMap(lambda e: e.shards)
     util.assert_that(ages, util.equal_to(list(range(10)) * 3), "ages")
     util.assert_that(
         sizes, util.equal_to([(shard, n) for shard in shards for n in (4, 4, 2)]), "sizes"
     )
     util.assert_that(dead, util.equal_to([(shard.path, 10) for shard in shards]), "dead")
-    counted = [read.Counts("eval", shard.path, None, rows=10, dead_letters=1) for shard in shards]
+    counted = [ledger.ShardCounts("eval", shard.path, None, 10, 1) for shard in shards]
     util.assert_that(counts, util.equal_to(counted), "counts")
     run = pipeline.run()
     run.wait_until_finish()

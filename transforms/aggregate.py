@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam import pvalue
+from apache_beam.metrics.metric import Metrics
 from apache_beam.utils import windowed_value
 
-from transforms import batch, identity, merge, meter, slices
+from transforms import batch, ledger, merge, meter, slices
 from transforms.metrics import adding, statistics, table
 
-LEDGER = "ledger"
-
-
-@dataclass
-class Ledger:
-    """What a bundle did, kept beside the table because Beam's counters count retries twice.
-
-    Attributes:
-      scored: by split, how many examples were scored.
-      fingerprints: by split, the sum modulo 2^64 of one hash for each example's identity and
-        labels: equal for the same examples in whatever order, files and batches.
-      predict_seconds: by version, the time its predictions took.
-      batches: how many batches were scored.
-    """
-
-    scored: Counter[str] = field(default_factory=Counter)
-    fingerprints: Counter[str] = field(default_factory=Counter)
-    predict_seconds: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-
-    def add(self, scored: batch.Scored) -> None:
-        """Enters a batch."""
-        split = scored.batch.shard.split
-        self.scored[split] += len(scored)
-        fingerprint = identity.fingerprint(scored.hashes, scored.labels.values())
-        self.fingerprints[split] = (self.fingerprints[split] + fingerprint) % 2**64
-        self.predict_seconds.update(scored.predict_seconds)
-        self.batches += 1
-
-    def merge(self, other: Ledger) -> Ledger:
-        """Both bundles' entries."""
-        fingerprints = self.fingerprints + other.fingerprints
-        return Ledger(
-            self.scored + other.scored,
-            Counter({split: value % 2**64 for split, value in fingerprints.items()}),
-            self.predict_seconds + other.predict_seconds,
-            self.batches + other.batches,
-        )
+TABLES = "tables"
+LEDGERS = "ledgers"
 
 
 def partition(key: slices.SliceKey, partitions: int) -> int:
@@ -61,9 +27,10 @@ def partition(key: slices.SliceKey, partitions: int) -> int:
 
 @dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
 class Aggregate(beam.PTransform):
-    """PCollection[Scored] -> `tables`: PCollection[(partition, Table)], `ledger`: [Ledger].
+    """PCollection[Scored] -> `tables`, PCollection[(partition, Table)], and `ledgers`, [Ledger].
 
-    Every bundle adds up its own table; only tables are shuffled, a partition of the slices each.
+    Every bundle adds up its own table and ledger; only tables are shuffled, a partition of the
+    slices each.
 
     Attributes:
       specs: the slicing specs.
@@ -83,11 +50,11 @@ class Aggregate(beam.PTransform):
         """Fused with what scores the batches, up to the merge."""
         added = scored | "Add up" >> beam.ParDo(
             _AddUp(self.specs, self.statistics, self.units, self.partitions, self.progress)
-        ).with_outputs(LEDGER, main="tables")
+        ).with_outputs(LEDGERS, main=TABLES)
         empty = table.Table.empty(adding.layouts(self.statistics, self.units))
         return {
-            "tables": added.tables | "Merge tables" >> beam.CombinePerKey(merge.Merge(empty)),
-            LEDGER: added[LEDGER] | "Merge ledgers" >> beam.CombineGlobally(merge.Merge(Ledger())),
+            TABLES: added[TABLES] | "Merge tables" >> beam.CombinePerKey(merge.Merge(empty)),
+            LEDGERS: added[LEDGERS],
         }
 
 
@@ -105,24 +72,29 @@ class _AddUp(beam.DoFn):
         self._units = units
         self._partitions = partitions
         self._progress = progress
+        self._state_bytes = Metrics.distribution("evalbeam", "state_bytes")
 
     def setup(self) -> None:
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._meter = None if self._progress is None else meter.Meter(self._progress)
 
     def start_bundle(self) -> None:
         self._adder = adding.Adder(self._specs, self._chosen, self._units)
-        self._ledger = Ledger()
+        self._ledger = ledger.Ledger()
 
     def process(self, scored: batch.Scored) -> None:
         self._adder.add(scored)
-        self._ledger.add(scored)
+        self._ledger.add(scored, self._worker)
         if self._meter is not None:
             self._meter.add(len(scored))
 
     def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:
-        for number, part in _partitioned(self._adder.table(), self._partitions):
+        whole = self._adder.table()
+        self._ledger.state_bytes = whole.nbytes
+        self._state_bytes.update(whole.nbytes)
+        for number, part in _partitioned(whole, self._partitions):
             yield merge.in_global_window((number, part))
-        yield pvalue.TaggedOutput(LEDGER, merge.in_global_window(self._ledger))
+        yield pvalue.TaggedOutput(LEDGERS, merge.in_global_window(self._ledger))
 
 
 def _partitioned(whole: table.Table, partitions: int) -> Iterator[tuple[int, table.Table]]:

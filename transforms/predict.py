@@ -17,11 +17,12 @@ from transforms import (  # noqa: F401  # coders: registers itself
     errors,
     identity,
     labels,
+    ledger,
     models,
 )
 from transforms.models import columns
 
-DEAD_LETTERS = "dead_letters"
+LEDGERS = "ledgers"
 
 # So many rows, spread over a batch, that all fail mean that the data or the model is at fault.
 _PROBES = 16
@@ -31,10 +32,10 @@ _GRAPH_STACK = ("Graph execution error", "Detected at node", "<stack traces", "F
 
 @dataclass(eq=False)  # Not frozen: Beam sets the label of a transform when it is applied.
 class Predict(beam.PTransform[pvalue.PCollection[batch.Batch], pvalue.DoOutputsTuple]):
-    """PCollection[Batch] -> `scored`: PCollection[Scored], `dead_letters`: PCollection[DeadLetter].
+    """PCollection[Batch] -> `scored`: PCollection[Scored], `ledgers`: PCollection[Ledger].
 
     A row that some version cannot score is a dead letter for all of them, so that versions are
-    compared over the same rows.
+    compared over the same rows; a ledger has those of a batch.
 
     Attributes:
       models: the versions; loaded once per worker process.
@@ -52,7 +53,7 @@ class Predict(beam.PTransform[pvalue.PCollection[batch.Batch], pvalue.DoOutputsT
         """One fused step; the batches are never shuffled."""
         return batches | "Score" >> beam.ParDo(
             _Score(self.models, self.heads, self.weight, self.id)
-        ).with_output_types(batch.Scored).with_outputs(DEAD_LETTERS, main="scored")
+        ).with_output_types(batch.Scored).with_outputs(LEDGERS, main="scored")
 
 
 class _Score(beam.DoFn):
@@ -78,11 +79,11 @@ class _Score(beam.DoFn):
 
     def process(
         self, examples: batch.Batch
-    ) -> Iterator[batch.Scored | pvalue.TaggedOutput[str, batch.DeadLetter]]:
+    ) -> Iterator[batch.Scored | pvalue.TaggedOutput[str, ledger.Ledger]]:
         scored, dead = score(examples, self._models, self._heads, self._weight, self._id)
         self._dead.inc(len(dead))
-        for letter in dead:
-            yield pvalue.TaggedOutput(DEAD_LETTERS, letter)
+        if dead:
+            yield pvalue.TaggedOutput(LEDGERS, ledger.Ledger(dead_letters=dead))
         if scored is not None:
             self._scored.inc(len(scored))
             for version, seconds in scored.predict_seconds.items():

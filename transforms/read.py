@@ -13,7 +13,13 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import metric
 
-from transforms import batch, coders, errors, formats  # noqa: F401  # coders: registers itself
+from transforms import (  # noqa: F401  # coders: registers itself
+    batch,
+    coders,
+    errors,
+    formats,
+    ledger,
+)
 
 _T = TypeVar("_T")
 
@@ -21,19 +27,7 @@ _T = TypeVar("_T")
 _AHEAD = 2
 
 BATCHES = "batches"
-DEAD_LETTERS = "dead_letters"
-READ_COUNTS = "read_counts"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What a shard held; in the data, since Beam's counters may count a retried task twice."""
-
-    split: str
-    path: str
-    piece: int | None
-    rows: int
-    dead_letters: int
+LEDGERS = "ledgers"
 
 
 # Not frozen: Beam sets a transform's label. Compared by identity, as Beam expects.
@@ -42,10 +36,9 @@ class Read(beam.PTransform[pvalue.PCollection[tuple[batch.Shard, ...]], pvalue.D
     """Decodes the columns of a projection from shards, into batches of one size.
 
     The input is a PCollection of tasks, the shards to read one after the other; the output has
-    three:
+    two:
       batches (main): `Batch`, of `batch_size` rows, the last of a shard shorter.
-      dead_letters: `DeadLetter`, for what could not be read.
-      read_counts: `Counts`, for each shard at its end.
+      ledgers: a `Ledger` for each task, of its shards and of what could not be read.
 
     A shard that cannot be opened fails its task with JobError, so that the runner retries it.
 
@@ -65,7 +58,7 @@ class Read(beam.PTransform[pvalue.PCollection[tuple[batch.Shard, ...]], pvalue.D
             | "Read and decode"
             >> beam.ParDo(_ReadShards(self.projection, self.batch_size))
             .with_output_types(batch.Batch)
-            .with_outputs(DEAD_LETTERS, READ_COUNTS, main=BATCHES)
+            .with_outputs(LEDGERS, main=BATCHES)
         )
 
 
@@ -79,17 +72,21 @@ class _ReadShards(beam.DoFn):
     def process(
         self, task: tuple[batch.Shard, ...]
     ) -> Iterator[batch.Batch | pvalue.TaggedOutput[str, object]]:
+        entered = ledger.Ledger()
         for item in _ahead(itertools.chain.from_iterable(map(self._read, task))):
             if isinstance(item, batch.Batch):
                 self.batches.inc()
                 yield item
             elif isinstance(item, batch.DeadLetter):
-                yield pvalue.TaggedOutput(DEAD_LETTERS, item)
+                entered.dead_letters.append(item)
             else:
                 self.examples_read.inc(item.rows + item.dead_letters)
-                yield pvalue.TaggedOutput(READ_COUNTS, item)
+                entered.shards.append(item)
+        yield pvalue.TaggedOutput(LEDGERS, entered)
 
-    def _read(self, shard: batch.Shard) -> Iterator[batch.Batch | batch.DeadLetter | Counts]:
+    def _read(
+        self, shard: batch.Shard
+    ) -> Iterator[batch.Batch | batch.DeadLetter | ledger.ShardCounts]:
         rows = dead = 0
         try:
             for item in formats.get(shard.format).read(shard, self.projection, self.batch_size):
@@ -100,7 +97,7 @@ class _ReadShards(beam.DoFn):
                 yield item
         except Exception as error:
             raise errors.JobError(f"Cannot read {shard}: {error}") from error
-        yield Counts(shard.split, shard.path, shard.piece, rows, dead)
+        yield ledger.ShardCounts(shard.split, shard.path, shard.piece, rows, dead)
 
 
 def _ahead(items: Iterator[_T]) -> Iterator[_T]:

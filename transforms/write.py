@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +32,9 @@ class WriteState(beam.PTransform):
 def _write_state(numbered: tuple[int, table.Table], folder: str, partitions: int) -> str:
     number, sums = numbered
     name = f"part-{number:05d}-of-{partitions:05d}.parquet"
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, name)
-    # Under another name first: a task that dies, or two attempts at once, leave no half file.
-    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
-    state.write(sums.ordered(), unfinished)
-    os.replace(unfinished, path)
+    with _whole(path) as unfinished:
+        state.write(sums.ordered(), unfinished)
     return path
 
 
@@ -50,9 +49,25 @@ class WriteJson(beam.PTransform):
         return (
             items
             | "To JSON" >> beam.Map(_to_json)
-            | "Write lines" >> beam.io.WriteToText(self.path, num_shards=1, shard_name_template="")
+            | "Gather" >> beam.GroupByKey()
+            | "Write lines" >> beam.Map(_write_lines, self.path)
         )
 
 
-def _to_json(item: Any) -> str:
-    return json.dumps(vars(item))
+def _to_json(item: Any) -> tuple[None, str]:
+    return None, json.dumps(vars(item), default=vars)
+
+
+def _write_lines(gathered: tuple[None, Iterable[str]], path: str) -> str:
+    with _whole(path) as unfinished, open(unfinished, "w") as file:
+        file.writelines(f"{line}\n" for line in gathered[1])
+    return path
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[str]:
+    """Another name for a file to be written: one whose task dies, or is tried twice, is no half."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
+    yield unfinished
+    os.replace(unfinished, path)

@@ -62,6 +62,11 @@ class Sums:
         """float64[M], the sums rounded."""
         return self.high if self.low is None else self.high + self.low
 
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes."""
+        return self.keys.nbytes + self.high.nbytes + (0 if self.low is None else self.low.nbytes)
+
     @staticmethod
     def empty() -> Sums:
         """No sums at all: the identity of `add`."""
@@ -264,6 +269,11 @@ class Table:
     slices: tuple[slices.SliceKey, ...]
     layouts: Mapping[str, Layout]
     sums: Mapping[str, Sums]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its numbers in bytes, without the slices' names."""
+        return sum(sums.nbytes for sums in self.sums.values())
 
     @staticmethod
     def empty(layouts: Mapping[str, Layout]) -> Table:

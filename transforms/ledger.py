@@ -1,0 +1,72 @@
+"""What a job did, kept in the data: Beam's counters count a retried bundle twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transforms import batch, identity
+
+
+@dataclass(frozen=True)
+class ShardCounts:
+    """What a shard held; entered at its end."""
+
+    split: str
+    path: str
+    piece: int | None
+    rows: int
+    dead_letters: int
+
+
+@dataclass
+class Ledger:
+    """What a bundle, a task or a batch did, and by addition a job.
+
+    Attributes:
+      shards: those that were read to their end.
+      dead_letters: what could not be read or scored.
+      scored: by split, how many examples were scored.
+      fingerprints: by split, the sum modulo 2^64 of one hash for each example's identity and
+        labels: equal for the same examples in whatever order, files and batches.
+      predict_seconds: by version, the time its predictions took.
+      workers: by worker process, how many examples it scored.
+      batches: how many batches were scored.
+      state_bytes: the size of the tables of sums that were handed over to be merged.
+    """
+
+    shards: list[ShardCounts] = field(default_factory=list)
+    dead_letters: list[batch.DeadLetter] = field(default_factory=list)
+    scored: Counter[str] = field(default_factory=Counter)
+    fingerprints: Counter[str] = field(default_factory=Counter)
+    predict_seconds: Counter[str] = field(default_factory=Counter)
+    workers: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    state_bytes: int = 0
+
+    def add(self, scored: batch.Scored, worker: str) -> None:
+        """Enters a batch that `worker` scored."""
+        split = scored.batch.shard.split
+        self.scored[split] += len(scored)
+        fingerprint = identity.fingerprint(scored.hashes, scored.labels.values())
+        self.fingerprints[split] = (self.fingerprints[split] + fingerprint) % 2**64
+        self.predict_seconds.update(scored.predict_seconds)
+        self.workers[worker] += len(scored)
+        self.batches += 1
+
+    @staticmethod
+    def total(entries: Iterable[Mapping[str, Any]]) -> Ledger:
+        """The sum of ledgers that are given as JSON has them."""
+        whole = Ledger()
+        for entry in entries:
+            whole.shards += [ShardCounts(**counts) for counts in entry["shards"]]
+            whole.dead_letters += [batch.DeadLetter(**letter) for letter in entry["dead_letters"]]
+            for name in ("scored", "fingerprints", "predict_seconds", "workers"):
+                getattr(whole, name).update(entry[name])
+            whole.batches += entry["batches"]
+            whole.state_bytes += entry["state_bytes"]
+        for split, value in whole.fingerprints.items():
+            whole.fingerprints[split] = value % 2**64
+        return whole
