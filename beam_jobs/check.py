@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 
 from beam_jobs import config, eval_config
 from transforms import batch, errors, finish, formats, labels, metrics, models, predict, slices
+from transforms.formats import files
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
 from transforms.models import columns
@@ -125,8 +127,8 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     _check_declared(shards, settings, asked.specs)
     for spec in asked.metrics or ():
         tfma.check_metric(spec)
-    if files := [version for version in versions if version.path]:
-        print(f"loading {len(files)} model{'s' if len(files) > 1 else ''} ...", file=sys.stderr)
+    if stored := [version for version in versions if version.path]:
+        print(f"loading {len(stored)} model{'s' if len(stored) > 1 else ''} ...", file=sys.stderr)
     digests = {version.name: models.digest(version.path) for version in versions if version.path}
     loaded = {version.name: models.load(version) for version in versions}
     outputs = _outputs(versions, loaded)
@@ -187,6 +189,20 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         identity=identity,
         digests=digests,
         notes=tuple(notes),
+    )
+
+
+def with_absolute_paths(job: Job) -> Job:
+    """The job for workers that run in another folder than this process."""
+    return dataclasses.replace(
+        job,
+        shards=tuple(
+            dataclasses.replace(shard, path=files.absolute(shard.path)) for shard in job.shards
+        ),
+        models=tuple(
+            dataclasses.replace(model, path=files.absolute(model.path)) if model.path else model
+            for model in job.models
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -110,6 +111,8 @@ def _exit_codes() -> Iterator[None]:
     """Ends the process with an error's text and exit code instead of a traceback."""
     # TensorFlow's warnings about the machine are no news to anyone; its errors are.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # A scheduler that ends the job does it as politely as a person.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from transforms import errors
 
     try:

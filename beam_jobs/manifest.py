@@ -27,6 +27,8 @@ def build(
     config_path: str,
     config_text: str,
     runner: str,
+    job_id: str | None,
+    options: dict[str, Any],
     timings_s: dict[str, float],
 ) -> dict[str, Any]:
     """The manifest, for JSON."""
@@ -47,6 +49,8 @@ def build(
         "engine": job.engine,
         "notes": list(job.notes),
         "runner": runner,
+        "job_id": job_id,
+        "options": options,
         "batch_size": job.batch_size,
         "workers": entered.workers,
         "state_bytes": entered.state_bytes,

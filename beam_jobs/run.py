@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import check, config, manifest, pipeline, progress, runner, staging, summary, verify
@@ -76,9 +75,11 @@ def run(request: Request) -> None:
         return
     if told := runner.use_processes(options, request.beam_options, job.shards):
         print(told, file=sys.stderr)
+    if not runner.is_local(options):
+        job = check.with_absolute_paths(job)
     with staging.staged(output, run_id) as stage:
         job = _with_edges(job, stage, options)
-        _execute(job, stage, options)
+        job_id = _execute(job, stage, options)
         clock.append(time.monotonic())
         entered = ledger.Ledger.total(verify.lines(stage.ledgers))
         counts = verify.reconcile(job, entered)
@@ -100,6 +101,8 @@ def run(request: Request) -> None:
             config_path=request.config_path,
             config_text=request.config_text,
             runner=runner.name(options),
+            job_id=job_id,
+            options=runner.shown(options),
             timings_s={s: b - a for s, a, b in zip(steps, clock, clock[1:], strict=False)},
         )
         (stage.folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
@@ -138,7 +141,7 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     """The job with the edges of slice columns that are cut into quantiles."""
     if not any(term.quantiles for spec in job.specs for term in spec):
         return job
-    built = beam.Pipeline(options=options)
+    built = runner.pipeline(options)
     pipeline.find_edges(built, job, stage, runner.tasks(options))
     runner.run(built)
     found = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in verify.lines(stage.edges)}
@@ -156,8 +159,9 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     return dataclasses.replace(job, specs=tuple(tuple(map(cut, spec)) for spec in job.specs))
 
 
-def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> None:
-    built = beam.Pipeline(options=options)
+def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> str | None:
+    """Runs the pipeline; returns the cluster's name for the job."""
+    built = runner.pipeline(options)
     tasks = runner.tasks(options)
     watched: contextlib.AbstractContextManager[None]
     if runner.is_local(options):
@@ -167,7 +171,7 @@ def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -
         pipeline.build(built, job, stage, tasks, _CLUSTER_PARTITIONS, progress=None)
         watched = contextlib.nullcontext()
     with watched:
-        runner.run(built)
+        return runner.run(built)
 
 
 def _with_plots_told(job: check.Job, slices: int) -> check.Job:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import glob
 import logging
 import os
 import pathlib
 import re
+import signal
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
@@ -31,8 +34,22 @@ _GPUS = "/dev/nvidia[0-9]*"
 _CLUSTER_TASKS = 256
 _TASKS_PER_WORKER = 4
 
-# What Beam's worker processes say each time, and nobody can act on.
-_CHATTER = ("No semi_persistent_directory found", "Discarding unparseable args")
+# What Beam says each time, and nobody can act on: its local worker processes, its job servers.
+_CHATTER = (
+    "No semi_persistent_directory found",
+    "Discarding unparseable args",
+    "Really starting service",
+    "Really destroying service",
+)
+_CHATTERERS = (
+    "apache_beam.runners.portability.local_job_service",
+    "apache_beam.utils.subprocess_server",
+)
+_SECRET = re.compile("secret|password|token|key|credential|connection|auth")
+
+# A list of the launcher's packages, which a cluster whose workers have theirs does not need: it is
+# the one file that would have to be staged where all workers can read it.
+_NOTHING_STAGED = "--experiments=disable_logging_submission_environment"
 
 
 def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
@@ -56,7 +73,7 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
             create_runner(parsed.runner)
         except (ValueError, ImportError, AttributeError) as e:
             raise errors.ConfigError(f"--runner={parsed.runner}: {e}") from e
-        return pipeline_options.PipelineOptions(list(flags))
+        return pipeline_options.PipelineOptions([_NOTHING_STAGED, *flags])
     defaults = [f"--runner={_LOCAL}"]
     if parsed.direct_num_workers != 1 and parsed.direct_running_mode == "in_memory":
         # In Beam's own default mode more workers than one change nothing.
@@ -144,15 +161,53 @@ def is_local(chosen: pipeline_options.PipelineOptions) -> bool:
     return name(chosen) == _LOCAL
 
 
-def run(pipeline: beam.Pipeline) -> None:
-    """Runs the pipeline to its end; raises what went wrong on a worker as our own error."""
+def shown(chosen: pipeline_options.PipelineOptions) -> dict[str, Any]:
+    """The options that were chosen, without the values of those that may be secret."""
+    given = chosen.get_all_options(drop_default=True)
+    return {
+        name: "(hidden)" if _SECRET.search(f"{name} {given[name]}".lower()) else given[name]
+        for name in sorted(given)
+    }
+
+
+def pipeline(chosen: pipeline_options.PipelineOptions) -> beam.Pipeline:
+    """A new pipeline; it has options of its own, for portable runners change them."""
+    return beam.Pipeline(options=copy.deepcopy(chosen))
+
+
+def run(built: beam.Pipeline) -> str | None:
+    """Runs the pipeline to its end; returns the cluster's name for the job.
+
+    Raises:
+      EvalbeamError: what went wrong on a worker, as our own error.
+      KeyboardInterrupt: the job was interrupted, and the cluster told to cancel it.
+    """
     # An exception on a worker comes home with its traceback: once is enough.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_is_news)
+    for chatterer in _CHATTERERS:
+        logging.getLogger(chatterer).addFilter(_is_news)
+    cluster = not is_local(built.options)
     try:
-        pipeline.run().wait_until_finish()
+        job = built.run()
+        if cluster:
+            # Beam's own handler would stop the job server, and the job go on without it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            job.wait_until_finish()
+        except KeyboardInterrupt:
+            if cluster:
+                with contextlib.suppress(Exception):  # It may be over, or out of reach.
+                    job.cancel()
+            raise
     except Exception as e:
         raise _cause(e) from e
+    return _job_id(job) if cluster else None
+
+
+def _job_id(job: Any) -> str | None:
+    """The job's name, which is an attribute of portable runners' jobs, a method of Dataflow's."""
+    found = getattr(job, "job_id", None) or getattr(job, "_job_id", None)
+    return found() if callable(found) else found
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import batch, errors
+from transforms.formats import files
 from transforms.models import columns
 
 # 2**64 over the golden ratio: its multiples lie far apart, so places in a list do not collide.
@@ -51,7 +52,7 @@ def fingerprint(hashes: np.ndarray, labels: Iterable[np.ndarray]) -> int:
 
 def place_hashes(examples: batch.Batch) -> np.ndarray:
     """uint64[N] of where the rows stand, their file and position: for sampling rows evenly."""
-    (path,) = pd.util.hash_array(np.array([examples.shard.path], object))
+    (path,) = pd.util.hash_array(np.array([files.absolute(examples.shard.path)], object))
     return _mix(_mix(examples.positions.astype(np.uint64)) ^ path)
 
 

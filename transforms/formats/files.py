@@ -87,6 +87,11 @@ def match(pattern: str) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
+def absolute(path: str) -> str:
+    """The path as a process in any folder finds the file; URLs are so already."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
 def is_remote(path: str) -> bool:
     """Whether the path is a URL, which only a Beam filesystem can open."""
     return filesystems.FileSystems.get_scheme(path) is not None
