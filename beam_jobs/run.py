@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,10 +83,11 @@ def run(request: Request) -> None:
         clock.append(time.monotonic())
         entered = ledger.Ledger.total(verify.lines(stage.ledgers))
         counts = verify.reconcile(job, entered)
-        merged = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
+        parts = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
+        merged = table.Table.joined(parts)
         for note in verify.verify(job, merged, counts):
             print(note, file=sys.stderr)
-        job = _with_plots_told(job, sum(len(part.slices) for part in merged))
+        job = _with_plots_told(job, len(merged.slices))
         letters = (json.dumps(vars(letter)) + "\n" for letter in entered.dead_letters)
         with stage.dead_letters.open("w") as file:
             file.writelines(letters)
@@ -184,7 +185,7 @@ def _with_plots_told(job: check.Job, slices: int) -> check.Job:
     return dataclasses.replace(job, notes=(*job.notes, note))
 
 
-def _write_results(job: check.Job, merged: Sequence[table.Table], stage: staging.Staging) -> None:
+def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) -> None:
     """The tables and the TFMA result, block by block of slices."""
     eval_config = tfma.config_pb2.EvalConfig.FromString(job.eval_config)
     by_tfma, tfma_config = tfma_result.Messages(), eval_config

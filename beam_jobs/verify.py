@@ -81,7 +81,7 @@ def _check_dead_letters(
     )
 
 
-def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> list[str]:
+def verify(job: check.Job, merged: table.Table, counts: Counts) -> list[str]:
     """The table holds every scored row once, and every slicing column; returns what is odd.
 
     Raises:
@@ -91,12 +91,12 @@ def verify(job: check.Job, merged: Sequence[table.Table], counts: Counts) -> lis
     in_table: Counter[str] = Counter()
     columns: set[str] = set()
     values: set[tuple[str, slices.Value]] = set()
-    for part in merged:
-        for key, n in zip(part.slices, part.dense(statistics.Examples.name)[:, 0], strict=True):
-            columns.update(column for column, _ in key.pairs)
-            values.update(key.pairs)
-            if not key.pairs:
-                in_table[key.split] += int(n)
+    examples = merged.dense(statistics.Examples.name)[:, 0]
+    for key, n in zip(merged.slices, examples, strict=True):
+        columns.update(column for column, _ in key.pairs)
+        values.update(key.pairs)
+        if not key.pairs:
+            in_table[key.split] += int(n)
     if in_table != +counts.scored:
         raise errors.JobError(
             f"{sum(counts.scored.values()):,} rows were scored, but the merged table holds "

@@ -263,7 +263,7 @@ def test_our_own_results_are_written_as_tfma_writes_its(
     for scored in examples.batches(3):
         adder.add(scored)
     evaluation = finish.Evaluation(planned, MODELS, (head,), True, (0.5,))
-    blocks = finish.blocks([adder.table()], evaluation)
+    blocks = finish.blocks(adder.table(), evaluation)
     with tfma_result.Writer(tmp_path / "ours", config, dict.fromkeys(MODELS, ""), "", "") as writer:
         for one in blocks:
             writer.add(one)

@@ -84,27 +84,23 @@ class Evaluation:
     thresholds: tuple[float, ...]
 
 
-def blocks(parts: Sequence[table.Table], evaluation: Evaluation) -> Iterator[Block]:
-    """The results of all slices of all parts of the table, in their order."""
-    for part, plotted in zip(parts, _plotted(parts), strict=True):
-        for start, stop in itertools.pairwise(_bounds(part, evaluation, plotted)):
-            yield _block(part.block(start, stop), evaluation, plotted[start:stop])
+def blocks(whole: table.Table, evaluation: Evaluation) -> Iterator[Block]:
+    """The results of all slices, in their order."""
+    plotted = _plotted(whole)
+    for start, stop in itertools.pairwise(_bounds(whole, evaluation, plotted)):
+        yield _block(whole.block(start, stop), evaluation, plotted[start:stop])
 
 
-def _plotted(parts: Sequence[table.Table]) -> list[np.ndarray]:
-    """Which of each part's slices have plots, bool[slices]."""
-    if not parts:
-        return []
-    counts = [part.dense(statistics.Examples.name)[:, 0] for part in parts]
-    ends = np.cumsum([len(one) for one in counts])
-    inside = [key.split == batch.MAIN_SPLIT for part in parts for key in part.slices]
-    ranked = np.where(inside, np.concatenate(counts), -1.0)
-    plotted = np.zeros(ends[-1], bool)
+def _plotted(whole: table.Table) -> np.ndarray:
+    """Which slices have plots, bool[slices]."""
+    inside = np.array([key.split == batch.MAIN_SPLIT for key in whole.slices], bool)
+    ranked = np.where(inside, whole.dense(statistics.Examples.name)[:, 0], -1.0)
+    plotted = np.zeros(len(inside), bool)
     plotted[np.argsort(-ranked, kind="stable")[:PLOTTED]] = True
-    return np.split(plotted & inside, ends[:-1])
+    return plotted & inside
 
 
-def _bounds(part: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> list[int]:
+def _bounds(whole: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> list[int]:
     """Where blocks start and end, so that their arrays have about _BLOCK_CELLS numbers."""
     planned = evaluation.plan
     plots = [one for one in planned.metrics if one.plot]
@@ -114,8 +110,8 @@ def _bounds(part: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> l
         if isinstance(statistic, statistics.Confusion):  # a row of results for each cell
             size = size + statistic.cells
         if isinstance(statistic, statistics.Histogram):  # a point of a curve for each sum
-            starts = np.arange(len(part.slices) + 1) * statistic.cells
-            size = size + np.diff(np.searchsorted(part.sums[statistic.name].keys, starts))
+            starts = np.arange(len(whole.slices) + 1) * statistic.cells
+            size = size + np.diff(np.searchsorted(whole.sums[statistic.name].keys, starts))
     ends = np.cumsum(size)
     bounds = [0]
     while bounds[-1] < len(ends):

@@ -9,6 +9,7 @@ batches are cut still shows, around 1e-16.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,6 +72,16 @@ class Sums:
     def empty() -> Sums:
         """No sums at all: the identity of `add`."""
         return Sums(np.zeros(0, np.int64), np.zeros(0))
+
+    @staticmethod
+    def concatenated(parts: Sequence[Sums], starts: Sequence[int]) -> Sums:
+        """The parts' sums; `starts` are added to their keys, and put one part behind another."""
+        lows = [np.zeros(len(part.high)) if part.low is None else part.low for part in parts]
+        return Sums(
+            np.concatenate([part.keys + start for part, start in zip(parts, starts, strict=False)]),
+            np.concatenate([part.high for part in parts]),
+            None if all(part.low is None for part in parts) else np.concatenate(lows),
+        )
 
     def add(self, other: Sums) -> Sums:
         """The sums of both."""
@@ -279,6 +290,19 @@ class Table:
     def empty(layouts: Mapping[str, Layout]) -> Table:
         """A table of no examples: the identity of `merge`."""
         return Table((), layouts, {name: Sums.empty() for name in layouts})
+
+    @staticmethod
+    def joined(parts: Sequence[Table]) -> Table:
+        """The table of one part or more, none of whose slices are another's; in sorted order."""
+        starts = np.cumsum([0, *(len(part.slices) for part in parts)]).tolist()
+        sums = {
+            name: Sums.concatenated(
+                [part.sums[name] for part in parts], [start * layout.stride for start in starts]
+            )
+            for name, layout in parts[0].layouts.items()
+        }
+        names = itertools.chain.from_iterable(part.slices for part in parts)
+        return Table(tuple(names), parts[0].layouts, sums).ordered()
 
     def merge(self, other: Table) -> Table:
         """The table of both tables' examples."""
