@@ -1,5 +1,4 @@
-#!/usr/bin/env python
-"""Beam workers on a machine without Docker, from the environment whose `python` runs this.
+"""`evalbeam-worker`: Beam workers on a machine without Docker.
 
 It keeps the contract of the boot program in Beam's images, which is written in Go and makes a
 virtual environment for each worker (https://s.apache.org/beam-fn-api-container-contract): the
@@ -7,9 +6,9 @@ runner gives an id and the address of its provision service, which tells the res
 the job has staged are fetched, the packages among them installed beside the environment's own, and
 this process becomes the worker. The runner starts it
 
-  as a process: --environment_type=PROCESS --environment_config='{"command": "/path/to/boot.py"}'
+  as a process: --environment_type=PROCESS --environment_config='{"command": ".../evalbeam-worker"}'
   through a pool: --environment_type=EXTERNAL --environment_config=localhost:50000, where each
-      TaskManager has a pool of its own, `boot.py --worker_pool`: their ids are alike
+      TaskManager has a pool of its own, `evalbeam-worker --worker_pool`: their ids are alike
 
 Unlike Beam's own pool, this one listens at one address only (it starts processes for whoever asks),
 lets its workers print, and takes them along when it ends.
@@ -61,7 +60,7 @@ def main() -> None:
 
 def _serve(address: str) -> None:
     pool = worker_pool_main.BeamFnExternalWorkerPoolServicer(
-        use_process=True, container_executable=os.path.abspath(__file__)
+        use_process=True, container_executable=os.path.abspath(sys.argv[0])
     )
     # A second pool at the same address would take every other request.
     server = grpc.server(futures.ThreadPoolExecutor(), options=[("grpc.so_reuseport", 0)])
@@ -80,17 +79,19 @@ def _become_worker(worker: str, provision_endpoint: str) -> None:
     # A pool keeps its workers' standard output as a pipe that nobody reads.
     os.dup2(2, 1)
     info = _provision(worker, provision_endpoint)
-    folder = Path(tempfile.mkdtemp(prefix="evalbeam-worker-"))
-    packages = _install(_fetch(worker, info, folder / "staged"), folder / "packages")
     environment = {
         "WORKER_ID": worker,
-        "SEMI_PERSISTENT_DIRECTORY": str(folder),
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
         "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(info.control_endpoint),
         "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(info.logging_endpoint),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
-        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
     }
+    if info.dependencies:
+        folder = Path(tempfile.mkdtemp(prefix="evalbeam-worker-"))
+        packages = _install(_fetch(worker, info, folder / "staged"), folder / "packages")
+        path = [packages, os.environ.get("PYTHONPATH")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        environment["SEMI_PERSISTENT_DIRECTORY"] = str(folder)
     if info.HasField("status_endpoint"):
         environment["STATUS_API_SERVICE_DESCRIPTOR"] = text_format.MessageToString(
             info.status_endpoint
@@ -132,7 +133,3 @@ def _install(files: list[Path], folder: Path) -> str | None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     subprocess.run([*pip, *packages], check=True)
     return str(folder)
-
-
-if __name__ == "__main__":
-    main()
