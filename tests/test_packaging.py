@@ -62,8 +62,8 @@ def test_a_lock_names_no_host_and_no_path(lock: str) -> None:
 def test_the_locks_fit_what_the_project_asks_for(
     project: dict[str, Any], python: str, platform: str
 ) -> None:
-    extra = project["project"]["optional-dependencies"]["demo"]
-    runtime = project["project"]["dependencies"] + extra
+    extras = project["project"]["optional-dependencies"].values()
+    runtime = sum(extras, project["project"]["dependencies"])
     asked = {
         "requirements.txt": runtime,
         "requirements-dev.txt": runtime + project["dependency-groups"]["dev"],
