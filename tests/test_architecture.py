@@ -18,7 +18,11 @@ NOUNS = ("formats", "models", "metrics", "sinks")
 TOP_NOUNS = {"batch", "errors", "identity", "labels", "meter", "slices", "finish", "compare"}
 TFMA_ADAPTER = {"transforms/metrics/tfma.py", "transforms/evaluate_with_tfma.py"}
 # Beam's filesystems open remote files; nothing else of Beam is wanted there.
-FILESYSTEMS = ("apache_beam.io.filesystem",)
+FILESYSTEMS = (
+    "apache_beam.io.filesystem",
+    "apache_beam.io.aws",
+    "apache_beam.options.pipeline_options",
+)
 
 
 def imports(module):
