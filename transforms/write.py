@@ -1,16 +1,16 @@
-"""Writes what the workers found into the run's staging folder; publishing is the driver's."""
+"""Writes what the workers found to where the run is staged; publishing is the driver's."""
 
 from __future__ import annotations
 
 import json
-import os
-import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
 
+from transforms.formats import files
 from transforms.metrics import table
 from transforms.sinks import state
 
@@ -30,18 +30,16 @@ class WriteState(beam.PTransform):
 def _write_state(numbered: tuple[int, table.Table], folder: str, partitions: int) -> str:
     number, sums = numbered
     name = f"part-{number:05d}-of-{partitions:05d}.parquet"
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, name)
-    # Under another name first: a task that dies, or two attempts at once, leave no half file.
-    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
-    state.write(sums.ordered(), unfinished)
-    os.replace(unfinished, path)
+    path = f"{folder}/{name}"
+    # A task that dies, or two attempts at once, leave no half file.
+    with files.writing(path) as written:
+        state.write(sums.ordered(), written)
     return path
 
 
 @dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
 class WriteJson(beam.PTransform):
-    """PCollection of dataclasses -> one JSON object a line, in the file `path`."""
+    """PCollection of dataclasses -> one JSON object a line, in the file `path`; none, no file."""
 
     path: str
 
@@ -50,9 +48,16 @@ class WriteJson(beam.PTransform):
         return (
             items
             | "To JSON" >> beam.Map(_to_json)
-            | "Write lines" >> beam.io.WriteToText(self.path, num_shards=1, shard_name_template="")
+            | "Gather" >> beam.GroupByKey()
+            | "Write lines" >> beam.Map(_write_lines, self.path)
         )
 
 
-def _to_json(item: Any) -> str:
-    return json.dumps(vars(item))
+def _to_json(item: Any) -> tuple[None, str]:
+    return None, json.dumps(vars(item))
+
+
+def _write_lines(gathered: tuple[None, Iterable[str]], path: str) -> str:
+    with files.writing(path) as written, open(written, "w") as file:
+        file.writelines(f"{line}\n" for line in gathered[1])
+    return path
