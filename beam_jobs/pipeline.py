@@ -21,7 +21,7 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, 
         | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
     )
     cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
-    cuts | "Write edges" >> write.WriteJson(str(stage.edges))
+    cuts | "Write edges" >> write.WriteJson(stage.shared(stage.edges))
 
 
 def build(
@@ -62,18 +62,20 @@ def build(
                 heads=job.evaluation.heads,
                 slices=job.specs,
                 model_locations={model.name: model.path for model in job.models},
-                output=str(stage.tfma),
+                output=stage.shared(stage.tfma),
                 # As it is for doubt and comparison; mended where it stands in for our kernels.
                 correct=job.engine != "tfma",
             )
         )
-    added["tables"] | "Write state" >> write.WriteState(str(stage.state), partitions)
-    added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(str(stage.ledger))
-    read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(str(stage.read_counts))
+    added["tables"] | "Write state" >> write.WriteState(stage.shared(stage.state), partitions)
+    added[aggregate.LEDGER] | "Write ledger" >> write.WriteJson(stage.shared(stage.ledger))
+    read_out[read.READ_COUNTS] | "Write read counts" >> write.WriteJson(
+        stage.shared(stage.read_counts)
+    )
     (
         (read_out[read.DEAD_LETTERS], predicted[predict.DEAD_LETTERS])
         | "All dead letters" >> beam.Flatten()
-        | "Write dead letters" >> write.WriteJson(str(stage.dead_letters))
+        | "Write dead letters" >> write.WriteJson(stage.shared(stage.dead_letters))
     )
 
 

@@ -31,8 +31,12 @@ _GPUS = "/dev/nvidia[0-9]*"
 _CLUSTER_TASKS = 256
 _TASKS_PER_WORKER = 4
 
-# What Beam's worker processes say each time, and nobody can act on.
-_CHATTER = ("No semi_persistent_directory found", "Discarding unparseable args")
+# What Beam says each time, and nobody can act on.
+_CHATTER = (
+    "No semi_persistent_directory found",
+    "Discarding unparseable args",
+    "No shards found to finalize",  # TFMA's plots, where there are none
+)
 
 
 def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
@@ -47,9 +51,10 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
             kind._add_argparse_args(known)
     parsed, unknown = known.parse_known_args(list(flags))
     if unknown:
+        flag = unknown[0].partition("=")[0]  # its value may be a secret
         raise errors.ConfigError(
-            f"unknown option {unknown[0]}: neither evalbeam's (see `evalbeam run --help`) nor one "
-            "of Beam's pipeline options"
+            f"unknown option {flag}: neither evalbeam's (see `evalbeam run --help`) nor one of "
+            "Beam's pipeline options"
         )
     if parsed.runner not in (None, _LOCAL):
         try:
@@ -148,7 +153,8 @@ def run(pipeline: beam.Pipeline) -> None:
     """Runs the pipeline to its end; raises what went wrong on a worker as our own error."""
     # An exception on a worker comes home with its traceback: once is enough.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_is_news)
+    for module in ("runners.portability.local_job_service", "io.filebasedsink"):
+        logging.getLogger(f"apache_beam.{module}").addFilter(_is_news)
     try:
         pipeline.run().wait_until_finish()
     except Exception as e:
