@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
-	--custom-compile-command "make lock" --extra demo $(LOCK_ARGS)
+	--custom-compile-command "make lock" --extra demo --extra s3 $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench lint types format lock clean

@@ -29,7 +29,7 @@ def main() -> None:
 
 @main.command(context_settings=_RUN_FLAGS)
 @click.argument("config_path", metavar="CONFIG", type=click.Path())
-@click.option("--output", help="Folder of all runs' results, in place of the config's.")
+@click.option("--output", help="Folder or URL of all runs' results, in place of the config's.")
 @click.option("--run-id", help="Name of this run's folder, in place of one made of the time.")
 @click.option(
     "--engine",

@@ -249,7 +249,7 @@ class Config(_Strict):
         [0.5], min_length=1, description="Where confusion matrices are kept."
     )
     confidence: Confidence = Confidence()
-    output: str = Field("results", description="The folder of all runs' results.")
+    output: str = Field("results", description="The folder or URL of all runs' results.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import apache_beam as beam
 
 from beam_jobs import check, staging
-from transforms import aggregate, batch, predict, quantiles, read, write
+from transforms import aggregate, batch, meter, predict, quantiles, read, write
 from transforms.formats import shards as file_shards
 from transforms.models import quiet
 
@@ -21,7 +21,7 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, 
         | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
     )
     cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
-    cuts | "Write edges" >> write.WriteJson(str(stage.edges))
+    cuts | "Write edges" >> write.WriteJson(stage.shared(stage.edges))
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
     stage: staging.Staging,
     tasks: int,
     partitions: int,
-    progress: str | None,
+    progress: meter.Board,
 ) -> None:
     """Read in at least so many tasks, predict with every version, add up, merge, write."""
     read_out = (
@@ -62,16 +62,18 @@ def build(
                 heads=job.evaluation.heads,
                 slices=job.specs,
                 model_locations={model.name: model.path for model in job.models},
-                output=str(stage.tfma),
+                output=stage.shared(stage.tfma),
                 # As it is for doubt and comparison; mended where it stands in for our kernels.
                 correct=job.engine != "tfma",
             )
         )
-    added[aggregate.TABLES] | "Write state" >> write.WriteState(str(stage.state), partitions)
+    added[aggregate.TABLES] | "Write state" >> write.WriteState(
+        stage.shared(stage.state), partitions
+    )
     (
         (read_out[read.LEDGERS], predicted[predict.LEDGERS], added[aggregate.LEDGERS])
         | "All ledgers" >> beam.Flatten()
-        | "Write ledgers" >> write.WriteJson(str(stage.ledgers))
+        | "Write ledgers" >> write.WriteJson(stage.shared(stage.ledgers))
     )
 
 

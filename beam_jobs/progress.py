@@ -1,4 +1,4 @@
-"""A progress bar on stderr while a local run goes on."""
+"""A progress bar on stderr while a run goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import rich.console
@@ -31,12 +30,12 @@ class _Rate(rich.progress.ProgressColumn):
 
 
 @contextlib.contextmanager
-def watch(folder: Path, shards: Sequence[batch.Shard]) -> Iterator[None]:
-    """Shows what the workers have written into `folder`, until the block ends."""
+def watch(board: meter.Board, shards: Sequence[batch.Shard]) -> Iterator[None]:
+    """Shows what the workers have written on the board, until the block ends."""
     console = rich.console.Console(stderr=True)
     done = threading.Event()
     show = _bar if console.is_terminal else _lines
-    watcher = threading.Thread(target=show, args=(console, folder, shards, done), daemon=True)
+    watcher = threading.Thread(target=show, args=(console, board, shards, done), daemon=True)
     watcher.start()
     try:
         yield
@@ -47,7 +46,7 @@ def watch(folder: Path, shards: Sequence[batch.Shard]) -> Iterator[None]:
 
 def _bar(
     console: rich.console.Console,
-    folder: Path,
+    board: meter.Board,
     shards: Sequence[batch.Shard],
     done: threading.Event,
 ) -> None:
@@ -61,20 +60,25 @@ def _bar(
     )
     with rich.progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("evaluating", total=estimate(shards))
-        while not done.wait(_SECONDS_BETWEEN_LOOKS):
-            bar.update(task, completed=meter.total(folder))
+        while not done.wait(max(_SECONDS_BETWEEN_LOOKS, board.seconds)):
+            with contextlib.suppress(Exception):  # out of reach for a moment, perhaps
+                bar.update(task, completed=board.total())
 
 
 def _lines(
     console: rich.console.Console,
-    folder: Path,
+    board: meter.Board,
     shards: Sequence[batch.Shard],
     done: threading.Event,
 ) -> None:
     expected = estimate(shards)
     before, since = 0, time.monotonic()
     while not done.wait(_SECONDS_BETWEEN_LINES):
-        now, examples = time.monotonic(), meter.total(folder)
+        now = time.monotonic()
+        try:
+            examples = board.total()
+        except Exception:  # out of reach for a moment, perhaps
+            continue
         rate = (examples - before) / (now - since)
         if not rate:
             continue

@@ -16,13 +16,26 @@ from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs import check, config, manifest, pipeline, progress, runner, staging, summary, verify
-from transforms import batch, errors, finish, ledger, slices
+from beam_jobs import (
+    check,
+    config,
+    manifest,
+    pipeline,
+    progress,
+    remote,
+    runner,
+    staging,
+    summary,
+    verify,
+)
+from transforms import batch, errors, finish, ledger, meter, slices
 from transforms.metrics import table, tfma
 from transforms.sinks import state, tables, tfma_result
 
 # On a cluster the slices are merged in so many parts, by as many workers.
 _CLUSTER_PARTITIONS = 16
+# ... and each says so often how far it is, in an object store perhaps.
+_CLUSTER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,7 @@ class Request:
     Attributes:
       config_path, config_text: the YAML file and what it holds.
       settings: the same, validated.
-      output: in place of the config's output folder.
+      output: in place of the config's output, a folder or URL.
       run_id: in place of one made of the name and the time.
       engine: "columnar", or "tfma" for TFMA's own evaluators.
       dry_run: check and say what would be done, no more.
@@ -58,7 +71,7 @@ def run(request: Request) -> None:
       ConfigError, JobError: nothing was published, `latest` is what it was.
     """
     clock = [request.started]
-    output = _local(request.output or request.settings.output)
+    output = request.output or request.settings.output
     run_id = request.run_id or _new_id(request.settings.name)
     if not re.match(config.NAME, run_id):
         raise errors.ConfigError(
@@ -66,6 +79,7 @@ def run(request: Request) -> None:
             "begins with a letter or digit"
         )
     options = runner.options(request.beam_options)
+    remote.check(request.settings, output, options)
     job = check.check(request.settings, request.engine)
     for note in job.notes:
         print(note, file=sys.stderr)
@@ -80,6 +94,7 @@ def run(request: Request) -> None:
     with staging.staged(output, run_id) as stage:
         job = _with_edges(job, stage, options)
         job_id = _execute(job, stage, options)
+        stage.gather()
         clock.append(time.monotonic())
         entered = ledger.Ledger.total(verify.lines(stage.ledgers))
         counts = verify.reconcile(job, entered)
@@ -107,14 +122,14 @@ def run(request: Request) -> None:
             timings_s={s: b - a for s, a, b in zip(steps, clock, clock[1:], strict=False)},
         )
         (stage.folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
-        staging.publish(stage, output, run_id)
-    _show(staging.published(output, run_id), clock[-1] - clock[0])
+        results = staging.publish(stage, output, run_id)
+        _show(results, staging.published(output, run_id), clock[-1] - clock[0])
 
 
-def _show(published: Path, seconds: float) -> None:
+def _show(results: Path, published: str, seconds: float) -> None:
     """Prints the run; it is published, whatever becomes of what is printed of it."""
     try:
-        summary.show(published, seconds)
+        summary.show(results, published, seconds)
         sys.stdout.flush()
     except (OSError, UnicodeError) as e:
         # A closed pipe, or a terminal that lacks a letter. Python would stumble over the rest of
@@ -122,15 +137,6 @@ def _show(published: Path, seconds: float) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(e, BrokenPipeError):
             print(f"results are in {published}, but cannot be printed: {e}", file=sys.stderr)
-
-
-def _local(output: str) -> Path:
-    if "://" in output:
-        raise errors.ConfigError(
-            f"output {output!r}: results are published in a local folder (or one that all workers "
-            "mount); this version does not write them to remote filesystems"
-        )
-    return Path(output)
 
 
 def _new_id(name: str) -> str:
@@ -145,6 +151,7 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     built = runner.pipeline(options)
     pipeline.find_edges(built, job, stage, runner.tasks(options))
     runner.run(built)
+    stage.gather()
     found = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in verify.lines(stage.edges)}
 
     def cut(term: slices.Term) -> slices.Term:
@@ -164,14 +171,13 @@ def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -
     """Runs the pipeline; returns the cluster's name for the job."""
     built = runner.pipeline(options)
     tasks = runner.tasks(options)
-    watched: contextlib.AbstractContextManager[None]
     if runner.is_local(options):
-        pipeline.build(built, job, stage, tasks, 1, progress=str(stage.progress))
-        watched = progress.watch(stage.progress, job.shards)
+        partitions, board = 1, meter.Board(str(stage.progress), seconds=0.2)
     else:
-        pipeline.build(built, job, stage, tasks, _CLUSTER_PARTITIONS, progress=None)
-        watched = contextlib.nullcontext()
-    with watched:
+        partitions = _CLUSTER_PARTITIONS
+        board = meter.Board(stage.shared(stage.progress), _CLUSTER_SECONDS)
+    pipeline.build(built, job, stage, tasks, partitions, board)
+    with progress.watch(board, job.shards):
         return runner.run(built)
 
 

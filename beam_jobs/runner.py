@@ -34,16 +34,19 @@ _GPUS = "/dev/nvidia[0-9]*"
 _CLUSTER_TASKS = 256
 _TASKS_PER_WORKER = 4
 
-# What Beam says each time, and nobody can act on: its local worker processes, its job servers.
+# What Beam says each time, and nobody can act on: its local worker processes, its job servers, and
+# its writers of TFMA's plots, where there are none.
 _CHATTER = (
     "No semi_persistent_directory found",
     "Discarding unparseable args",
     "Really starting service",
     "Really destroying service",
+    "No shards found to finalize",
 )
 _CHATTERERS = (
     "apache_beam.runners.portability.local_job_service",
     "apache_beam.utils.subprocess_server",
+    "apache_beam.io.filebasedsink",
 )
 _SECRET = re.compile("secret|password|token|key|credential|connection|auth")
 
@@ -64,9 +67,10 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
             kind._add_argparse_args(known)
     parsed, unknown = known.parse_known_args(list(flags))
     if unknown:
+        flag = unknown[0].partition("=")[0]  # its value may be a secret
         raise errors.ConfigError(
-            f"unknown option {unknown[0]}: neither evalbeam's (see `evalbeam run --help`) nor one "
-            "of Beam's pipeline options"
+            f"unknown option {flag}: neither evalbeam's (see `evalbeam run --help`) nor one of "
+            "Beam's pipeline options"
         )
     if parsed.runner not in (None, _LOCAL):
         try:

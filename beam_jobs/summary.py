@@ -31,9 +31,9 @@ class Heading:
     baseline: str | None
 
 
-def show(run: Path, seconds: float) -> None:
-    """Prints a published run on stdout."""
-    manifest = json.loads((run / "manifest.json").read_text())
+def show(results: Path, published: str, seconds: float) -> None:
+    """Prints a run on stdout, from a local folder of its results; `published` is where they are."""
+    manifest = json.loads((results / "manifest.json").read_text())
     heading = Heading(tuple(manifest["models"]), manifest["baseline"])
     read, scored, dead = (
         sum(split[count] for split in manifest["data"].values())
@@ -47,8 +47,8 @@ def show(run: Path, seconds: float) -> None:
     console.print(manifest["name"], style="bold")
     letters = _counted(dead, "dead letter")
     console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {letters}")
-    console.print(f"{seconds:.1f} s; results in {run}", soft_wrap=True)
-    frame = pd.read_parquet(run / "metrics.parquet")
+    console.print(f"{seconds:.1f} s; results in {published}", soft_wrap=True)
+    frame = pd.read_parquet(results / "metrics.parquet")
     for split in frame["split"].unique():
         of_split = frame[frame["split"] == split]
         console.print(_overall(of_split[of_split["slice"] == "overall"], heading, str(split)))

@@ -15,10 +15,25 @@ MODULES = sorted(
 )
 NOUNS = ("formats", "models", "metrics", "sinks")
 # Verb files are Beam stages; the others at the top of transforms/ are nouns too.
-TOP_NOUNS = {"batch", "errors", "identity", "labels", "meter", "slices", "finish", "compare"}
+TOP_NOUNS = {
+    "batch",
+    "compare",
+    "errors",
+    "finish",
+    "identity",
+    "labels",
+    "ledger",
+    "memo",
+    "meter",
+    "slices",
+}
 TFMA_ADAPTER = {"transforms/metrics/tfma.py", "transforms/evaluate_with_tfma.py"}
 # Beam's filesystems open remote files; nothing else of Beam is wanted there.
-FILESYSTEMS = ("apache_beam.io.filesystem",)
+FILESYSTEMS = (
+    "apache_beam.io.filesystem",
+    "apache_beam.io.aws",
+    "apache_beam.options.pipeline_options",
+)
 
 
 def imports(module):

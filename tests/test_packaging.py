@@ -62,8 +62,8 @@ def test_a_lock_names_no_host_and_no_path(lock: str) -> None:
 def test_the_locks_fit_what_the_project_asks_for(
     project: dict[str, Any], python: str, platform: str
 ) -> None:
-    extra = project["project"]["optional-dependencies"]["demo"]
-    runtime = project["project"]["dependencies"] + extra
+    extras = project["project"]["optional-dependencies"].values()
+    runtime = sum(extras, project["project"]["dependencies"])
     asked = {
         "requirements.txt": runtime,
         "requirements-dev.txt": runtime + project["dependency-groups"]["dev"],
@@ -82,8 +82,11 @@ def test_development_runs_on_what_is_shipped() -> None:
     assert set(_entries("requirements.txt")) <= set(_entries("requirements-dev.txt"))
 
 
-def test_the_command_is_installed_under_its_name(project: dict[str, Any]) -> None:
-    assert project["project"]["scripts"] == {"evalbeam": "beam_jobs.cli:main"}
+def test_the_commands_are_installed_under_their_names(project: dict[str, Any]) -> None:
+    assert project["project"]["scripts"] == {
+        "evalbeam": "beam_jobs.cli:main",
+        "evalbeam-worker": "beam_jobs.worker:main",
+    }
     assert project["tool"]["setuptools"]["packages"]["find"]["include"] == [
         "beam_jobs*",
         "transforms*",

@@ -37,14 +37,14 @@ class Aggregate(beam.PTransform):
       statistics: what to add up.
       units: hash buckets of examples.
       partitions: into how many parts the slices are split for merging.
-      progress: a local folder to say in how many examples are added up; None: nobody watches.
+      progress: where to say how many examples are added up.
     """
 
     specs: tuple[slices.Spec, ...]
     statistics: tuple[statistics.Statistic, ...]
     units: int
     partitions: int
-    progress: str | None = None
+    progress: meter.Board
 
     def expand(self, scored: pvalue.PCollection[batch.Scored]) -> dict[str, pvalue.PCollection]:
         """Fused with what scores the batches, up to the merge."""
@@ -65,7 +65,7 @@ class _AddUp(beam.DoFn):
         chosen: tuple[statistics.Statistic, ...],
         units: int,
         partitions: int,
-        progress: str | None,
+        progress: meter.Board,
     ) -> None:
         self._specs = specs
         self._chosen = chosen
@@ -76,7 +76,7 @@ class _AddUp(beam.DoFn):
 
     def setup(self) -> None:
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._meter = None if self._progress is None else meter.Meter(self._progress)
+        self._meter = meter.Meter(self._progress)
 
     def start_bundle(self) -> None:
         self._adder = adding.Adder(self._specs, self._chosen, self._units)
@@ -85,8 +85,7 @@ class _AddUp(beam.DoFn):
     def process(self, scored: batch.Scored) -> None:
         self._adder.add(scored)
         self._ledger.add(scored, self._worker)
-        if self._meter is not None:
-            self._meter.add(len(scored))
+        self._meter.add(len(scored))
 
     def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:
         whole = self._adder.table()

@@ -1,25 +1,42 @@
-"""How far a local run is: each worker keeps a number in a file, whoever watches adds them up.
+"""How far a run is: each worker keeps a number in a file, whoever watches adds them up.
 
-Files, because they serve threads and processes alike, and Beam's local runners report their own
-counters only when the job is over.
+Files where the run is staged, because they serve threads, processes and clusters alike: Beam's
+local runners and the job servers of Flink and Spark report counters only when the job is over.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
 import uuid
-from pathlib import Path
+from dataclasses import dataclass
 
-_SECONDS_BETWEEN_WRITES = 0.2
+from transforms import errors
+from transforms.formats import files
+
+
+@dataclass(frozen=True)
+class Board:
+    """A folder, local or remote, of the workers' numbers, and how often they write, in seconds."""
+
+    folder: str
+    seconds: float
+
+    def total(self) -> int:
+        """The examples of all workers; those of a bundle that was tried twice count twice."""
+        examples = 0
+        for path in files.match(f"{self.folder}/*.examples"):
+            with files.open_raw(path) as file:
+                examples += int(file.read())
+        return examples
 
 
 class Meter:
-    """One worker's number of examples, in a file of its own in `folder`."""
+    """One worker's number of examples, on the board."""
 
-    def __init__(self, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
-        self._path = os.path.join(folder, uuid.uuid4().hex)
+    def __init__(self, board: Board) -> None:
+        self._path = f"{board.folder}/{uuid.uuid4().hex}.examples"
+        self._seconds = board.seconds
         self._examples = 0
         self._written = 0.0
 
@@ -27,16 +44,12 @@ class Meter:
         """Counts examples; the file follows within a moment."""
         self._examples += examples
         now = time.monotonic()
-        if now - self._written >= _SECONDS_BETWEEN_WRITES:
+        if now - self._written >= self._seconds:
             self._written = now
-            with open(self._path, "w") as file:
+            # A number that cannot be written is not worth a job.
+            with (
+                contextlib.suppress(OSError, errors.JobError),
+                files.writing(self._path) as path,
+                open(path, "w") as file,
+            ):
                 file.write(str(self._examples))
-
-
-def total(folder: str | Path) -> int:
-    """The examples of all workers."""
-    examples = 0
-    for path in Path(folder).glob("*"):
-        # A file that is being written is empty for a moment.
-        examples += int(path.read_text() or 0)
-    return examples

@@ -1,18 +1,16 @@
-"""Writes what the workers found into the run's staging folder; publishing is the driver's."""
+"""Writes what the workers found to where the run is staged; publishing is the driver's."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
 
+from transforms.formats import files
 from transforms.metrics import table
 from transforms.sinks import state
 
@@ -32,15 +30,16 @@ class WriteState(beam.PTransform):
 def _write_state(numbered: tuple[int, table.Table], folder: str, partitions: int) -> str:
     number, sums = numbered
     name = f"part-{number:05d}-of-{partitions:05d}.parquet"
-    path = os.path.join(folder, name)
-    with _whole(path) as unfinished:
-        state.write(sums.ordered(), unfinished)
+    path = f"{folder}/{name}"
+    # A task that dies, or two attempts at once, leave no half file.
+    with files.writing(path) as written:
+        state.write(sums.ordered(), written)
     return path
 
 
 @dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
 class WriteJson(beam.PTransform):
-    """PCollection of dataclasses -> one JSON object a line, in the file `path`."""
+    """PCollection of dataclasses -> one JSON object a line, in the file `path`; none, no file."""
 
     path: str
 
@@ -59,15 +58,6 @@ def _to_json(item: Any) -> tuple[None, str]:
 
 
 def _write_lines(gathered: tuple[None, Iterable[str]], path: str) -> str:
-    with _whole(path) as unfinished, open(unfinished, "w") as file:
+    with files.writing(path) as written, open(written, "w") as file:
         file.writelines(f"{line}\n" for line in gathered[1])
     return path
-
-
-@contextlib.contextmanager
-def _whole(path: str) -> Iterator[str]:
-    """Another name for a file to be written: one whose task dies, or is tried twice, is no half."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
-    yield unfinished
-    os.replace(unfinished, path)

@@ -26,6 +26,8 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
 import reference  # noqa: E402
 
+from transforms import meter  # noqa: E402
+
 TABLES = ("metrics", "confusion", "comparisons")
 
 
@@ -268,8 +270,8 @@ class Job:
 
     def scored(self) -> int:
         """The examples that the workers of the jobs that run now have scored."""
-        staged = (self.folder / "results" / ".staging").glob("*/work/progress/*")
-        return sum(int(path.read_text() or 0) for path in staged)
+        boards = (self.folder / "results" / ".staging").glob("*/work/progress")
+        return sum(meter.Board(str(folder), 1).total() for folder in boards)
 
 
 def ended(command: subprocess.Popen[str], seconds: float = 300) -> tuple[str, str]:

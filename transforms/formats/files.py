@@ -1,18 +1,27 @@
-"""Opening and listing files, the same way for local paths and Beam's filesystem URLs."""
+"""Reading, listing and writing files, the same way for local paths and Beam's filesystem URLs."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import os
+import shutil
+import tempfile
+import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from apache_beam.io import filesystem, filesystems
 
+from transforms import errors
+from transforms.formats import s3  # noqa: F401, mends Beam
+
 _BLOCK_BYTES = 1 << 20
+# Beam sends each write to S3 as one part, and copies smaller ones together again and again.
+_UPLOAD_BYTES = 16 << 20
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 
 
@@ -28,10 +37,20 @@ class Damage:
 
 
 def open_raw(path: str) -> BinaryIO:
-    """The file's bytes as they are stored, seekable; OSError or Beam's error if it cannot open."""
-    return filesystems.FileSystems.open(
-        path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
-    )
+    """The file's bytes as they are stored, seekable.
+
+    Raises:
+      OSError: a local file that cannot be opened.
+      JobError: a remote one.
+    """
+    try:
+        return filesystems.FileSystems.open(
+            path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
+        )
+    except Exception as error:  # Every filesystem has errors of its own.
+        if not is_remote(path):
+            raise
+        raise errors.JobError(f"cannot read {path}: {reason(error)}") from error
 
 
 def blocks(path: str) -> Iterator[bytes | Damage]:
@@ -77,7 +96,12 @@ def match(pattern: str) -> dict[str, int]:
     """
     if is_remote(pattern):
         [result] = filesystems.FileSystems.match([pattern])
-        sizes = {found.path: found.size_in_bytes for found in result.metadata_list}
+        # What ends in a slash are the empty objects that stand for folders in a store's console.
+        sizes = {
+            found.path: found.size_in_bytes
+            for found in result.metadata_list
+            if not found.path.endswith("/")
+        }
     else:
         # Beam's local matching walks every folder below, and finds nothing for relative globs.
         paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
@@ -95,3 +119,61 @@ def absolute(path: str) -> str:
 def is_remote(path: str) -> bool:
     """Whether the path is a URL, which only a Beam filesystem can open."""
     return filesystems.FileSystems.get_scheme(path) is not None
+
+
+def download(url: str, path: str) -> None:
+    """Copies a remote file to a local path, whose folder is made; raises as `open_raw` does."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open_raw(url) as source, open(path, "wb") as target:
+        shutil.copyfileobj(source, target, _UPLOAD_BYTES)
+
+
+def upload(path: str, url: str) -> None:
+    """Copies a local file to a URL, where it is there as a whole or, on an error, not at all.
+
+    Raises:
+      JobError: the filesystem refuses it.
+    """
+    with open(path, "rb") as source:
+        try:
+            target = filesystems.FileSystems.create(
+                url, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
+            )
+            # Not in a `with`: closing is what makes the object, of half a file too.
+            shutil.copyfileobj(source, target, _UPLOAD_BYTES)
+            target.close()
+        except Exception as error:  # Every filesystem has errors of its own.
+            raise errors.JobError(f"cannot write {url}: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[str]:
+    """A local name to write a file under, which is at `path`, as a whole, when the block ends.
+
+    A block that fails, or is given up, leaves nothing there; of two at once, one wins.
+
+    Raises:
+      JobError: a remote filesystem refuses it.
+    """
+    if is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="evalbeam-") as folder:
+            written = os.path.join(folder, "file")
+            yield written
+            upload(written, path)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
+    yield unfinished
+    os.replace(unfinished, path)
+
+
+def delete(urls: Iterable[str]) -> None:
+    """Deletes remote files; those that are gone already are no error."""
+    filesystems.FileSystems.delete(list(urls))
+
+
+def reason(error: BaseException) -> str:
+    """What a filesystem says is wrong, without what Beam wraps it in."""
+    while isinstance(error, filesystem.BeamIOError) and error.exception_details:
+        error = next(iter(error.exception_details.values()))
+    return str(getattr(error, "message", None) or error)

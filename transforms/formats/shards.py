@@ -89,7 +89,7 @@ def _match(pattern: str) -> dict[str, int]:
     try:
         return files.match(pattern)
     except Exception as error:  # Every filesystem has errors of its own.
-        raise errors.ConfigError(f"Cannot list {pattern!r}: {error}") from error
+        raise errors.ConfigError(f"Cannot list {pattern!r}: {files.reason(error)}") from error
 
 
 def _format_of(path: str) -> str:

@@ -6,7 +6,6 @@ import difflib
 import functools
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Iterable
 
@@ -55,24 +54,15 @@ def listing(names: Iterable[str]) -> str:
 def _copied(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
     """A temporary folder, deleted with the process, and the name in it of the model's copy."""
     # The one use of Beam in this folder: it knows the remote filesystems and their credentials.
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
+    from transforms.formats import files
 
     source = path.rstrip("/")
-    for pattern in (source + "/**", source):  # A folder, or else a file.
-        remote = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
-        if remote:
-            break
-    else:
+    # A folder, or else a file.
+    remote = files.match(source + "/**") or files.match(source)
+    if not remote:
         raise errors.ConfigError(f"{path} does not exist, or this machine may not read it")
     folder = tempfile.TemporaryDirectory(prefix="evalbeam-model-")
     name = source.rsplit("/", 1)[1]
     for file in remote:
-        target = os.path.join(folder.name, name + file[len(source) :])
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with (
-            FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
-            open(target, "wb") as copy,
-        ):
-            shutil.copyfileobj(stream, copy)
+        files.download(file, os.path.join(folder.name, name + file[len(source) :]))
     return folder, name

@@ -1,0 +1,146 @@
+"""The job on a Flink cluster is the job on a laptop, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Flink, Job, assert_equal, ended, eventually, manifest
+
+
+@pytest.fixture(scope="module")
+def undisturbed(flink: Flink, processes: tuple[str, str], large: tuple[Job, Path]) -> Path:
+    """The large job's results on the cluster when nothing happens."""
+    job, _ = large
+    return job.run("undisturbed", *flink.flags, *processes)
+
+
+def test_the_demo_through_worker_pools(flink: Flink, demo: tuple[Job, Path]) -> None:
+    job, expected = demo
+    found = job.run("pools", *flink.flags, *flink.pools)
+    assert_equal(found, expected)
+    told = manifest(found)
+    assert told["runner"] == "FlinkRunner"
+    assert told["job_id"].startswith("BeamApp-")
+    assert told["options"]["flink_master"] == flink.master
+    assert len(told["workers"]) == 2
+
+
+def test_work_is_spread_and_only_sums_are_shuffled(
+    flink: Flink, large: tuple[Job, Path], undisturbed: Path
+) -> None:
+    job, expected = large
+    assert_equal(undisturbed, expected)
+    told = manifest(undisturbed)
+    scored = told["workers"].values()
+    # 40 shards, dealt out in turn.
+    assert len(scored) == 2
+    assert max(scored) < 1.5 * min(scored)
+    assert sum(scored) == 4_000_000
+    # By Flink's own count of what its exchanges carried, and by ours of the tables.
+    carried = sum(
+        vertex["metrics"]["write-bytes"]
+        for vertex in flink.get(f"jobs/{flink.jobs()[-1]['jid']}")["vertices"]
+    )
+    data = sum(path.stat().st_size for path in job.folder.glob("data-4000000/*"))
+    print(f"{data:,} bytes of data, {carried:,} exchanged, {told['state_bytes']:,} of tables")
+    assert 0 < told["state_bytes"] < carried < data / 20
+
+
+def test_a_worker_that_dies_costs_time_only(
+    flink: Flink, processes: tuple[str, str], large: tuple[Job, Path], undisturbed: Path
+) -> None:
+    job, _ = large
+    command = job.start("worker-died", *flink.flags, *processes)
+    eventually("examples are scored", job.scored)
+    os.kill(_workers()[0], signal.SIGKILL)
+    found = job.finished(command, "worker-died")
+    assert _attempts(flink) > 0
+    assert_equal(found, undisturbed, exactly=True)
+
+
+def test_a_taskmanager_that_dies_costs_time_only(
+    flink: Flink, processes: tuple[str, str], large: tuple[Job, Path], undisturbed: Path
+) -> None:
+    job, _ = large
+    command = job.start("taskmanager-died", *flink.flags, *processes)
+    eventually("examples are scored", job.scored)
+    flink.kill_taskmanager("taskmanager-1")
+    flink.add_taskmanager()  # as Kubernetes would, or whoever looks after the cluster
+    found = job.finished(command, "taskmanager-died")
+    assert _attempts(flink) > 0
+    assert_equal(found, undisturbed, exactly=True)
+
+
+def test_a_launcher_that_dies_publishes_nothing(
+    flink: Flink, processes: tuple[str, str], large: tuple[Job, Path], undisturbed: Path
+) -> None:
+    job, _ = large
+    latest = (job.folder / "results" / "latest").resolve()
+    command = job.start("launcher-died", *flink.flags, *processes)
+    eventually("examples are scored", job.scored)
+    os.killpg(command.pid, signal.SIGKILL)
+    command.communicate()
+    assert not (job.runs / "launcher-died").exists()
+    assert (job.folder / "results" / "latest").resolve() == latest
+    # The cluster ends what it began, for nobody; meanwhile the job may run again.
+    found = job.run("launcher-died", *flink.flags, *processes)
+    assert_equal(found, undisturbed, exactly=True)
+    assert not (job.folder / "results" / ".staging").exists()
+
+
+def test_an_interrupted_job_is_cancelled(
+    flink: Flink, processes: tuple[str, str], large: tuple[Job, Path]
+) -> None:
+    job, _ = large
+    command = job.start("interrupted", *flink.flags, *processes)
+    eventually("examples are scored", job.scored)
+    os.kill(command.pid, signal.SIGTERM)
+    _, err = ended(command)
+    assert command.returncode == 130, err
+    assert "interrupted: nothing was published" in err
+    assert not (job.runs / "interrupted").exists()
+    assert not (job.folder / "results" / ".staging").exists()
+    eventually("Flink cancels the job", lambda: flink.jobs()[-1]["state"] == "CANCELED")
+    eventually("its workers end", lambda: not _workers())
+
+
+def test_what_fails_on_a_worker_is_told(
+    flink: Flink, processes: tuple[str, str], demo: tuple[Job, Path]
+) -> None:
+    job, _ = demo
+    data = sorted((job.folder / "demo" / "data").glob("eval-*.tfrecord"))[-1]
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-100])
+    try:
+        command = job.start("damaged", *flink.flags, *processes)
+        _, err = ended(command)
+    finally:
+        data.write_bytes(whole)
+    assert command.returncode == 4
+    assert re.search(r"rows could not be scored.*nothing published", err), err
+    assert "truncated record; the rest of the file cannot be read" in err
+    assert "Traceback" not in err
+    assert not (job.runs / "damaged").exists()
+
+
+def _workers() -> list[int]:
+    """The process ids of the Beam workers on this machine."""
+    found = subprocess.run(
+        ["pgrep", "--full", "apache_beam.runners.worker.sdk_worker_main"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def _attempts(flink: Flink) -> int:
+    """How often the newest job was started again."""
+    job = flink.jobs()[-1]["jid"]
+    metrics = flink.get(f"jobs/{job}/exceptions")
+    return len(metrics["exceptionHistory"]["entries"])
