@@ -297,7 +297,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     """Some seconds of work in 40 shards, 4 million examples, and its results locally."""
     folder = tmp_path_factory.mktemp("large")
     script = (
-        "import pathlib, reference; here = pathlib.Path(); reference.write_models(here); "
+        "import pathlib, reference; here = pathlib.Path.cwd(); reference.write_models(here); "
         "reference.write_examples(here, 4_000_000)"
     )
     subprocess.run(
