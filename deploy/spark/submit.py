@@ -1,6 +1,7 @@
 """What spark-submit runs as the driver: Beam's job server inside Spark, and `evalbeam run` on it.
 
-    spark-submit --jars JOB_SERVER_JAR submit.py CONFIG [FLAG ...]
+    spark-submit --conf spark.driver.extraClassPath=JOB_SERVER_JAR \\
+        --conf spark.executor.extraClassPath=JOB_SERVER_JAR submit.py CONFIG [FLAG ...]
 
 Beam's job server cannot submit to Kubernetes by itself, and a pipeline that is exported as a jar
 would end without anyone to verify its counts and publish. So the job server is started in the
