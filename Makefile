@@ -9,15 +9,15 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input insta
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 \
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
-	--custom-compile-command "make lock" --extra demo --extra s3 $(LOCK_ARGS)
+	--custom-compile-command "make lock" $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint types format lock clean
+.PHONY: help setup demo test test-cluster test-deploy bench lint types format lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## install the locked packages into .venv (every target below does)
 
@@ -26,6 +26,13 @@ demo: $(READY)  ## train two versions on real data, evaluate and compare them
 
 test: $(READY)  ## run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (10 minutes)
+	@tests/cluster/fetch.sh $(BIN)/python
+	@$(BIN)/python -m pytest tests/cluster $(ARGS)
+
+test-deploy: $(READY)  ## check what deploy/ has, as far as one machine can (7 minutes)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 lint: $(READY)  ## check format and style
 	@$(BIN)/ruff format --check --quiet .
@@ -42,11 +49,13 @@ format: $(READY)  ## format the code and mend what style rules can mend
 	@$(BIN)/ruff check --fix .
 
 lock: $(READY)  ## lock what pyproject.toml asks for; LOCK_ARGS=--upgrade takes newer versions
-	@$(COMPILE) --output-file requirements.txt
-	@$(COMPILE) --output-file requirements-dev.txt --group dev
+	@$(COMPILE) pyproject.toml --extra demo --extra s3 --output-file requirements.txt
+	@$(COMPILE) pyproject.toml --extra demo --extra s3 --group dev --output-file requirements-dev.txt
+	@$(COMPILE) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.txt
 
 clean:  ## remove .venv, caches and the demo's data and models; results stay
-	@rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		.cache
 	@find beam_jobs transforms tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Where .venv is broken (its Python is gone, say), its stamps count for nothing.

@@ -50,9 +50,13 @@ _CHATTERERS = (
 )
 _SECRET = re.compile("secret|password|token|key|credential|connection|auth")
 
-# A list of the launcher's packages, which a cluster whose workers have theirs does not need: it is
-# the one file that would have to be staged where all workers can read it.
-_NOTHING_STAGED = "--experiments=disable_logging_submission_environment"
+_CLUSTER_DEFAULTS = (
+    # A list of the launcher's packages, which a cluster whose workers have theirs does not need: it
+    # is the one file that would have to be staged where all workers can read it.
+    "--experiments=disable_logging_submission_environment",
+    # Else each stage starts its workers anew, and each worker TensorFlow.
+    "--environment_cache_millis=60000",
+)
 
 
 def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
@@ -77,7 +81,7 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
             create_runner(parsed.runner)
         except (ValueError, ImportError, AttributeError) as e:
             raise errors.ConfigError(f"--runner={parsed.runner}: {e}") from e
-        return pipeline_options.PipelineOptions([_NOTHING_STAGED, *flags])
+        return pipeline_options.PipelineOptions([*_CLUSTER_DEFAULTS, *flags])
     defaults = [f"--runner={_LOCAL}"]
     if parsed.direct_num_workers != 1 and parsed.direct_running_mode == "in_memory":
         # In Beam's own default mode more workers than one change nothing.

@@ -7,7 +7,7 @@ usage="usage: $0 flink|spark FOLDER"
 here=$(cd "$(dirname "$0")" && pwd)
 kind=${1:?$usage}
 folder=${2:?$usage}
-[ -f "$here/$kind/pom.xml" ] || { echo "$usage" >&2; exit 2; }
+[[ -f "$here/$kind/pom.xml" ]] || { echo "$usage" >&2; exit 2; }
 
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)

@@ -41,14 +41,15 @@ def test_work_is_spread_and_only_sums_are_shuffled(
     assert len(scored) == 2
     assert max(scored) < 1.5 * min(scored)
     assert sum(scored) == 4_000_000
-    # By Flink's own count of what its exchanges carried, and by ours of the tables.
-    carried = sum(
+    # By Flink's own count of what went from combining to merging, and by ours of the tables.
+    shuffled = sum(
         vertex["metrics"]["write-bytes"]
         for vertex in flink.get(f"jobs/{flink.jobs()[-1]['jid']}")["vertices"]
+        if "GroupCombine" in vertex["name"]
     )
     data = sum(path.stat().st_size for path in job.folder.glob("data-4000000/*"))
-    print(f"{data:,} bytes of data, {carried:,} exchanged, {told['state_bytes']:,} of tables")
-    assert 0 < told["state_bytes"] < carried < data / 20
+    print(f"{data:,} bytes of data, {told['state_bytes']:,} of tables, {shuffled:,} shuffled")
+    assert 0 < shuffled < 1.2 * told["state_bytes"] < data / 20
 
 
 def test_a_worker_that_dies_costs_time_only(
@@ -106,7 +107,7 @@ def test_an_interrupted_job_is_cancelled(
     assert not (job.runs / "interrupted").exists()
     assert not (job.folder / "results" / ".staging").exists()
     eventually("Flink cancels the job", lambda: flink.jobs()[-1]["state"] == "CANCELED")
-    eventually("its workers end", lambda: not _workers())
+    eventually("its workers end", lambda: not _workers(), seconds=120)
 
 
 def test_what_fails_on_a_worker_is_told(

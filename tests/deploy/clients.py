@@ -1,0 +1,37 @@
+"""Programs from outside that the tests call, and where things are."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+CACHE = ROOT / ".cache"
+
+
+def needs(client: str) -> str:
+    """The client's path; the test is skipped without it."""
+    found = shutil.which(client)
+    if found is None:
+        pytest.skip(f"needs {client}, which is not installed")
+    return found
+
+
+def output_of(*command: object, **more: Any) -> str:
+    """What a command prints; the test fails, with all that it said, if the command does."""
+    ended = subprocess.run(
+        [str(part) for part in command], text=True, capture_output=True, timeout=900, **more
+    )
+    assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def go_module(module: str) -> pathlib.Path:
+    told = output_of(needs("go"), "mod", "download", "-json", module, cwd=CACHE)
+    return pathlib.Path(json.loads(told)["Dir"])
