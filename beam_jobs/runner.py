@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import glob
+import json
 import logging
 import os
 import pathlib
@@ -12,6 +13,7 @@ import re
 import signal
 from collections.abc import Sequence
 from typing import Any
+from urllib import request
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
@@ -32,6 +34,7 @@ _CONTAINER_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 _GPUS = "/dev/nvidia[0-9]*"
 
 _CLUSTER_TASKS = 256
+_CANCEL_SECONDS = 10
 _TASKS_PER_WORKER = 4
 
 # What Beam says each time, and nobody can act on: its local worker processes, its job servers, and
@@ -48,6 +51,7 @@ _CHATTERERS = (
     "apache_beam.utils.subprocess_server",
     "apache_beam.io.filebasedsink",
 )
+_JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
 _SECRET = re.compile("secret|password|token|key|credential|connection|auth")
 
 _CLUSTER_DEFAULTS = (
@@ -56,6 +60,10 @@ _CLUSTER_DEFAULTS = (
     "--experiments=disable_logging_submission_environment",
     # Else each stage starts its workers anew, and each worker TensorFlow.
     "--environment_cache_millis=60000",
+)
+_SPARK_DEFAULTS = (
+    # An executor whose worker has died gets no other while that is kept: tasks must go elsewhere.
+    "--job_server_jvm_property=-Dspark.excludeOnFailure.enabled=true",
 )
 
 
@@ -81,7 +89,8 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
             create_runner(parsed.runner)
         except (ValueError, ImportError, AttributeError) as e:
             raise errors.ConfigError(f"--runner={parsed.runner}: {e}") from e
-        return pipeline_options.PipelineOptions([*_CLUSTER_DEFAULTS, *flags])
+        more = _SPARK_DEFAULTS if parsed.runner == "SparkRunner" else ()
+        return pipeline_options.PipelineOptions([*_CLUSTER_DEFAULTS, *more, *flags])
     defaults = [f"--runner={_LOCAL}"]
     if parsed.direct_num_workers != 1 and parsed.direct_running_mode == "in_memory":
         # In Beam's own default mode more workers than one change nothing.
@@ -194,7 +203,10 @@ def run(built: beam.Pipeline) -> str | None:
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     for chatterer in _CHATTERERS:
         logging.getLogger(chatterer).addFilter(_is_news)
+    # Job messages: an error among them is raised too.
+    logging.getLogger().addFilter(_is_no_job_error)
     cluster = not is_local(built.options)
+    flink = _flink_address(built.options)
     try:
         job = built.run()
         if cluster:
@@ -204,8 +216,7 @@ def run(built: beam.Pipeline) -> str | None:
             job.wait_until_finish()
         except KeyboardInterrupt:
             if cluster:
-                with contextlib.suppress(Exception):  # It may be over, or out of reach.
-                    job.cancel()
+                _cancel(job, flink)
             raise
     except Exception as e:
         raise _cause(e) from e
@@ -216,6 +227,35 @@ def _job_id(job: Any) -> str | None:
     """The job's name, which is an attribute of portable runners' jobs, a method of Dataflow's."""
     found = getattr(job, "job_id", None) or getattr(job, "_job_id", None)
     return found() if callable(found) else found
+
+
+def _flink_address(chosen: pipeline_options.PipelineOptions) -> str | None:
+    """The URL of Flink's REST interface, if that is where the job runs."""
+    master = str(chosen.view_as(pipeline_options.FlinkRunnerOptions).flink_master)
+    if name(chosen) != "FlinkRunner" or master.startswith("["):
+        return None
+    return master if "://" in master else f"http://{master}"
+
+
+def _cancel(job: Any, flink: str | None) -> None:
+    """Cancels a job as far as that is possible: it may be over, or out of reach."""
+    with contextlib.suppress(Exception):
+        job.cancel()
+    if flink is None:
+        return
+    # Beam's job server cancels only its own waiting for the job; its id is Flink's name, and more.
+    job_name = str(_job_id(job)).rpartition("_")[0]
+    with contextlib.suppress(OSError):
+        with request.urlopen(f"{flink}/jobs/overview", timeout=_CANCEL_SECONDS) as answer:
+            jobs = json.load(answer)["jobs"]
+        for one in jobs:
+            if one["name"] == job_name:
+                url = f"{flink}/jobs/{one['jid']}?mode=cancel"
+                request.urlopen(request.Request(url, method="PATCH"), timeout=_CANCEL_SECONDS)
+
+
+def _is_no_job_error(record: logging.LogRecord) -> bool:
+    return record.module != "portable_runner" or record.levelno < logging.ERROR
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -232,5 +272,6 @@ def _cause(error: BaseException) -> errors.EvalbeamError:
         if isinstance(error, kind) or named in text:
             told = text.rpartition(named)[2]
             return kind(re.split(r" \[while running '|\n\n", told)[0].strip())
-    # A fault of ours or of the machine: whoever mends it needs the traceback.
-    return errors.JobError(f"The pipeline failed: {text.strip()}")
+    # A fault of ours or of the machine: whoever mends it needs the traceback, but none of Java's.
+    told = "\n".join(line for line in text.splitlines() if not _JAVA_FRAME.match(line))
+    return errors.JobError(f"The pipeline failed: {told.strip()}")

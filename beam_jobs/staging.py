@@ -164,8 +164,8 @@ def _attempt(run_id: str) -> str:
 
 
 def _make_folders(staging: Staging) -> None:
-    staging.progress.mkdir(parents=True)
-    staging.dead_letters.parent.mkdir()
+    for folder in (staging.state, staging.dead_letters.parent, staging.tfma, staging.progress):
+        folder.mkdir(parents=True)
 
 
 def _exists(output: str, run_id: str) -> errors.ConfigError:

@@ -6,7 +6,6 @@ local runners and the job servers of Flink and Spark report counters only when t
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from dataclasses import dataclass
@@ -41,15 +40,20 @@ class Meter:
         self._written = 0.0
 
     def add(self, examples: int) -> None:
-        """Counts examples; the file follows within a moment."""
+        """Counts examples; the file follows within a moment.
+
+        Raises:
+          JobError: the folder is gone, and with it whoever waited for the job.
+        """
         self._examples += examples
         now = time.monotonic()
         if now - self._written >= self._seconds:
             self._written = now
-            # A number that cannot be written is not worth a job.
-            with (
-                contextlib.suppress(OSError, errors.JobError),
-                files.writing(self._path) as path,
-                open(path, "w") as file,
-            ):
-                file.write(str(self._examples))
+            try:
+                with files.writing(self._path) as path, open(path, "w") as file:
+                    file.write(str(self._examples))
+            except FileNotFoundError as e:
+                # Its launcher was killed, and another has removed what it left.
+                raise errors.JobError(f"nobody waits for this job: {e}") from e
+            except (OSError, errors.JobError):
+                pass  # A number that cannot be written is not worth a job.

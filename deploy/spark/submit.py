@@ -30,8 +30,6 @@ command = [
     f"--job_endpoint={server.start()}",
     "--environment_type=EXTERNAL",
     "--environment_config=localhost:50000",
-    # Else Spark reads all shards in one task.
-    "--experiments=pre_optimize=pack_combiners,lift_combiners,expand_sdf",
     *flags,
 ]
 sys.exit(subprocess.run(command).returncode)

@@ -191,10 +191,11 @@ class Spark:
         home = CACHE / "spark" / "pyspark"
         self._processes = Processes(folder)
         port, *pages = free_ports(4)
+        self.jar = CACHE / "spark-jars" / "spark-job-server.jar"
         self.flags = (
             "--runner=SparkRunner",
             f"--spark_master_url=spark://localhost:{port}",
-            f"--spark_job_server_jar={CACHE / 'spark-jars' / 'spark-job-server.jar'}",
+            f"--spark_job_server_jar={self.jar}",
         )
         deploy = "org.apache.spark.deploy"
         run = [home / "bin" / "spark-class"]
@@ -326,6 +327,17 @@ def assert_equal(found: Path, expected: Path, *, exactly: bool = False) -> None:
     for split, entry in entries[1].items():
         for part in ("read", "scored", "dead_lettered", "fingerprint"):
             assert entries[0][split][part] == entry[part], (split, part)
+
+
+def workers() -> list[int]:
+    """The process ids of the Beam workers on this machine."""
+    found = subprocess.run(
+        ["pgrep", "--full", "apache_beam.runners.worker.sdk_worker_main"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [int(pid) for pid in found.stdout.split()]
 
 
 def manifest(run: Path) -> dict:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Flink, Job, assert_equal, ended, eventually, manifest
+from conftest import Flink, Job, assert_equal, ended, eventually, manifest, workers
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def test_a_worker_that_dies_costs_time_only(
     job, _ = large
     command = job.start("worker-died", *flink.flags, *processes)
     eventually("examples are scored", job.scored)
-    os.kill(_workers()[0], signal.SIGKILL)
+    os.kill(workers()[0], signal.SIGKILL)
     found = job.finished(command, "worker-died")
     assert _attempts(flink) > 0
     assert_equal(found, undisturbed, exactly=True)
@@ -88,9 +87,12 @@ def test_a_launcher_that_dies_publishes_nothing(
     command.communicate()
     assert not (job.runs / "launcher-died").exists()
     assert (job.folder / "results" / "latest").resolve() == latest
-    # The cluster ends what it began, for nobody; meanwhile the job may run again.
+    # The job may run again, which sweeps up what the other left; and that one then gives up.
+    orphan = flink.jobs()[-1]["jid"]
     found = job.run("launcher-died", *flink.flags, *processes)
     assert_equal(found, undisturbed, exactly=True)
+    eventually("the orphan gives up", lambda: flink.get(f"jobs/{orphan}")["state"] == "FAILED", 120)
+    assert "nobody waits for this job" in str(flink.get(f"jobs/{orphan}/exceptions"))
     assert not (job.folder / "results" / ".staging").exists()
 
 
@@ -107,7 +109,7 @@ def test_an_interrupted_job_is_cancelled(
     assert not (job.runs / "interrupted").exists()
     assert not (job.folder / "results" / ".staging").exists()
     eventually("Flink cancels the job", lambda: flink.jobs()[-1]["state"] == "CANCELED")
-    eventually("its workers end", lambda: not _workers(), seconds=120)
+    eventually("its workers end", lambda: not workers(), seconds=120)
 
 
 def test_what_fails_on_a_worker_is_told(
@@ -127,17 +129,6 @@ def test_what_fails_on_a_worker_is_told(
     assert "truncated record; the rest of the file cannot be read" in err
     assert "Traceback" not in err
     assert not (job.runs / "damaged").exists()
-
-
-def _workers() -> list[int]:
-    """The process ids of the Beam workers on this machine."""
-    found = subprocess.run(
-        ["pgrep", "--full", "apache_beam.runners.worker.sdk_worker_main"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def _attempts(flink: Flink) -> int:

@@ -153,6 +153,7 @@ def writing(path: str) -> Iterator[str]:
     A block that fails, or is given up, leaves nothing there; of two at once, one wins.
 
     Raises:
+      OSError: a local folder that is not there, or may not be written to.
       JobError: a remote filesystem refuses it.
     """
     if is_remote(path):
@@ -161,7 +162,6 @@ def writing(path: str) -> Iterator[str]:
             yield written
             upload(written, path)
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
     yield unfinished
     os.replace(unfinished, path)
