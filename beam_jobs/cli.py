@@ -52,6 +52,8 @@ def run(
 
     Flags that are not listed here go to Beam: --runner=FlinkRunner, --direct_num_workers=2, ...
     """
+    if config_path.startswith("-"):
+        raise click.UsageError("CONFIG comes first, flags for Beam after it", context)
     with _exit_codes():
         _run(
             config_path,

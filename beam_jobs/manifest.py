@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from beam_jobs import check, verify
+from beam_jobs import check
 from transforms import ledger, slices
 
 # The packages whose versions a result depends on.
@@ -20,7 +20,6 @@ _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis
 
 def build(
     job: check.Job,
-    counts: verify.Counts,
     entered: ledger.Ledger,
     *,
     run_id: str,
@@ -42,7 +41,7 @@ def build(
             "sha256": hashlib.sha256(config_text.encode()).hexdigest(),
             "content": yaml.safe_load(config_text),
         },
-        "data": _data(job, counts, entered),
+        "data": _data(job, entered),
         "models": {model.name: _model(job, model.name, entered) for model in job.models},
         "baseline": job.baseline,
         "slices": [slices.describe(spec) for spec in job.specs],
@@ -61,16 +60,17 @@ def build(
     }
 
 
-def _data(job: check.Job, counts: verify.Counts, entered: ledger.Ledger) -> dict[str, Any]:
+def _data(job: check.Job, entered: ledger.Ledger) -> dict[str, Any]:
+    read, dead = entered.read, entered.dead
     files: dict[str, dict[str, None]] = {}
     for shard in job.shards:
         files.setdefault(shard.split, {})[shard.path] = None
     return {
         split: {
             "files": list(paths),
-            "read": counts.read[split],
-            "scored": counts.scored[split],
-            "dead_lettered": counts.dead[split],
+            "read": read[split],
+            "scored": entered.scored[split],
+            "dead_lettered": dead[split],
             # Order-independent, of every scored example's identity and labels.
             "fingerprint": f"{entered.fingerprints[split]:016x}",
             "fingerprint_of": job.identity,

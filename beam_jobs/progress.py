@@ -61,8 +61,7 @@ def _bar(
     with rich.progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("evaluating", total=estimate(shards))
         while not done.wait(max(_SECONDS_BETWEEN_LOOKS, board.seconds)):
-            with contextlib.suppress(Exception):  # out of reach for a moment, perhaps
-                bar.update(task, completed=board.total())
+            bar.update(task, completed=_seen(board))
 
 
 def _lines(
@@ -74,17 +73,24 @@ def _lines(
     expected = estimate(shards)
     before, since = 0, time.monotonic()
     while not done.wait(_SECONDS_BETWEEN_LINES):
-        now = time.monotonic()
-        try:
-            examples = board.total()
-        except Exception:  # out of reach for a moment, perhaps
+        now, examples = time.monotonic(), _seen(board)
+        if not examples or examples == before:
             continue
-        rate = (examples - before) / (now - since)
-        if not rate:
-            continue
-        left = f", {max(expected - examples, 0) / rate:,.0f} s left" if expected else ""
-        console.print(f"{examples:,} examples, {rate:,.0f} examples/s{left}", highlight=False)
+        line = f"{examples:,} examples"
+        if before:  # else the start of the workers would be taken for slowness
+            rate = (examples - before) / (now - since)
+            left = f", {max(expected - examples, 0) / rate:,.0f} s left" if expected else ""
+            line += f", {rate:,.0f} examples/s{left}"
+        console.print(line, highlight=False)
         before, since = examples, now
+
+
+def _seen(board: meter.Board) -> int | None:
+    """What the board shows; None where it is out of reach, for a moment perhaps."""
+    try:
+        return board.total()
+    except Exception:  # every filesystem has errors of its own
+        return None
 
 
 def estimate(shards: Sequence[batch.Shard]) -> float | None:

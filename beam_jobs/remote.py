@@ -21,7 +21,7 @@ except ImportError:  # the extra evalbeam[s3]
 
 
 def check(settings: config.Config, output: str, options: PipelineOptions) -> None:
-    """Asks each store of the data, models and output once, with the options' endpoints and keys.
+    """Asks once for each folder of data, models and output, with the options' endpoints and keys.
 
     Beam would take a missing bucket for an empty one, and ask a store that does not answer, or
     refuses the keys, again for minutes.
@@ -33,9 +33,10 @@ def check(settings: config.Config, output: str, options: PipelineOptions) -> Non
     filesystems.FileSystems.set_options(options)
     # It prints tracebacks of what it raises.
     logging.getLogger().addFilter(_is_not_of_s3io)
-    for path in (*_inputs(settings), output):
-        if files.is_remote(path):
-            _check(path, options)
+    # By what a glob begins with: a thousand listed files need not be asked for one by one.
+    remote = (path for path in (*_inputs(settings), output) if files.is_remote(path))
+    for path in {_folder(path): path for path in remote}.values():
+        _check(path, options)
     if files.is_remote(output) and filesystems.FileSystems.get_filesystem(output).has_dirs():
         raise errors.ConfigError(
             f"output {output}: results go to a local folder, or one that is mounted, or to an "
@@ -72,6 +73,12 @@ def _check(url: str, options: PipelineOptions) -> None:
         ) from e
 
 
+def _folder(url: str) -> str:
+    """The folder of what the URL stands for; of what is at a bucket's root, the URL."""
+    folder, _, _ = _prefix(url).rpartition("/")
+    return folder if folder.count("/") > 2 else url
+
+
 def _prefix(url: str) -> str:
     """The URL up to the first wildcard."""
     return re.split(r"[*?[]", url)[0]
@@ -80,7 +87,7 @@ def _prefix(url: str) -> str:
 def _check_s3(url: str, options: PipelineOptions) -> None:
     if s3_errors is None:
         raise errors.ConfigError(
-            f"{url}: s3:// needs boto3, which is not installed: pip install 'evalbeam[s3]'"
+            f"{url}: s3:// needs boto3, which is not installed: pip install boto3"
         )
     bucket, _, prefix = _prefix(url).removeprefix("s3://").partition("/")
     try:

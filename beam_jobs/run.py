@@ -34,7 +34,8 @@ from transforms.sinks import state, tables, tfma_result
 
 # On a cluster the slices are merged in so many parts, by as many workers.
 _CLUSTER_PARTITIONS = 16
-# ... and each says so often how far it is, in an object store perhaps.
+# So often a worker writes how far it is: in files of this machine, or in an object store perhaps.
+_LOCAL_SECONDS = 0.2
 _CLUSTER_SECONDS = 5.0
 
 
@@ -79,6 +80,7 @@ def run(request: Request) -> None:
             "begins with a letter or digit"
         )
     options = runner.options(request.beam_options)
+    cluster = runner.check(options)
     remote.check(request.settings, output, options)
     job = check.check(request.settings, request.engine)
     for note in job.notes:
@@ -86,7 +88,11 @@ def run(request: Request) -> None:
     clock.append(time.monotonic())
     if request.dry_run:
         print(summary.plan(job))
+        if cluster is not None:
+            print(cluster)
         return
+    if cluster is not None:
+        print(cluster, file=sys.stderr)
     if told := runner.use_processes(options, request.beam_options, job.shards):
         print(told, file=sys.stderr)
     if not runner.is_local(options):
@@ -96,11 +102,11 @@ def run(request: Request) -> None:
         job_id = _execute(job, stage, options)
         stage.gather()
         clock.append(time.monotonic())
-        entered = ledger.Ledger.total(verify.lines(stage.ledgers))
-        counts = verify.reconcile(job, entered)
+        entered = ledger.Ledger.total(stage.entries(stage.ledgers))
+        verify.reconcile(job, entered)
         parts = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
         merged = table.Table.joined(parts)
-        for note in verify.verify(job, merged, counts):
+        for note in verify.verify(job, merged, entered):
             print(note, file=sys.stderr)
         job = _with_plots_told(job, len(merged.slices))
         letters = (json.dumps(vars(letter)) + "\n" for letter in entered.dead_letters)
@@ -111,7 +117,6 @@ def run(request: Request) -> None:
         steps = ("check", "pipeline", "finish")
         entries = manifest.build(
             job,
-            counts,
             entered,
             run_id=run_id,
             config_path=request.config_path,
@@ -152,7 +157,7 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     pipeline.find_edges(built, job, stage, runner.tasks(options))
     runner.run(built)
     stage.gather()
-    found = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in verify.lines(stage.edges)}
+    found = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in stage.entries(stage.edges)}
 
     def cut(term: slices.Term) -> slices.Term:
         if not term.quantiles:
@@ -172,7 +177,7 @@ def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -
     built = runner.pipeline(options)
     tasks = runner.tasks(options)
     if runner.is_local(options):
-        partitions, board = 1, meter.Board(str(stage.progress), seconds=0.2)
+        partitions, board = 1, meter.Board(str(stage.progress), _LOCAL_SECONDS)
     else:
         partitions = _CLUSTER_PARTITIONS
         board = meter.Board(stage.shared(stage.progress), _CLUSTER_SECONDS)

@@ -11,6 +11,8 @@ import os
 import pathlib
 import re
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib import request
@@ -35,24 +37,27 @@ _GPUS = "/dev/nvidia[0-9]*"
 
 _CLUSTER_TASKS = 256
 _CANCEL_SECONDS = 10
+_REST_SECONDS = 5
 _TASKS_PER_WORKER = 4
 
-# What Beam says each time, and nobody can act on: its local worker processes, its job servers, and
-# its writers of TFMA's plots, where there are none.
+# What Beam says each time, and nobody can act on: its local worker processes, its job servers.
 _CHATTER = (
     "No semi_persistent_directory found",
     "Discarding unparseable args",
     "Really starting service",
     "Really destroying service",
-    "No shards found to finalize",
 )
 _CHATTERERS = (
     "apache_beam.runners.portability.local_job_service",
     "apache_beam.utils.subprocess_server",
-    "apache_beam.io.filebasedsink",
 )
 _JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
-_SECRET = re.compile("secret|password|token|key|credential|connection|auth")
+# In an option's name, or in its value, such as environment variables or a URL with a password.
+_SECRET = re.compile(
+    "secret|pass|pwd|token|key_|_key|apikey|credential|connection_s|auth|sig=|://[^/]*@"
+)
+# What anything may stand in.
+_FREE = ("job_server_jvm_properties", "environment_options")
 
 _CLUSTER_DEFAULTS = (
     # A list of the launcher's packages, which a cluster whose workers have theirs does not need: it
@@ -178,13 +183,72 @@ def is_local(chosen: pipeline_options.PipelineOptions) -> bool:
     return name(chosen) == _LOCAL
 
 
+def check(chosen: pipeline_options.PipelineOptions) -> str | None:
+    """Asks a cluster that can be asked whether it is there; describes it.
+
+    Raises:
+      ConfigError: a job server's jar that is not there, or workers that cannot be started so.
+      JobError: a Flink that does not answer.
+    """
+    flink = chosen.view_as(pipeline_options.FlinkRunnerOptions)
+    jars = {"FlinkRunner": flink.flink_job_server_jar}
+    spark = chosen.view_as(pipeline_options.SparkRunnerOptions)
+    jars["SparkRunner"] = spark.spark_job_server_jar
+    jar = jars.get(name(chosen))
+    if jar and "://" not in jar and not os.path.exists(jar):
+        kind = name(chosen).removesuffix("Runner").lower()
+        raise errors.ConfigError(
+            f"--{kind}_job_server_jar={jar}: there is no such file. "
+            f"`deploy/fetch_jars.sh {kind} {os.path.dirname(jar) or '.'}` makes it"
+        )
+    portable = chosen.view_as(pipeline_options.PortableOptions)
+    if name(chosen) == "PortableRunner" and not portable.job_endpoint:
+        raise errors.ConfigError(
+            "--runner=PortableRunner needs the address of a job server: --job_endpoint=HOST:PORT"
+        )
+    if portable.environment_type == "PROCESS":
+        _check_process(portable.environment_config)
+    address = _flink_address(chosen)
+    if address is None:
+        return None
+    try:
+        found = _ask(f"{address}/overview")
+    except (OSError, ValueError) as e:
+        raise errors.JobError(f"no Flink answers at {address} (--flink_master): {e}") from e
+    slots = f"{found['slots-available']} of {found['slots-total']} slots are free"
+    return f"Flink {found['flink-version']} at {address}: {slots}"
+
+
+def _check_process(config: str | None) -> None:
+    example = """--environment_config='{"command": "/opt/evalbeam/bin/evalbeam-worker"}'"""
+    try:
+        command = json.loads(config or "")["command"]
+    except (ValueError, KeyError, TypeError) as e:
+        raise errors.ConfigError(
+            f"--environment_type=PROCESS needs a command in --environment_config, such as {example}"
+        ) from e
+    if not os.path.isabs(command):
+        raise errors.ConfigError(
+            f"--environment_config: the command {command!r} is looked for in folders of the "
+            f"cluster's: give its whole path, such as {example}"
+        )
+
+
 def shown(chosen: pipeline_options.PipelineOptions) -> dict[str, Any]:
     """The options that were chosen, without the values of those that may be secret."""
     given = chosen.get_all_options(drop_default=True)
-    return {
-        name: "(hidden)" if _SECRET.search(f"{name} {given[name]}".lower()) else given[name]
-        for name in sorted(given)
-    }
+    return {option: _without_secrets(option, given[option]) for option in sorted(given)}
+
+
+def _without_secrets(option: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_secrets(option, part) for part in value]
+    text = str(value)
+    if option in _FREE and "=" in text:
+        return f"{text.partition('=')[0]}=(hidden)"
+    if option == "environment_config" and text.startswith("{") and '"env"' in text:
+        return "(hidden)"
+    return "(hidden)" if _SECRET.search(f"{option}={text}".lower()) else value
 
 
 def pipeline(chosen: pipeline_options.PipelineOptions) -> beam.Pipeline:
@@ -200,11 +264,12 @@ def run(built: beam.Pipeline) -> str | None:
       KeyboardInterrupt: the job was interrupted, and the cluster told to cancel it.
     """
     # An exception on a worker comes home with its traceback: once is enough.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    for module in ("common", "worker.sdk_worker", "worker.operations", "worker.bundle_processor"):
+        logging.getLogger(f"apache_beam.runners.{module}").setLevel(logging.CRITICAL)
     for chatterer in _CHATTERERS:
         logging.getLogger(chatterer).addFilter(_is_news)
-    # Job messages: an error among them is raised too.
-    logging.getLogger().addFilter(_is_no_job_error)
+    # Messages of the job, of which errors are raised too, and of waiting for its server.
+    logging.getLogger().addFilter(_is_no_message)
     cluster = not is_local(built.options)
     flink = _flink_address(built.options)
     try:
@@ -239,23 +304,33 @@ def _flink_address(chosen: pipeline_options.PipelineOptions) -> str | None:
 
 def _cancel(job: Any, flink: str | None) -> None:
     """Cancels a job as far as that is possible: it may be over, or out of reach."""
+    # Beam's threads end with tracebacks when their streams do.
+    threading.excepthook = lambda _: None
     with contextlib.suppress(Exception):
         job.cancel()
-    if flink is None:
-        return
     # Beam's job server cancels only its own waiting for the job; its id is Flink's name, and more.
+    # Flink may not have it yet: what is submitted just now appears in a moment.
     job_name = str(_job_id(job)).rpartition("_")[0]
-    with contextlib.suppress(OSError):
-        with request.urlopen(f"{flink}/jobs/overview", timeout=_CANCEL_SECONDS) as answer:
-            jobs = json.load(answer)["jobs"]
-        for one in jobs:
-            if one["name"] == job_name:
-                url = f"{flink}/jobs/{one['jid']}?mode=cancel"
-                request.urlopen(request.Request(url, method="PATCH"), timeout=_CANCEL_SECONDS)
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    while flink is not None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            running = [one for one in _ask(f"{flink}/jobs/overview")["jobs"] if one["end-time"] < 0]
+            for one in running:
+                if one["name"] == job_name:
+                    _ask(f"{flink}/jobs/{one['jid']}?mode=cancel", "PATCH")
+                    return
+        time.sleep(0.5)
 
 
-def _is_no_job_error(record: logging.LogRecord) -> bool:
-    return record.module != "portable_runner" or record.levelno < logging.ERROR
+def _ask(url: str, method: str = "GET") -> Any:
+    """The answer of a REST interface."""
+    with request.urlopen(request.Request(url, method=method), timeout=_REST_SECONDS) as answer:
+        return json.load(answer)
+
+
+def _is_no_message(record: logging.LogRecord) -> bool:
+    error = record.module == "portable_runner" and record.levelno >= logging.ERROR
+    return not error and not record.getMessage().startswith("Waiting for grpc channel")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -265,7 +340,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _cause(error: BaseException) -> errors.EvalbeamError:
     """What went wrong on a worker: Beam adds the step to it, or brings home only a traceback."""
     text = str(error)
-    if "KeyboardInterrupt" in text:
+    if isinstance(error, KeyboardInterrupt) or re.search(r"^KeyboardInterrupt\s*$", text, re.M):
         raise KeyboardInterrupt from error
     for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
         named = f"transforms.errors.{kind.__name__}: "
@@ -274,4 +349,9 @@ def _cause(error: BaseException) -> errors.EvalbeamError:
             return kind(re.split(r" \[while running '|\n\n", told)[0].strip())
     # A fault of ours or of the machine: whoever mends it needs the traceback, but none of Java's.
     told = "\n".join(line for line in text.splitlines() if not _JAVA_FRAME.match(line))
+    if "java.io.IOException: error=" in told or "Process died with exit code" in told:
+        told += (
+            ". A worker could not be started: is evalbeam-worker at the path that "
+            "--environment_config names, on every machine of the cluster?"
+        )
     return errors.JobError(f"The pipeline failed: {told.strip()}")

@@ -9,6 +9,7 @@ uploads: a store has no folders to move and no links, but it never shows half an
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -18,12 +19,11 @@ from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transforms import errors
 from transforms.formats import files
 
-# What workers write; beside it Beam may leave files of bundles that failed.
-_PARTS = ("state/*.parquet", "work/*.jsonl", "work/tfma/*")
 _UPLOADS = 8  # at once
 
 
@@ -71,7 +71,7 @@ class Staging:
 
     @property
     def progress(self) -> Path:
-        """A file for each local worker, with the number of examples that it has added up."""
+        """A file for each worker, with the number of examples that it has added up."""
         return self.work / "progress"
 
     def shared(self, path: Path) -> str:
@@ -86,17 +86,23 @@ class Staging:
         Raises:
           JobError: it cannot be read.
         """
-        if self.url is not None:
-            try:
-                for pattern in _PARTS:
-                    for url in files.match(f"{self.url}/{pattern}"):
-                        files.download(url, str(self.folder / url[len(self.url) + 1 :]))
-            except Exception as e:  # every filesystem has errors of its own
-                raise errors.JobError(
-                    f"cannot read what the workers wrote to {self.url}: {files.reason(e)}"
-                ) from e
-        for lines in (self.ledgers, self.edges):
-            lines.touch()  # no line, no file
+        if self.url is None:
+            return
+        # Beside these, Beam may leave files of bundles that failed.
+        parts = (self.state / "*.parquet", self.work / "*.jsonl", self.tfma / "*.tfrecord")
+        try:
+            for pattern in map(self.shared, parts):
+                for url in files.match(pattern):
+                    files.download(url, str(self.folder / url[len(self.url) + 1 :]))
+        except Exception as e:  # every filesystem has errors of its own
+            raise errors.JobError(
+                f"cannot read what the workers wrote to {self.url}: {files.reason(e)}"
+            ) from e
+
+    def entries(self, path: Path) -> list[dict[str, Any]]:
+        """The objects of a file of JSON lines, which is not there where there are none."""
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
 
 
 def staged(output: str, run_id: str) -> contextlib.AbstractContextManager[Staging]:
@@ -160,7 +166,15 @@ def _staged_remotely(output: str, run_id: str) -> Iterator[Staging]:
 
 def _attempt(run_id: str) -> str:
     """A name of this attempt's own: one that was killed may have left another behind."""
-    return f"{run_id}-{socket.gethostname()}-{os.getpid()}"
+    return f"{run_id}@{_machine()}@{os.getpid()}"
+
+
+def _machine() -> str:
+    """What numbers of processes belong to: containers of one name have numbers of their own."""
+    try:
+        return f"{socket.gethostname()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux
+        return socket.gethostname()
 
 
 def _make_folders(staging: Staging) -> None:
@@ -177,9 +191,9 @@ def _exists(output: str, run_id: str) -> errors.ConfigError:
 
 def _sweep(folder: Path) -> None:
     """Removes what runs on this machine that were killed have left."""
-    for left in folder.glob(f"*-{socket.gethostname()}-*"):
+    for left in folder.glob(f"*@{_machine()}@*"):
         try:
-            os.kill(int(left.name.rpartition("-")[2]), 0)
+            os.kill(int(left.name.rpartition("@")[2]), 0)
         except ProcessLookupError:
             shutil.rmtree(left, ignore_errors=True)
         except (PermissionError, ValueError):
@@ -225,6 +239,8 @@ def publish(staging: Staging, output: str, run_id: str) -> Path:
 def _move(folder: Path, output: Path, run_id: str) -> Path:
     target, latest = output / "runs" / run_id, output / "latest"
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        raise errors.JobError(f"cannot publish {target}: another run has taken the place")
     try:
         os.rename(folder, target)
     except OSError as e:

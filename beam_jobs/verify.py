@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from beam_jobs import check
 from transforms import batch, errors, ledger, slices
@@ -16,53 +11,33 @@ from transforms.metrics import statistics, table
 _LETTERS_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class Counts:
-    """By split: rows read, scored and given up."""
-
-    read: Counter[str]
-    scored: Counter[str]
-    dead: Counter[str]
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def reconcile(job: check.Job, entered: ledger.Ledger) -> Counts:
+def reconcile(job: check.Job, entered: ledger.Ledger) -> None:
     """Every shard read to its end, every row scored or given up, and not too many of these.
 
     Raises:
       JobError: otherwise.
     """
-    counts = Counts(Counter(), entered.scored, Counter())
-    for shard in entered.shards:
-        counts.read[shard.split] += shard.rows + shard.dead_letters
-    for letter in entered.dead_letters:
-        counts.dead[letter.split] += letter.rows or 1
     read = Counter((shard.split, shard.path, shard.piece) for shard in entered.shards)
     if read != Counter((shard.split, shard.path, shard.piece) for shard in job.shards):
         raise errors.JobError(
             f"{len(job.shards)} shards were to be read once each, and {len(entered.shards)} were: "
             "nothing published"
         )
-    for split, rows in counts.read.items():
-        if rows != counts.scored[split] + counts.dead[split]:
+    dead = entered.dead
+    for split, rows in entered.read.items():
+        if rows != entered.scored[split] + dead[split]:
             raise errors.JobError(
-                f"Split {split!r}: {rows:,} rows read, but {counts.scored[split]:,} scored and "
-                f"{counts.dead[split]:,} given up: nothing published"
+                f"Split {split!r}: {rows:,} rows read, but {entered.scored[split]:,} scored and "
+                f"{dead[split]:,} given up: nothing published"
             )
-    _check_dead_letters(job, entered.dead_letters, counts)
-    if not counts.scored[batch.MAIN_SPLIT]:
+    _check_dead_letters(job, entered)
+    if not entered.scored[batch.MAIN_SPLIT]:
         raise errors.JobError("no row of data.files could be scored: nothing published")
-    return counts
 
 
-def _check_dead_letters(
-    job: check.Job, letters: Sequence[batch.DeadLetter], counts: Counts
-) -> None:
-    dead, read = sum(counts.dead.values()), sum(counts.read.values())
+def _check_dead_letters(job: check.Job, entered: ledger.Ledger) -> None:
+    letters = entered.dead_letters
+    dead, read = entered.dead.total(), entered.read.total()
     unknown = [letter for letter in letters if letter.rows is None]
     if not unknown and dead <= job.max_dead_letters * read:
         return
@@ -81,7 +56,7 @@ def _check_dead_letters(
     )
 
 
-def verify(job: check.Job, merged: table.Table, counts: Counts) -> list[str]:
+def verify(job: check.Job, merged: table.Table, entered: ledger.Ledger) -> list[str]:
     """The table holds every scored row once, and every slicing column; returns what is odd.
 
     Raises:
@@ -97,17 +72,17 @@ def verify(job: check.Job, merged: table.Table, counts: Counts) -> list[str]:
         values.update(key.pairs)
         if not key.pairs:
             in_table[key.split] += int(n)
-    if in_table != +counts.scored:
+    if in_table != +entered.scored:
         raise errors.JobError(
-            f"{sum(counts.scored.values()):,} rows were scored, but the merged table holds "
-            f"{sum(in_table.values()):,}: nothing published"
+            f"{entered.scored.total():,} rows were scored, but the merged table holds "
+            f"{in_table.total():,}: nothing published"
         )
     for spec in job.specs:
         for term in spec:
             if term.value is None and term.column not in columns:
                 raise errors.ConfigError(
                     f"slices: column {term.column!r} has no value in any of the "
-                    f"{sum(counts.read.values()):,} rows; check its name"
+                    f"{entered.read.total():,} rows; check its name"
                 )
     wanted = {
         (term.column, slices.canonical(term.value))

@@ -65,7 +65,12 @@ def _serve(address: str) -> None:
     # A second pool at the same address would take every other request.
     server = grpc.server(futures.ThreadPoolExecutor(), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
-    server.add_insecure_port(address)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        sys.exit(
+            f"error: cannot listen at {address}: it is no address of this machine, or is taken"
+        )
     server.start()
     print(f"worker pool at {address}", file=sys.stderr, flush=True)
     for signal_number in (signal.SIGINT, signal.SIGTERM):

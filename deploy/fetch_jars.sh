@@ -9,14 +9,17 @@ kind=${1:?$usage}
 folder=${2:?$usage}
 [[ -f "$here/$kind/pom.xml" ]] || { echo "$usage" >&2; exit 2; }
 
-mkdir -p "$folder"
-folder=$(cd "$folder" && pwd)
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cp "$here/$kind/pom.xml" "$build"
 echo "fetching the job server for $kind, which takes a minute ..." >&2
-mvn --batch-mode --quiet --file "$build/pom.xml" package -Ddestination="$folder"
-if ! diff "$here/$kind/jars.sha256" <(cd "$folder/lib" && sha256sum -- *.jar) >&2; then
-  echo "the jars in $folder/lib are not those of $here/$kind/jars.sha256" >&2
+mvn --batch-mode --quiet -Dstyle.color=never --file "$build/pom.xml" package -Ddestination="$build/jars"
+# After a change of a pom.xml: (cd FOLDER/lib && sha256sum -- *.jar) >deploy/$kind/jars.sha256
+if ! diff "$here/$kind/jars.sha256" <(cd "$build/jars/lib" && sha256sum -- *.jar) >&2; then
+  echo "these jars are not those of $here/$kind/jars.sha256; nothing is put into $folder" >&2
   exit 1
 fi
+mkdir -p "$folder"
+rm -rf "${folder:?}/lib"
+mv "$build/jars/lib" "$build/jars"/*.jar "$folder"
+echo "$folder/$kind-job-server.jar is ready" >&2

@@ -103,3 +103,11 @@ def test_code_lives_in_the_four_folders_alone() -> None:
     }
     assert folders - made - {"__pycache__"} <= {"beam_jobs", "transforms", "tests", "deploy"}
     assert not list(ROOT.glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("deploy/*.md")), ids=str
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []

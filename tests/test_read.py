@@ -41,7 +41,11 @@ def test_batches_dead_letters_and_counts(shards):
     run = pipeline.run()
     run.wait_until_finish()
     counters = run.metrics().query(metric.MetricsFilter().with_namespace("evalbeam"))["counters"]
-    assert {c.key.metric.name: c.committed for c in counters} == {"examples_read": 33, "batches": 9}
+    assert {c.key.metric.name: c.committed for c in counters} == {
+        "examples_read": 33,
+        "examples_dead_lettered": 3,
+        "batches": 9,
+    }
 
 
 def test_one_pipeline_may_read_twice(shards):

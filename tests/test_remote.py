@@ -362,7 +362,7 @@ def test_without_boto3_the_extra_is_named(run, store, monkeypatch):
     monkeypatch.setattr(remote, "s3_errors", None)
     result = run(stored("s3://bucket/data.csv"), *store.flags())
     assert result.exit_code == 2
-    assert "s3:// needs boto3, which is not installed: pip install 'evalbeam[s3]'" in result.output
+    assert "s3:// needs boto3, which is not installed: pip install boto3" in result.output
 
 
 def test_a_copy_is_whole_or_not_there(run, store, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from apache_beam.options import pipeline_options
 
 from beam_jobs import runner
-from transforms import batch
+from transforms import batch, errors
 
 GB = 10**9
 
@@ -79,3 +79,78 @@ def test_flags_are_left_alone():
 def test_tasks_are_a_few_for_each_worker():
     assert runner.tasks(runner.options([])) == 1
     assert runner.tasks(runner.options(["--direct_num_workers=3"])) == 12
+
+
+def test_secrets_are_not_shown():
+    secret = "hunter2"
+    flags = [
+        f"--s3_secret_access_key={secret}",
+        f"--job_server_jvm_property=-Djavax.net.ssl.keyStorePassword={secret}",
+        f'--environment_config={{"command": "x", "env": {{"MINE": "{secret}"}}}}',
+        f"--environment_options=mine={secret}",
+        f"--s3_endpoint_url=https://me:{secret}@localhost",
+        f"--temp_location=https://store/x?sv=1&sig={secret}",
+        "--experiments=one",
+        f"--experiments=db_passwd={secret}",
+        "--job_name=nightly",
+    ]
+    shown = runner.shown(runner.options(flags))
+    assert secret not in str(shown)
+    assert shown["s3_secret_access_key"] == "(hidden)"
+    assert shown["job_name"] == "nightly"
+    assert shown["experiments"] == ["one", "(hidden)"]
+    assert shown["runner"] == "DirectRunner"
+
+
+def test_clusters_keep_workers_between_stages_unless_told_otherwise():
+    flags = ["--runner=SparkRunner", "--environment_type=PROCESS"]
+    shown = runner.shown(runner.options(flags))
+    assert shown["environment_cache_millis"] == "60000"
+    assert shown["experiments"] == ["disable_logging_submission_environment"]
+    assert shown["job_server_jvm_properties"] == ["-Dspark.excludeOnFailure.enabled=(hidden)"]
+    shown = runner.shown(runner.options([*flags, "--environment_cache_millis=5"]))
+    assert shown["environment_cache_millis"] == "5"
+
+
+def test_a_pipeline_leaves_the_options_as_they_are():
+    options = runner.options(["--runner=PortableRunner", "--job_endpoint=localhost:1"])
+    built = runner.pipeline(options)
+    built.options.view_as(pipeline_options.StandardOptions).runner = None
+    assert runner.name(options) == "PortableRunner"
+
+
+def test_an_error_of_java_is_told_without_its_stack():
+    text = (
+        "Pipeline x failed in state FAILED: org.apache.spark.SparkException: Aborted: Lost task\n"
+        "\tat org.apache.beam.sdk.X.run(X.java:12)\n\tat java.base/java.lang.Thread.run\n"
+        "\t... 3 more\n\nDriver stacktrace:\n"
+    )
+    assert str(runner._cause(RuntimeError(text))) == (
+        "The pipeline failed: Pipeline x failed in state FAILED: org.apache.spark.SparkException: "
+        "Aborted: Lost task"
+    )
+
+
+def test_what_a_cluster_cannot_do_is_told_at_once(tmp_path):
+    flink = ["--runner=FlinkRunner", "--flink_version=1.20"]
+    with pytest.raises(errors.ConfigError, match=r"there is no such file.*fetch_jars.sh flink"):
+        runner.check(runner.options([*flink, f"--flink_job_server_jar={tmp_path}/none.jar"]))
+    with pytest.raises(errors.JobError, match=r"no Flink answers at http://localhost:1 .*refused"):
+        runner.check(runner.options([*flink, "--flink_master=localhost:1"]))
+    for config in ("", '--environment_config={"env": {}}'):
+        flags = [*flink, "--environment_type=PROCESS", *([config] if config else [])]
+        with pytest.raises(errors.ConfigError, match="needs a command in --environment_config"):
+            runner.check(runner.options(flags))
+    relative = '--environment_config={"command": "evalbeam-worker"}'
+    with pytest.raises(errors.ConfigError, match="give its whole path"):
+        runner.check(runner.options([*flink, "--environment_type=PROCESS", relative]))
+    with pytest.raises(errors.ConfigError, match=r"needs .* --job_endpoint=HOST:PORT"):
+        runner.check(runner.options(["--runner=PortableRunner"]))
+    assert runner.check(runner.options([])) is None
+
+
+def test_only_an_interrupt_is_one():
+    with pytest.raises(KeyboardInterrupt):
+        raise runner._cause(RuntimeError("Traceback ...\nKeyboardInterrupt\n"))
+    told = runner._cause(RuntimeError("column 'KeyboardInterrupt' is missing"))
+    assert isinstance(told, errors.JobError)

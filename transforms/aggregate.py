@@ -29,8 +29,8 @@ def partition(key: slices.SliceKey, partitions: int) -> int:
 class Aggregate(beam.PTransform):
     """PCollection[Scored] -> `tables`, PCollection[(partition, Table)], and `ledgers`, [Ledger].
 
-    Every bundle adds up its own table and ledger; only tables are shuffled, a partition of the
-    slices each.
+    Every bundle adds up its own table and ledger; no example is shuffled; tables are, a
+    partition of the slices each.
 
     Attributes:
       specs: the slicing specs.

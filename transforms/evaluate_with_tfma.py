@@ -7,6 +7,7 @@ Everything here is per example and in Python, as it is in TFMA. Importing this m
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,13 @@ from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.evaluators import (
     metrics_plots_and_validations_evaluator as tfma_evaluator,
 )
-from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
+from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import config_util
-from tensorflow_model_analysis.writers import eval_config_writer
-from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
+from tensorflow_model_analysis.writers import (
+    eval_config_writer,
+    metrics_plots_and_validations_writer,
+)
 
 from transforms import batch, errors, labels, slices
 from transforms.models import columns
@@ -41,25 +44,12 @@ _COUNT_TWICE = tuple(
     )
 )
 
-_RESULTS = (
-    (
-        constants.METRICS_KEY,
-        tfma_writer.convert_slice_metrics_to_proto,
-        metrics_for_slice_pb2.MetricsForSlice,
-    ),
-    (
-        constants.PLOTS_KEY,
-        tfma_writer.convert_slice_plots_to_proto,
-        metrics_for_slice_pb2.PlotsForSlice,
-    ),
-)
-
 
 @dataclass(eq=False)  # Not frozen: Beam sets the label of a transform when it is applied.
 class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], dict[str, Any]]):
     """PCollection[Scored] of one split -> a TFMA result folder.
 
-    The result is, by what it holds, the files that were written.
+    The result is TFMA's writers' own: by writer, the files it wrote.
 
     Attributes:
       eval_config: the serialised EvalConfig, see `transforms.metrics.tfma.eval_config`.
@@ -100,30 +90,31 @@ class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], dict[st
                 evaluation = extracts | evaluator.stage_name >> evaluator.ptransform
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
             raise errors.ConfigError(f"TFMA refuses the evaluation: {error}") from error
-        written = {
-            key: evaluation[key]
-            | f"To protos of {key}" >> beam.Map(to_proto, add_metrics_callbacks=None)
-            | f"Write {key}" >> self._write(key, proto)
-            for key, to_proto, proto in _RESULTS
+        outputs = {
+            key: os.path.join(self.output, key)
+            for key in (
+                constants.METRICS_KEY,
+                constants.PLOTS_KEY,
+                constants.ATTRIBUTIONS_KEY,
+                constants.VALIDATIONS_KEY,
+            )
             if key not in config.options.disabled_outputs.values
         }
-        writer = eval_config_writer.EvalConfigWriter(
-            self.output,
-            config,
-            model_locations={
-                name: self.model_locations[model]
-                for name, model in zip(names, self.models, strict=True)
-            },
+        writers = (
+            metrics_plots_and_validations_writer.MetricsPlotsAndValidationsWriter(outputs, config),
+            eval_config_writer.EvalConfigWriter(
+                self.output,
+                config,
+                model_locations={
+                    name: self.model_locations[model]
+                    for name, model in zip(names, self.models, strict=True)
+                },
+            ),
         )
-        return {**written, "config": evaluation | writer.stage_name >> writer.ptransform}
-
-    def _write(self, key: str, proto: type) -> beam.PTransform:
-        """As TFMA's writer does, but no empty file where there are no plots: S3 takes none."""
-        write = beam.io.WriteToTFRecord(
-            f"{self.output}/{key}", beam.coders.ProtoCoder(proto), file_name_suffix=".tfrecord"
-        )
-        write._sink.skip_if_empty = True
-        return write
+        return {
+            writer.stage_name: evaluation | writer.stage_name >> writer.ptransform
+            for writer in writers
+        }
 
 
 class _ToExtracts(beam.DoFn):

@@ -34,7 +34,7 @@ class Ledger:
       predict_seconds: by version, the time its predictions took.
       workers: by worker process, how many examples it scored.
       batches: how many batches were scored.
-      state_bytes: the size of the tables of sums that were handed over to be merged.
+      state_bytes: the size of the tables of sums that bundles gave to be shuffled and merged.
     """
 
     shards: list[ShardCounts] = field(default_factory=list)
@@ -45,6 +45,22 @@ class Ledger:
     workers: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     state_bytes: int = 0
+
+    @property
+    def read(self) -> Counter[str]:
+        """By split, how many rows were read."""
+        rows: Counter[str] = Counter()
+        for shard in self.shards:
+            rows[shard.split] += shard.rows + shard.dead_letters
+        return rows
+
+    @property
+    def dead(self) -> Counter[str]:
+        """By split, how many rows were given up."""
+        rows: Counter[str] = Counter()
+        for letter in self.dead_letters:
+            rows[letter.split] += letter.rows or 1  # of an unknown number, at least one
+        return rows
 
     def add(self, scored: batch.Scored, worker: str) -> None:
         """Enters a batch that `worker` scored."""

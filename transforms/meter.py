@@ -6,6 +6,8 @@ local runners and the job servers of Flink and Spark report counters only when t
 
 from __future__ import annotations
 
+import glob
+import os
 import time
 import uuid
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ class Board:
     def total(self) -> int:
         """The examples of all workers; those of a bundle that was tried twice count twice."""
         examples = 0
-        for path in files.match(f"{self.folder}/*.examples"):
+        folder = self.folder if files.is_remote(self.folder) else glob.escape(self.folder)
+        for path in files.match(f"{folder}/*.examples"):
             with files.open_raw(path) as file:
                 examples += int(file.read())
         return examples
@@ -43,7 +46,8 @@ class Meter:
         """Counts examples; the file follows within a moment.
 
         Raises:
-          JobError: the folder is gone, and with it whoever waited for the job.
+          JobError: the folder is not there. A run whose launcher was killed so ends once
+            another has removed what it left.
         """
         self._examples += examples
         now = time.monotonic()
@@ -53,7 +57,10 @@ class Meter:
                 with files.writing(self._path) as path, open(path, "w") as file:
                     file.write(str(self._examples))
             except FileNotFoundError as e:
-                # Its launcher was killed, and another has removed what it left.
-                raise errors.JobError(f"nobody waits for this job: {e}") from e
+                raise errors.JobError(
+                    f"{os.path.dirname(self._path)} is not there: whoever started the job is gone, "
+                    "or this worker does not see the output: use a folder that all machines mount, "
+                    "or an s3:// or gs:// URL"
+                ) from e
             except (OSError, errors.JobError):
                 pass  # A number that cannot be written is not worth a job.

@@ -67,6 +67,7 @@ class _ReadShards(beam.DoFn):
         self.projection = projection
         self.batch_size = batch_size
         self.examples_read = metric.Metrics.counter("evalbeam", "examples_read")
+        self.dead = metric.Metrics.counter("evalbeam", "examples_dead_lettered")
         self.batches = metric.Metrics.counter("evalbeam", "batches")
 
     def process(
@@ -78,6 +79,7 @@ class _ReadShards(beam.DoFn):
                 self.batches.inc()
                 yield item
             elif isinstance(item, batch.DeadLetter):
+                self.dead.inc(item.rows or 1)
                 entered.dead_letters.append(item)
             else:
                 self.examples_read.inc(item.rows + item.dead_letters)

@@ -49,6 +49,17 @@ class Processes:
                 env={**os.environ, **{key: str(value) for key, value in environment.items()}},
             )
 
+    def workers(self) -> list[int]:
+        """The process ids of the Beam workers that these processes have started."""
+        sessions = ",".join(str(process.pid) for process in self._running.values())
+        found = subprocess.run(
+            ["pgrep", "--full", "--session", sessions, "sdk_worker_main"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
     def kill(self, name: str) -> None:
         """At once, and only this process: what it has started must cope."""
         self._running[name].kill()
@@ -95,7 +106,7 @@ class Flink:
     def __init__(self, folder: Path) -> None:
         self._home = CACHE / "flink" / "pyflink"
         self._folder = folder
-        self._processes = Processes(folder)
+        self.processes = Processes(folder)
         self.rest, rpc, self._pools = free_ports(3)
         self._config = {
             **yaml.safe_load((self._home / "conf" / "config.yaml").read_text()),
@@ -105,7 +116,6 @@ class Flink:
             "rest.bind-port": self.rest,
             "taskmanager.numberOfTaskSlots": 1,
         }
-        self._java = self._config["env"]["java"]["opts"]["all"]
         self._added = self._lost = 0
         self.master = f"localhost:{self.rest}"
         self.flags = (
@@ -127,7 +137,7 @@ class Flink:
         shutil.copytree(self._home / "conf", conf)
         (conf / "config.yaml").write_text(yaml.safe_dump(self._config | more))
         script = self._home / "bin" / f"{name.partition('-')[0]}.sh"
-        self._processes.start(
+        self.processes.start(
             name,
             ["bash", script, "start-foreground"],
             FLINK_CONF_DIR=conf,
@@ -142,7 +152,7 @@ class Flink:
         hosts = self._folder / f"hosts-{self._added}"
         hosts.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n{address} worker-pool\n")
         pool = [BIN / "evalbeam-worker", "--worker_pool", f"--address={address}:{self._pools}"]
-        self._processes.start(f"pool-{self._added}", pool)
+        self.processes.start(f"pool-{self._added}", pool)
         name = f"taskmanager-{self._added}"
         self._start(name, **{"env.java.opts.taskmanager": f"-Djdk.net.hosts.file={hosts}"})
         slots = self._added - self._lost
@@ -165,11 +175,11 @@ class Flink:
         return sorted(self.get("jobs/overview")["jobs"], key=lambda job: job["start-time"])
 
     def kill_taskmanager(self, name: str) -> None:
-        self._processes.kill(name)
+        self.processes.kill(name)
         self._lost += 1
 
     def end(self) -> None:
-        self._processes.end()
+        self.processes.end()
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +199,7 @@ class Spark:
 
     def __init__(self, folder: Path) -> None:
         home = CACHE / "spark" / "pyspark"
-        self._processes = Processes(folder)
+        self.processes = Processes(folder)
         port, *pages = free_ports(4)
         self.jar = CACHE / "spark-jars" / "spark-job-server.jar"
         self.flags = (
@@ -201,17 +211,17 @@ class Spark:
         run = [home / "bin" / "spark-class"]
         ports = ["--port", port, "--webui-port", pages[0]]
         master = [*run, f"{deploy}.master.Master", "--host", "localhost", *ports]
-        self._processes.start("master", master, SPARK_HOME=home)
+        self.processes.start("master", master, SPARK_HOME=home)
         for number, page in enumerate(pages[1:]):
             own = ["--webui-port", page, "--work-dir", folder / f"worker-{number}"]
             size = ["--cores", 1, "--memory", "1g", "--host", "localhost"]
             worker = [*run, f"{deploy}.worker.Worker", *size, *own, f"spark://localhost:{port}"]
-            self._processes.start(f"worker-{number}", worker, SPARK_HOME=home)
+            self.processes.start(f"worker-{number}", worker, SPARK_HOME=home)
         state = f"http://localhost:{pages[0]}/json/"
         eventually("both Spark workers register", lambda: _alive(state) == 2)
 
     def end(self) -> None:
-        self._processes.end()
+        self.processes.end()
 
 
 def _alive(state: str) -> int:
@@ -246,6 +256,7 @@ class Job:
         self.folder = folder
         self.config = config
         self.runs = folder / "results" / "runs"
+        self.told = ""
 
     def start(self, run_id: str, *flags: str) -> subprocess.Popen[str]:
         """The evalbeam command, in a session of its own."""
@@ -264,8 +275,8 @@ class Job:
         return self.finished(self.start(run_id, *flags), run_id)
 
     def finished(self, command: subprocess.Popen[str], run_id: str) -> Path:
-        out, err = ended(command)
-        assert command.returncode == 0, f"{out}\n{err}"
+        out, self.told = ended(command)
+        assert command.returncode == 0, f"{out}\n{self.told}"
         assert (self.folder / "results" / "latest").resolve() == (self.runs / run_id).resolve()
         return self.runs / run_id
 
@@ -327,17 +338,6 @@ def assert_equal(found: Path, expected: Path, *, exactly: bool = False) -> None:
     for split, entry in entries[1].items():
         for part in ("read", "scored", "dead_lettered", "fingerprint"):
             assert entries[0][split][part] == entry[part], (split, part)
-
-
-def workers() -> list[int]:
-    """The process ids of the Beam workers on this machine."""
-    found = subprocess.run(
-        ["pgrep", "--full", "apache_beam.runners.worker.sdk_worker_main"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def manifest(run: Path) -> dict:

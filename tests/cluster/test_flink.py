@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Flink, Job, assert_equal, ended, eventually, manifest, workers
+from conftest import Flink, Job, assert_equal, ended, eventually, manifest
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,11 @@ def test_a_worker_that_dies_costs_time_only(
     job, _ = large
     command = job.start("worker-died", *flink.flags, *processes)
     eventually("examples are scored", job.scored)
-    os.kill(workers()[0], signal.SIGKILL)
+    os.kill(flink.processes.workers()[0], signal.SIGKILL)
     found = job.finished(command, "worker-died")
+    assert f"Flink 1.20.5 at http://{flink.master}: 2 of 2 slots are free" in job.told
+    assert re.search(r"^[\d,]+ examples, [\d,]+ examples/s, [\d,]+ s left$", job.told, re.M)
+    assert "Traceback" not in job.told
     assert _attempts(flink) > 0
     assert_equal(found, undisturbed, exactly=True)
 
@@ -92,7 +95,7 @@ def test_a_launcher_that_dies_publishes_nothing(
     found = job.run("launcher-died", *flink.flags, *processes)
     assert_equal(found, undisturbed, exactly=True)
     eventually("the orphan gives up", lambda: flink.get(f"jobs/{orphan}")["state"] == "FAILED", 120)
-    assert "nobody waits for this job" in str(flink.get(f"jobs/{orphan}/exceptions"))
+    assert "whoever started the job is gone" in str(flink.get(f"jobs/{orphan}/exceptions"))
     assert not (job.folder / "results" / ".staging").exists()
 
 
@@ -106,10 +109,11 @@ def test_an_interrupted_job_is_cancelled(
     _, err = ended(command)
     assert command.returncode == 130, err
     assert "interrupted: nothing was published" in err
+    assert "Traceback" not in err
     assert not (job.runs / "interrupted").exists()
     assert not (job.folder / "results" / ".staging").exists()
     eventually("Flink cancels the job", lambda: flink.jobs()[-1]["state"] == "CANCELED")
-    eventually("its workers end", lambda: not workers(), seconds=120)
+    eventually("its workers end", lambda: not flink.processes.workers(), seconds=120)
 
 
 def test_what_fails_on_a_worker_is_told(
@@ -134,5 +138,4 @@ def test_what_fails_on_a_worker_is_told(
 def _attempts(flink: Flink) -> int:
     """How often the newest job was started again."""
     job = flink.jobs()[-1]["jid"]
-    metrics = flink.get(f"jobs/{job}/exceptions")
-    return len(metrics["exceptionHistory"]["entries"])
+    return len(flink.get(f"jobs/{job}/exceptions")["exceptionHistory"]["entries"])

@@ -19,7 +19,6 @@ from conftest import (
     eventually,
     free_ports,
     manifest,
-    workers,
 )
 
 
@@ -37,7 +36,7 @@ def test_a_worker_that_dies_costs_time_only(
     job, expected = large
     command = job.start("worker-died", *spark.flags, *processes)
     eventually("examples are scored", job.scored)
-    os.kill(workers()[0], signal.SIGKILL)
+    os.kill(spark.processes.workers()[0], signal.SIGKILL)
     found = job.finished(command, "worker-died")
     assert_equal(found, expected, exactly=True)
 

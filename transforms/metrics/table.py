@@ -78,7 +78,7 @@ class Sums:
         """The parts' sums; `starts` are added to their keys, and put one part behind another."""
         lows = [np.zeros(len(part.high)) if part.low is None else part.low for part in parts]
         return Sums(
-            np.concatenate([part.keys + start for part, start in zip(parts, starts, strict=False)]),
+            np.concatenate([part.keys + start for part, start in zip(parts, starts, strict=True)]),
             np.concatenate([part.high for part in parts]),
             None if all(part.low is None for part in parts) else np.concatenate(lows),
         )
@@ -297,7 +297,8 @@ class Table:
         starts = np.cumsum([0, *(len(part.slices) for part in parts)]).tolist()
         sums = {
             name: Sums.concatenated(
-                [part.sums[name] for part in parts], [start * layout.stride for start in starts]
+                [part.sums[name] for part in parts],
+                [start * layout.stride for start in starts[:-1]],
             )
             for name, layout in parts[0].layouts.items()
         }

@@ -53,7 +53,7 @@ def listing(names: Iterable[str]) -> str:
 @functools.cache
 def _copied(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
     """A temporary folder, deleted with the process, and the name in it of the model's copy."""
-    # The one use of Beam in this folder: it knows the remote filesystems and their credentials.
+    # Here, since it imports Beam, which knows the remote filesystems and their credentials.
     from transforms.formats import files
 
     source = path.rstrip("/")
