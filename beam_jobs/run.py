@@ -136,6 +136,8 @@ def _show(results: Path, published: str, seconds: float) -> None:
     try:
         summary.show(results, published, seconds)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f"results are in {published}", file=sys.stderr)
     except (OSError, UnicodeError) as e:
         # A closed pipe, or a terminal that lacks a letter. Python would stumble over the rest of
         # the pipe again at its exit.

@@ -8,6 +8,7 @@ that runs `evalbeam run`, which submits the evaluation as a job of its own, and 
 from __future__ import annotations
 
 import argparse
+import collections
 import os
 import subprocess
 import sys
@@ -34,11 +35,13 @@ def drive(config: str, arguments: Sequence[str]) -> None:
         with open(path, "w") as file:
             file.write(config)
         command = [sys.executable, "-m", "beam_jobs", "run", path, *arguments]
-        ended = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    print(ended.stderr, file=sys.stderr)
-    if ended.returncode:
-        said = ended.stderr.strip()[-4000:]
-        raise RuntimeError(f"evalbeam ended with exit code {ended.returncode}: {said}")
+        said: collections.deque[str] = collections.deque(maxlen=40)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+            for line in run.stderr or ():
+                sys.stderr.write(line)  # the progress, now
+                said.append(line)
+    if run.returncode:
+        raise RuntimeError(f"evalbeam ended with exit code {run.returncode}: {''.join(said)}")
 
 
 def main(argv: Sequence[str]) -> None:

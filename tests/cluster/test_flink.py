@@ -7,8 +7,10 @@ import re
 import signal
 from pathlib import Path
 
+import boto3
 import pytest
 from conftest import Flink, Job, assert_equal, ended, eventually, manifest
+from moto.server import ThreadedMotoServer
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +141,48 @@ def _attempts(flink: Flink) -> int:
     """How often the newest job was started again."""
     job = flink.jobs()[-1]["jid"]
     return len(flink.get(f"jobs/{job}/exceptions")["exceptionHistory"]["entries"])
+
+
+def test_data_models_and_results_in_an_object_store(
+    flink: Flink, processes: tuple[str, str], demo: tuple[Job, Path], tmp_path: Path
+) -> None:
+    job, expected = demo
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "not-so-secret"}
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="evaluations")
+        for file in (job.folder / "demo").rglob("*"):
+            if file.is_file():
+                key = file.relative_to(job.folder).as_posix()
+                client.upload_file(str(file), "evaluations", key)
+        text = (job.folder / job.config).read_text()
+        config = tmp_path / "remote.yaml"
+        config.write_text(text.replace('"demo/', '"s3://evaluations/demo/'))
+        command = Job(job.folder, str(config)).start(
+            "remote",
+            "--output=s3://evaluations/results",
+            f"--s3_endpoint_url={endpoint}",
+            "--s3_region_name=us-east-1",
+            "--s3_access_key_id=key",
+            "--s3_secret_access_key=not-so-secret",
+            *flink.flags,
+            *processes,
+        )
+        out, err = ended(command)
+        assert command.returncode == 0, f"{out}\n{err}"
+        stored = client.list_objects_v2(Bucket="evaluations", Prefix="results/")["Contents"]
+        prefix = "results/runs/remote/"
+        for key in (one["Key"] for one in stored):
+            assert key == "results/latest" or key.startswith(prefix), key
+            target = tmp_path / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file("evaluations", key, str(target))
+    finally:
+        server.stop()
+    assert (tmp_path / "results" / "latest").read_text() == "runs/remote\n"
+    found = tmp_path / prefix
+    assert_equal(found, expected)
+    assert "not-so-secret" not in (found / "manifest.json").read_text()

@@ -250,6 +250,19 @@ def test_our_containers_are_not_roots_and_have_bounds(folder: str) -> None:
         ]
 
 
+@pytest.mark.parametrize("folder", ["spark", "spark-once"])
+def test_sparks_own_containers_are_not_roots(folder: str) -> None:
+    pods = [
+        node[role]
+        for document in _built(folder)
+        for node in _nodes(document)
+        for role in ("driver", "executor")
+        if isinstance(node.get(role), dict)
+    ]
+    assert len(pods) == 2
+    assert all(pod["securityContext"]["runAsNonRoot"] for pod in pods)
+
+
 def test_images_are_what_the_dockerfile_builds_of_this_version() -> None:
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)[1]
     stages = set(re.findall(r"^FROM .* AS (\w+)$", (DEPLOY / "Dockerfile").read_text(), re.M))
