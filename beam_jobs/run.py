@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import (
     check,
+    cluster,
     config,
     manifest,
     pipeline,
@@ -80,7 +81,7 @@ def run(request: Request) -> None:
             "begins with a letter or digit"
         )
     options = runner.options(request.beam_options)
-    cluster = runner.check(options)
+    described = cluster.check(options)
     remote.check(request.settings, output, options)
     job = check.check(request.settings, request.engine)
     for note in job.notes:
@@ -88,11 +89,11 @@ def run(request: Request) -> None:
     clock.append(time.monotonic())
     if request.dry_run:
         print(summary.plan(job))
-        if cluster is not None:
-            print(cluster)
+        if described is not None:
+            print(described)
         return
-    if cluster is not None:
-        print(cluster, file=sys.stderr)
+    if described is not None:
+        print(described, file=sys.stderr)
     if told := runner.use_processes(options, request.beam_options, job.shards):
         print(told, file=sys.stderr)
     if not runner.is_local(options):

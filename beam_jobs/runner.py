@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import glob
-import json
 import logging
 import os
 import pathlib
 import re
 import signal
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
-from urllib import request
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.runners.runner import create_runner
 
+from beam_jobs import cluster
 from transforms import batch, errors
 
 _LOCAL = "DirectRunner"
@@ -36,8 +33,6 @@ _CONTAINER_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 _GPUS = "/dev/nvidia[0-9]*"
 
 _CLUSTER_TASKS = 256
-_CANCEL_SECONDS = 10
-_REST_SECONDS = 5
 _TASKS_PER_WORKER = 4
 
 # What Beam says each time, and nobody can act on: its local worker processes, its job servers.
@@ -183,57 +178,6 @@ def is_local(chosen: pipeline_options.PipelineOptions) -> bool:
     return name(chosen) == _LOCAL
 
 
-def check(chosen: pipeline_options.PipelineOptions) -> str | None:
-    """Asks a cluster that can be asked whether it is there; describes it.
-
-    Raises:
-      ConfigError: a job server's jar that is not there, or workers that cannot be started so.
-      JobError: a Flink that does not answer.
-    """
-    flink = chosen.view_as(pipeline_options.FlinkRunnerOptions)
-    jars = {"FlinkRunner": flink.flink_job_server_jar}
-    spark = chosen.view_as(pipeline_options.SparkRunnerOptions)
-    jars["SparkRunner"] = spark.spark_job_server_jar
-    jar = jars.get(name(chosen))
-    if jar and "://" not in jar and not os.path.exists(jar):
-        kind = name(chosen).removesuffix("Runner").lower()
-        raise errors.ConfigError(
-            f"--{kind}_job_server_jar={jar}: there is no such file. "
-            f"`deploy/fetch_jars.sh {kind} {os.path.dirname(jar) or '.'}` makes it"
-        )
-    portable = chosen.view_as(pipeline_options.PortableOptions)
-    if name(chosen) == "PortableRunner" and not portable.job_endpoint:
-        raise errors.ConfigError(
-            "--runner=PortableRunner needs the address of a job server: --job_endpoint=HOST:PORT"
-        )
-    if portable.environment_type == "PROCESS":
-        _check_process(portable.environment_config)
-    address = _flink_address(chosen)
-    if address is None:
-        return None
-    try:
-        found = _ask(f"{address}/overview")
-    except (OSError, ValueError) as e:
-        raise errors.JobError(f"no Flink answers at {address} (--flink_master): {e}") from e
-    slots = f"{found['slots-available']} of {found['slots-total']} slots are free"
-    return f"Flink {found['flink-version']} at {address}: {slots}"
-
-
-def _check_process(config: str | None) -> None:
-    example = """--environment_config='{"command": "/opt/evalbeam/bin/evalbeam-worker"}'"""
-    try:
-        command = json.loads(config or "")["command"]
-    except (ValueError, KeyError, TypeError) as e:
-        raise errors.ConfigError(
-            f"--environment_type=PROCESS needs a command in --environment_config, such as {example}"
-        ) from e
-    if not os.path.isabs(command):
-        raise errors.ConfigError(
-            f"--environment_config: the command {command!r} is looked for in folders of the "
-            f"cluster's: give its whole path, such as {example}"
-        )
-
-
 def shown(chosen: pipeline_options.PipelineOptions) -> dict[str, Any]:
     """The options that were chosen, without the values of those that may be secret."""
     given = chosen.get_all_options(drop_default=True)
@@ -270,62 +214,28 @@ def run(built: beam.Pipeline) -> str | None:
         logging.getLogger(chatterer).addFilter(_is_news)
     # Messages of the job, of which errors are raised too, and of waiting for its server.
     logging.getLogger().addFilter(_is_no_message)
-    cluster = not is_local(built.options)
-    flink = _flink_address(built.options)
+    local = is_local(built.options)
+    flink = cluster.flink_url(built.options)
     try:
         job = built.run()
-        if cluster:
+        if not local:
             # Beam's own handler would stop the job server, and the job go on without it.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             job.wait_until_finish()
         except KeyboardInterrupt:
-            if cluster:
-                _cancel(job, flink)
+            if not local:
+                cluster.cancel(job, _job_id(job), flink)
             raise
     except Exception as e:
         raise _cause(e) from e
-    return _job_id(job) if cluster else None
+    return None if local else _job_id(job)
 
 
 def _job_id(job: Any) -> str | None:
     """The job's name, which is an attribute of portable runners' jobs, a method of Dataflow's."""
     found = getattr(job, "job_id", None) or getattr(job, "_job_id", None)
     return found() if callable(found) else found
-
-
-def _flink_address(chosen: pipeline_options.PipelineOptions) -> str | None:
-    """The URL of Flink's REST interface, if that is where the job runs."""
-    master = str(chosen.view_as(pipeline_options.FlinkRunnerOptions).flink_master)
-    if name(chosen) != "FlinkRunner" or master.startswith("["):
-        return None
-    return master if "://" in master else f"http://{master}"
-
-
-def _cancel(job: Any, flink: str | None) -> None:
-    """Cancels a job as far as that is possible: it may be over, or out of reach."""
-    # Beam's threads end with tracebacks when their streams do.
-    threading.excepthook = lambda _: None
-    with contextlib.suppress(Exception):
-        job.cancel()
-    # Beam's job server cancels only its own waiting for the job; its id is Flink's name, and more.
-    # Flink may not have it yet: what is submitted just now appears in a moment.
-    job_name = str(_job_id(job)).rpartition("_")[0]
-    deadline = time.monotonic() + _CANCEL_SECONDS
-    while flink is not None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            running = [one for one in _ask(f"{flink}/jobs/overview")["jobs"] if one["end-time"] < 0]
-            for one in running:
-                if one["name"] == job_name:
-                    _ask(f"{flink}/jobs/{one['jid']}?mode=cancel", "PATCH")
-                    return
-        time.sleep(0.5)
-
-
-def _ask(url: str, method: str = "GET") -> Any:
-    """The answer of a REST interface."""
-    with request.urlopen(request.Request(url, method=method), timeout=_REST_SECONDS) as answer:
-        return json.load(answer)
 
 
 def _is_no_message(record: logging.LogRecord) -> bool:

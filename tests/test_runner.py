@@ -5,7 +5,7 @@ import os
 import pytest
 from apache_beam.options import pipeline_options
 
-from beam_jobs import runner
+from beam_jobs import cluster, runner
 from transforms import batch, errors
 
 GB = 10**9
@@ -134,19 +134,19 @@ def test_an_error_of_java_is_told_without_its_stack():
 def test_what_a_cluster_cannot_do_is_told_at_once(tmp_path):
     flink = ["--runner=FlinkRunner", "--flink_version=1.20"]
     with pytest.raises(errors.ConfigError, match=r"there is no such file.*fetch_jars.sh flink"):
-        runner.check(runner.options([*flink, f"--flink_job_server_jar={tmp_path}/none.jar"]))
+        cluster.check(runner.options([*flink, f"--flink_job_server_jar={tmp_path}/none.jar"]))
     with pytest.raises(errors.JobError, match=r"no Flink answers at http://localhost:1 .*refused"):
-        runner.check(runner.options([*flink, "--flink_master=localhost:1"]))
+        cluster.check(runner.options([*flink, "--flink_master=localhost:1"]))
     for config in ("", '--environment_config={"env": {}}'):
         flags = [*flink, "--environment_type=PROCESS", *([config] if config else [])]
         with pytest.raises(errors.ConfigError, match="needs a command in --environment_config"):
-            runner.check(runner.options(flags))
+            cluster.check(runner.options(flags))
     relative = '--environment_config={"command": "evalbeam-worker"}'
     with pytest.raises(errors.ConfigError, match="give its whole path"):
-        runner.check(runner.options([*flink, "--environment_type=PROCESS", relative]))
+        cluster.check(runner.options([*flink, "--environment_type=PROCESS", relative]))
     with pytest.raises(errors.ConfigError, match=r"needs .* --job_endpoint=HOST:PORT"):
-        runner.check(runner.options(["--runner=PortableRunner"]))
-    assert runner.check(runner.options([])) is None
+        cluster.check(runner.options(["--runner=PortableRunner"]))
+    assert cluster.check(runner.options([])) is None
 
 
 def test_only_an_interrupt_is_one():
