@@ -84,7 +84,7 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def eventually(what: str, condition: Callable[[], object], seconds: float = 60) -> None:
+def eventually(what: str, condition: Callable[[], object], seconds: float = 180) -> None:
     """Waits until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

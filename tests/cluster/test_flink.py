@@ -96,7 +96,7 @@ def test_a_launcher_that_dies_publishes_nothing(
     orphan = flink.jobs()[-1]["jid"]
     found = job.run("launcher-died", *flink.flags, *processes)
     assert_equal(found, undisturbed, exactly=True)
-    eventually("the orphan gives up", lambda: flink.get(f"jobs/{orphan}")["state"] == "FAILED", 120)
+    eventually("the orphan gives up", lambda: flink.get(f"jobs/{orphan}")["state"] == "FAILED")
     assert "whoever started the job is gone" in str(flink.get(f"jobs/{orphan}/exceptions"))
     assert not (job.folder / "results" / ".staging").exists()
 
@@ -115,7 +115,7 @@ def test_an_interrupted_job_is_cancelled(
     assert not (job.runs / "interrupted").exists()
     assert not (job.folder / "results" / ".staging").exists()
     eventually("Flink cancels the job", lambda: flink.jobs()[-1]["state"] == "CANCELED")
-    eventually("its workers end", lambda: not flink.processes.workers(), seconds=120)
+    eventually("its workers end", lambda: not flink.processes.workers())
 
 
 def test_what_fails_on_a_worker_is_told(
