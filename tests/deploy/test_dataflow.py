@@ -106,14 +106,13 @@ def test_the_launched_job_runs_and_publishes(launcher, config, tmp_path) -> None
         launcher.main([f"--config={config}", *template, *local])
 
 
-def test_the_driver_passes_flags_on(launcher, monkeypatch) -> None:
-    seen = []
-
-    def run(command: list[str], **more):
-        seen.extend(command)
-        return types.SimpleNamespace(returncode=0, stderr="")
-
-    monkeypatch.setattr(launcher.subprocess, "run", run)
+def test_the_driver_passes_flags_on(launcher, monkeypatch, tmp_path) -> None:
+    seen = tmp_path / "arguments"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{seen}\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(launcher.sys, "executable", str(python))
     launcher.drive("name: x\n", ["--run-id=night", "--max_num_workers=20"])
-    assert seen[1:4] == ["-m", "beam_jobs", "run"]
-    assert seen[5:] == ["--run-id=night", "--max_num_workers=20"]
+    arguments = seen.read_text().splitlines()
+    assert arguments[:3] == ["-m", "beam_jobs", "run"]
+    assert arguments[4:] == ["--run-id=night", "--max_num_workers=20"]
