@@ -27,11 +27,11 @@ demo: $(READY)  ## train two versions on real data, evaluate and compare them
 test: $(READY)  ## run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (10 minutes)
+test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (a quarter of an hour)
 	@tests/cluster/fetch.sh $(BIN)/python
 	@$(BIN)/python -m pytest tests/cluster $(ARGS)
 
-test-deploy: $(READY)  ## check what deploy/ has, as far as one machine can (7 minutes)
+test-deploy: $(READY)  ## check what deploy/ has, as far as one machine can (some minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 lint: $(READY)  ## check format and style
