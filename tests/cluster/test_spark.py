@@ -34,10 +34,10 @@ def test_a_worker_that_dies_costs_time_only(
     spark: Spark, processes: tuple[str, str], large: tuple[Job, Path]
 ) -> None:
     job, expected = large
-    command = job.start("worker-died", *spark.flags, *processes)
+    command = job.start("spark-worker-died", *spark.flags, *processes)
     eventually("examples are scored", job.scored)
     os.kill(spark.processes.workers()[0], signal.SIGKILL)
-    found = job.finished(command, "worker-died")
+    found = job.finished(command, "spark-worker-died")
     assert_equal(found, expected, exactly=True)
 
 
