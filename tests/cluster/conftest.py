@@ -270,6 +270,13 @@ class Job:
             start_new_session=True,
         )
 
+    def start_scoring(self, run_id: str, *flags: str) -> subprocess.Popen[str]:
+        """The same, in the middle of its work: its workers have scored some examples."""
+        command = self.start(run_id, *flags)
+        eventually("examples are scored", lambda: self._scored() or command.poll() is not None)
+        assert command.poll() is None, ended(command)
+        return command
+
     def run(self, run_id: str, *flags: str) -> Path:
         """Runs the job to its end; returns its published results."""
         return self.finished(self.start(run_id, *flags), run_id)
@@ -280,7 +287,7 @@ class Job:
         assert (self.folder / "results" / "latest").resolve() == (self.runs / run_id).resolve()
         return self.runs / run_id
 
-    def scored(self) -> int:
+    def _scored(self) -> int:
         """The examples that the workers of the jobs that run now have scored."""
         boards = (self.folder / "results" / ".staging").glob("*/work/progress")
         return sum(meter.Board(str(folder), 1).total() for folder in boards)
@@ -334,7 +341,7 @@ def assert_equal(found: Path, expected: Path, *, exactly: bool = False) -> None:
         pd.testing.assert_frame_equal(one, other, **tolerance)
     counts = [pd.read_parquet(run / "confusion.parquet")["count"] for run in (found, expected)]
     assert counts[0].equals(counts[1])
-    entries = [json.loads((run / "manifest.json").read_text())["data"] for run in (found, expected)]
+    entries = [manifest(run)["data"] for run in (found, expected)]
     for split, entry in entries[1].items():
         for part in ("read", "scored", "dead_lettered", "fingerprint"):
             assert entries[0][split][part] == entry[part], (split, part)

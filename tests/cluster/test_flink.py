@@ -57,8 +57,7 @@ def test_a_worker_that_dies_costs_time_only(
     flink: Flink, processes: tuple[str, str], large: tuple[Job, Path], undisturbed: Path
 ) -> None:
     job, _ = large
-    command = job.start("worker-died", *flink.flags, *processes)
-    eventually("examples are scored", job.scored)
+    command = job.start_scoring("worker-died", *flink.flags, *processes)
     os.kill(flink.processes.workers()[0], signal.SIGKILL)
     found = job.finished(command, "worker-died")
     assert f"Flink 1.20.5 at http://{flink.master}: 2 of 2 slots are free" in job.told
@@ -72,8 +71,7 @@ def test_a_taskmanager_that_dies_costs_time_only(
     flink: Flink, processes: tuple[str, str], large: tuple[Job, Path], undisturbed: Path
 ) -> None:
     job, _ = large
-    command = job.start("taskmanager-died", *flink.flags, *processes)
-    eventually("examples are scored", job.scored)
+    command = job.start_scoring("taskmanager-died", *flink.flags, *processes)
     flink.kill_taskmanager("taskmanager-1")
     flink.add_taskmanager()  # as Kubernetes would, or whoever looks after the cluster
     found = job.finished(command, "taskmanager-died")
@@ -86,8 +84,7 @@ def test_a_launcher_that_dies_publishes_nothing(
 ) -> None:
     job, _ = large
     latest = (job.folder / "results" / "latest").resolve()
-    command = job.start("launcher-died", *flink.flags, *processes)
-    eventually("examples are scored", job.scored)
+    command = job.start_scoring("launcher-died", *flink.flags, *processes)
     os.killpg(command.pid, signal.SIGKILL)
     command.communicate()
     assert not (job.runs / "launcher-died").exists()
@@ -105,8 +102,7 @@ def test_an_interrupted_job_is_cancelled(
     flink: Flink, processes: tuple[str, str], large: tuple[Job, Path]
 ) -> None:
     job, _ = large
-    command = job.start("interrupted", *flink.flags, *processes)
-    eventually("examples are scored", job.scored)
+    command = job.start_scoring("interrupted", *flink.flags, *processes)
     os.kill(command.pid, signal.SIGTERM)
     _, err = ended(command)
     assert command.returncode == 130, err

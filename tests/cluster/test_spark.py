@@ -16,7 +16,6 @@ from conftest import (
     Processes,
     Spark,
     assert_equal,
-    eventually,
     free_ports,
     manifest,
 )
@@ -34,8 +33,7 @@ def test_a_worker_that_dies_costs_time_only(
     spark: Spark, processes: tuple[str, str], large: tuple[Job, Path]
 ) -> None:
     job, expected = large
-    command = job.start("spark-worker-died", *spark.flags, *processes)
-    eventually("examples are scored", job.scored)
+    command = job.start_scoring("spark-worker-died", *spark.flags, *processes)
     os.kill(spark.processes.workers()[0], signal.SIGKILL)
     found = job.finished(command, "spark-worker-died")
     assert_equal(found, expected, exactly=True)
