@@ -60,7 +60,7 @@ def test_kinds_are_inferred(folder):
     assert models.infer_kind(str(folder / "named.keras")) == "keras"
     with pytest.raises(errors.ConfigError, match=r"found a folder with weights.h5; known are"):
         models.infer_kind(str(folder / "no_model"))
-    with pytest.raises(errors.ConfigError, match="found a file; known are"):
+    with pytest.raises(errors.ConfigError, match=r"found the file weights.h5; known are"):
         models.infer_kind(str(folder / "no_model" / "weights.h5"))
 
 

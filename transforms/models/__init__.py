@@ -17,6 +17,7 @@ import numpy as np
 
 from transforms import batch, errors
 from transforms.models import columns, files, quiet
+from transforms.models.images import Image
 
 # Modules, not objects: TensorFlow loads only when a model needs it.
 REGISTRY = {
@@ -24,6 +25,9 @@ REGISTRY = {
     "keras": "transforms.models.keras",
     "stored": "transforms.models.stored",
 }
+# What tells a model's kind: a file in its folder, or the ending of its name.
+_FILES = {"saved_model.pb": "saved_model"}
+_ENDINGS = {".keras": "keras"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,14 @@ class ModelSpec:
     Attributes:
       name: the version's name in every result.
       kind: a key of REGISTRY.
-      path: the model's file or folder; "" for stored predictions.
-      signature: a SavedModel's signature; "serving_default" unless told otherwise.
-      inputs: (model input, column) pairs where the names differ.
+      path: the model's file or folder; "" where it has none.
+      signature: of a SavedModel or TFLite model with several; "serving_default" unless told
+        otherwise.
+      inputs: (model input, column or image) pairs where the names differ.
+      images: (name, image) pairs: what inputs of these names are, instead of columns.
+      function: for a callable, "module:function".
+      sha256: what the digest of its files must be; "" where that is left open.
+      allow_unsafe: whether code inside a `.keras` file may run.
       predictions: for stored predictions, (output, column) pairs; output "" where there is one.
       outputs: the outputs that are evaluated, () for all of them. Where one output is evaluated,
         it has the name "" in all results, whatever the model calls it: versions compare by it.
@@ -46,6 +55,10 @@ class ModelSpec:
     path: str = ""
     signature: str = "serving_default"
     inputs: tuple[tuple[str, str], ...] = ()
+    images: tuple[tuple[str, Image], ...] = ()
+    function: str = ""
+    sha256: str = ""
+    allow_unsafe: bool = False
     predictions: tuple[tuple[str, str], ...] = ()
     outputs: tuple[str, ...] = ()
 
@@ -59,6 +72,10 @@ class Model(Protocol):
     inputs: tuple[columns.Input, ...]
     # The names of its outputs in all results.
     outputs: tuple[str, ...]
+    # How many numbers were trained, where that is known.
+    parameters: int | None
+    # The process that it runs in, if that is not this one.
+    pid: int | None
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
         """By output, float32 or float64, [N] or [N, K].
@@ -97,6 +114,7 @@ def load(spec: ModelSpec) -> Model:
         )
         loaded = _LOADED.get(spec)
         if loaded is None or loaded[0] != stamp:
+            _check_digest(spec, path)
             with quiet.starting_tensorflow():
                 loaded = _LOADED[spec] = (stamp, _kind(spec.kind).load(spec, path))
         return loaded[1]
@@ -141,30 +159,54 @@ def infer_kind(path: str) -> str:
       ConfigError: nothing is there, or nothing that is known.
     """
     local = pathlib.Path(files.local(path))
-    if local.is_dir() and (local / "saved_model.pb").exists():
-        return "saved_model"
-    if local.is_file() and local.suffix == ".keras":
-        return "keras"
-    found = f"a folder with {files.listing(os.listdir(local))}" if local.is_dir() else "a file"
+    if local.is_dir():
+        for name, kind in _FILES.items():
+            if (local / name).exists():
+                return kind
+        found = f"a folder with {files.listing(os.listdir(local))}"
+    elif local.suffix in _ENDINGS:
+        return _ENDINGS[local.suffix]
+    else:
+        found = f"the file {local.name}"
+    known = [f"a folder with {name} ({kind})" for name, kind in _FILES.items()]
+    known += [f"a file whose name ends in {end} ({kind})" for end, kind in _ENDINGS.items()]
     raise errors.ConfigError(
-        f"{path} is no model of a known kind: found {found}; known are a folder with "
-        "saved_model.pb (saved_model) and a file whose name ends in .keras (keras)"
+        f"{path} is no model of a known kind: found {found}; known are {', '.join(known)}"
     )
 
 
 def digest(path: str) -> str:
-    """SHA-256 (hex) over the sorted relative paths and the contents of a model's files."""
+    """SHA-256 (hex) of a model's file; of a folder, over its sorted relative paths and contents."""
     root = files.local(path)
+    if os.path.isfile(root):
+        return _content(root).hexdigest()
     total = hashlib.sha256()
     for file in files.tree(root):
-        content = hashlib.sha256()
-        with open(file, "rb") as stream:
-            while chunk := stream.read(1 << 20):
-                content.update(chunk)
         # Of fixed length after a terminated name, so that no two trees give the same bytes.
         total.update(pathlib.Path(os.path.relpath(file, root)).as_posix().encode() + b"\0")
-        total.update(content.digest())
+        total.update(_content(file).digest())
     return total.hexdigest()
+
+
+def size_bytes(path: str) -> int:
+    """The size of a model's files."""
+    return sum(os.path.getsize(file) for file in files.tree(files.local(path)))
+
+
+def _content(file: str) -> hashlib._Hash:
+    content = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            content.update(chunk)
+    return content
+
+
+def _check_digest(spec: ModelSpec, path: str) -> None:
+    if spec.sha256 and (found := digest(path)) != spec.sha256:
+        raise errors.ConfigError(
+            f"its SHA-256 is {found}, and the config says {spec.sha256}: it is another model than "
+            "was meant, and was not loaded"
+        )
 
 
 @contextlib.contextmanager

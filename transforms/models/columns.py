@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import batch, errors
+
+if TYPE_CHECKING:
+    from transforms.models import images
 
 
 class UnscorableRowsError(Exception):
@@ -37,18 +41,25 @@ class Input:
       dtype: NumPy's dtype; object for strings, which arrive as bytes.
       shape: of one example, None where any size goes; the whole is None where scalars and lists
         are taken as the data has them.
+      image: what is made of the column before, if it holds images.
     """
 
     name: str
     column: str
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
+    image: images.Image | None = None
 
     def __str__(self) -> str:
         if not self.name:  # A stored prediction's only output.
             return f"column {self.column!r}"
         mapped = f" (column {self.column!r})" if self.column != self.name else ""
         return f"input {self.name!r}{mapped}"
+
+
+def names(inputs: Iterable[Input]) -> tuple[str, ...]:
+    """The columns that the inputs read, each once."""
+    return tuple(dict.fromkeys(declared.column for declared in inputs))
 
 
 def flatten(column: pa.Array) -> tuple[pa.Array, np.ndarray]:

@@ -24,7 +24,7 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
         raise errors.ConfigError(
             "it is no `.keras` file as Keras 3 writes it with `model.save('name.keras')`"
         )
-    model = _load(path)
+    model = _load(spec, path)
     structure = _structure(model)
     takes = _takes(structure)
 
@@ -35,18 +35,18 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     # Not the concrete function alone: through `call` this one keeps the model's variables alive.
     function = tf.function(call, input_signature=[takes])
     gives = function.get_concrete_function().structured_outputs
-    return signature.Signature(spec, function, takes, gives)
+    return signature.Signature(spec, function, takes, gives, parameters=model.count_params())
 
 
-def _load(path: str) -> Any:
+def _load(spec: models.ModelSpec, path: str) -> Any:
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False, safe_mode=not spec.allow_unsafe)
     except Exception as error:  # Keras raises ValueError, TypeError, and what a layer raises.
-        if "Lambda" in str(error):
+        if "Lambda" in str(error) and not spec.allow_unsafe:
             raise errors.ConfigError(
-                "it has a Lambda layer, Python code inside the file, which Keras refuses to run "
-                "from a file. Export a SavedModel where the code is at home "
-                "(`model.export(folder)`), or replace the layer"
+                "it has a Lambda layer, Python code inside the file, which runs whatever it says. "
+                "If you trust the file, say `allow_unsafe: true`; else export a SavedModel where "
+                "the code is at home (`model.export(folder)`), or replace the layer"
             ) from error
         raise errors.ConfigError(
             f"Keras cannot load it: {error}. Layers of your own need their code here; a "

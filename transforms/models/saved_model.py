@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import tensorflow as tf
@@ -39,7 +40,9 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
         return loaded.signatures[spec.signature](**tensors)
 
     serialized = _takes_serialized(spec, takes)
-    return signature.Signature(spec, call, takes, function.structured_outputs, serialized)
+    parameters = sum(math.prod(one.shape.as_list()) for one in function.graph.variables)
+    gives = function.structured_outputs
+    return signature.Signature(spec, call, takes, gives, serialized, parameters)
 
 
 def _takes_serialized(spec: models.ModelSpec, takes: dict[str, tf.TensorSpec]) -> bool:

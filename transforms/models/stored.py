@@ -15,11 +15,13 @@ class Stored:
     """Columns that stand in for a model."""
 
     inputs: tuple[columns.Input, ...]
+    parameters: None = None
+    pid: None = None
 
     @property
     def projection(self) -> batch.Projection:
         """The predictions' columns."""
-        return batch.Projection(tuple(dict.fromkeys(declared.column for declared in self.inputs)))
+        return batch.Projection(columns.names(self.inputs))
 
     @property
     def outputs(self) -> tuple[str, ...]:
