@@ -49,8 +49,8 @@ format: $(READY)  ## format the code and mend what style rules can mend
 	@$(BIN)/ruff check --fix .
 
 lock: $(READY)  ## lock what pyproject.toml asks for; LOCK_ARGS=--upgrade takes newer versions
-	@$(COMPILE) pyproject.toml --extra demo --extra s3 --output-file requirements.txt
-	@$(COMPILE) pyproject.toml --extra demo --extra s3 --group dev --output-file requirements-dev.txt
+	@$(COMPILE) pyproject.toml --extra demo --extra onnx --extra s3 --output-file requirements.txt
+	@$(COMPILE) pyproject.toml --extra demo --extra onnx --extra s3 --group dev --output-file requirements-dev.txt
 	@$(COMPILE) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.txt
 
 clean:  ## remove .venv, caches and the demo's data and models; results stay

@@ -13,11 +13,22 @@ from typing import Any
 import numpy as np
 
 from beam_jobs import config, eval_config
-from transforms import batch, errors, finish, formats, labels, metrics, models, predict, slices
+from transforms import (
+    batch,
+    compare,
+    errors,
+    finish,
+    formats,
+    labels,
+    metrics,
+    models,
+    predict,
+    slices,
+)
 from transforms.formats import files
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import columns
+from transforms.models import columns, measure
 
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
@@ -74,6 +85,8 @@ class Job:
       engine: "columnar" or "tfma".
       identity: what identifies an example.
       digests: by version, the SHA-256 of its files, before they were loaded.
+      pairs: the versions to compare: the baseline with the others, originals with conversions.
+      measures: by version, what it costs.
       notes: what was inferred or decided and the user should know.
     """
 
@@ -95,12 +108,19 @@ class Job:
     engine: str
     identity: str
     digests: Mapping[str, str]
+    pairs: tuple[compare.Pair, ...]
+    measures: Mapping[str, measure.Measures]
     notes: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The versions' names."""
         return tuple(model.name for model in self.models)
+
+    @property
+    def conversions(self) -> tuple[tuple[str, str], ...]:
+        """Originals and what was converted from them."""
+        return tuple((one.baseline, one.candidate) for one in self.pairs if one.bounds is not None)
 
 
 def check(settings: config.Config, engine: str = "columnar") -> Job:
@@ -145,7 +165,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
     # What the job does with every batch, so that it fails now and not on a worker.
-    predict.score(first, loaded, heads, settings.data.weight, settings.data.id)
+    scored, _ = predict.score(first, loaded, heads, settings.data.weight, settings.data.id)
     identity = _identity(settings.data.id, projection)
     _check_numeric(first, asked.specs)
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
@@ -154,7 +174,16 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     weight = settings.data.weight
     thresholds = tuple(settings.thresholds)
     columnar = () if engine == "tfma" else metric_specs
-    planned = plan.plan(columnar, names, heads, baseline, weight is not None, thresholds)
+    pairs = _pairs(settings, baseline)
+    planned = plan.plan(
+        columnar,
+        names,
+        heads,
+        baseline,
+        weight is not None,
+        thresholds,
+        [(one.baseline, one.candidate) for one in pairs if one.bounds is not None],
+    )
     described = (names, heads, asked.specs)
     if asked.given is None:
         whole = tfma.eval_config(*described, metric_specs, baseline, weight)
@@ -169,11 +198,16 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
             m.class_name for spec in by_tfma.metrics_specs for m in spec.metrics
         )
         notes.append(f"by TFMA's own combiners, which are slower: {', '.join(names_of)}")
+    batch_size = settings.data.batch_size or _batch_size(first, heads)
+    measures = {}
+    if scored is not None:
+        by_spec = {version: loaded[version.name] for version in versions}
+        measures = measure.measure(by_spec, scored.batch, batch_size)
     return Job(
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=settings.data.batch_size or _batch_size(first, heads),
+        batch_size=batch_size,
         models=versions,
         baseline=baseline,
         specs=asked.specs,
@@ -188,8 +222,22 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         engine=engine,
         identity=identity,
         digests=digests,
+        pairs=pairs,
+        measures=measures,
         notes=tuple(notes),
     )
+
+
+def _pairs(settings: config.Config, baseline: str | None) -> tuple[compare.Pair, ...]:
+    """The baseline with each other version, and originals with conversions; each pair once."""
+    bounds = compare.Bounds(**settings.conversion.model_dump())
+    pairs = []
+    for model in settings.models:
+        if model.conversion_of is not None:
+            pairs.append(compare.Pair(model.conversion_of, model.name, bounds))
+        if baseline not in (None, model.name, model.conversion_of):
+            pairs.append(compare.Pair(str(baseline), model.name))
+    return tuple(pairs)
 
 
 def with_absolute_paths(job: Job) -> Job:
@@ -229,6 +277,14 @@ def _version(model: config.Model) -> models.ModelSpec:
         stored = model.predictions
         pairs = {"": stored} if isinstance(stored, str) else stored
         return models.ModelSpec(model.name, "stored", predictions=tuple(pairs.items()))
+    if model.callable is not None:
+        return models.ModelSpec(
+            model.name,
+            "callable",
+            inputs=tuple(model.inputs.items()),
+            function=model.callable,
+            outputs=tuple(model.outputs),
+        )
     assert model.path is not None
     try:
         kind = models.infer_kind(model.path)
@@ -240,6 +296,8 @@ def _version(model: config.Model) -> models.ModelSpec:
         model.path,
         model.signature,
         tuple(model.inputs.items()),
+        sha256=model.sha256 or "",
+        allow_unsafe=model.allow_unsafe,
         outputs=tuple(model.outputs),
     )
 

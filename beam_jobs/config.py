@@ -85,18 +85,43 @@ class Data(_Strict):
         return self
 
 
+def _mapped(value: Any) -> Any:
+    return {name: name for name in value} if isinstance(value, list) else value
+
+
 class Model(_Strict):
     """One version."""
 
     name: str = Field(min_length=1)
-    path: str | None = Field(None, description="A SavedModel's folder or a .keras file.")
+    path: str | None = Field(
+        None,
+        description="A SavedModel's or TensorFlow.js model's folder, or a .keras, .tflite or .onnx "
+        "file.",
+    )
     predictions: str | dict[str, str] | None = Field(
         None, description="Stored predictions: their column, or output: column."
     )
+    callable: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="A Python function, module:function, of columns (`inputs`) by name.",
+    )
     baseline: bool = Field(False, description="The version that the others are compared with.")
-    signature: str = Field("serving_default", description="A SavedModel's signature.")
-    inputs: dict[str, str] = Field(
-        default_factory=dict, description="Model input: column, where the names differ."
+    conversion_of: str | None = Field(
+        None, description="The version that this one was converted from, and must agree with."
+    )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="What the model's digest must be."
+    )
+    allow_unsafe: bool = Field(
+        False, description="Whether code inside a .keras file (a Lambda layer) may run."
+    )
+    signature: str = Field(
+        "serving_default", description="Which one, of a SavedModel or .tflite file."
+    )
+    inputs: Annotated[dict[str, str], BeforeValidator(_mapped)] = Field(
+        default_factory=dict,
+        description="Model input: column or image, where the names differ; a callable's inputs.",
     )
     outputs: list[str] = Field(
         default_factory=list, description="Which of several outputs to evaluate; all by default."
@@ -104,10 +129,13 @@ class Model(_Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        if (self.path is None) == (self.predictions is None):
+        if sum(one is not None for one in (self.path, self.predictions, self.callable)) != 1:
             raise ValueError(
-                f"model {self.name!r} needs either `path` (a model) or `predictions` (a column)"
+                f"model {self.name!r} needs one of `path` (a model), `callable` (a function) and "
+                "`predictions` (a column)"
             )
+        if self.sha256 is not None and self.path is None:
+            raise ValueError(f"model {self.name!r} has no files for `sha256` to be of")
         return self
 
 
@@ -229,6 +257,23 @@ class Confidence(_Strict):
     seed: int = 7
 
 
+class Conversion(_Strict):
+    """How far the metrics of a converted model may be from the original's."""
+
+    good: float = Field(0.01, ge=0, description="Within this share of the original's value.")
+    acceptable: float = Field(0.02, ge=0)
+    bad: float = Field(0.05, ge=0, description="Worse by more than this; between is worse.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Conversion:
+        if not self.good <= self.acceptable <= self.bad:
+            raise ValueError(
+                "the bounds must ascend from good over acceptable to bad, not "
+                f"{self.good}, {self.acceptable}, {self.bad}"
+            )
+        return self
+
+
 class Config(_Strict):
     """An evaluation of model versions on labelled data."""
 
@@ -248,6 +293,7 @@ class Config(_Strict):
     thresholds: list[FiniteFloat] = Field(
         [0.5], min_length=1, description="Where confusion matrices are kept."
     )
+    conversion: Conversion = Conversion()
     confidence: Confidence = Confidence()
     output: str = Field("results", description="The folder or URL of all runs' results.")
 
@@ -260,6 +306,14 @@ class Config(_Strict):
         baselines = [model.name for model in self.models if model.baseline]
         if len(baselines) > 1:
             raise ValueError(f"only one model may be the baseline, not {' and '.join(baselines)}")
+        for model in self.models:
+            if model.conversion_of == model.name:
+                raise ValueError(f"model {model.name!r} is a conversion of itself")
+            if model.conversion_of is not None and model.conversion_of not in names:
+                raise ValueError(
+                    f"model {model.name!r}, conversion_of: "
+                    + _unknown("model", model.conversion_of, names)
+                )
         if self.eval_config is not None and (self.slices or self.metrics is not None):
             raise ValueError("`eval_config` stands in place of `slices` and `metrics`: drop those")
         if self.eval_config is None and self.data.label is None:
@@ -374,6 +428,7 @@ def _fields(loc: tuple[int | str, ...]) -> list[str]:
         "data": Data,
         "models": Model,
         "metrics": Metric,
+        "conversion": Conversion,
         "confidence": Confidence,
         "binarize": Binarize,
         "aggregate": Aggregate,

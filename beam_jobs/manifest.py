@@ -6,13 +6,14 @@ import dataclasses
 import datetime
 import hashlib
 import platform
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import yaml
 
 from beam_jobs import check
-from transforms import ledger, slices
+from transforms import ledger, models, slices
 
 # The packages whose versions a result depends on.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
@@ -21,6 +22,7 @@ _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis
 def build(
     job: check.Job,
     entered: ledger.Ledger,
+    findings: Sequence[Mapping[str, Any]],
     *,
     run_id: str,
     config_path: str,
@@ -42,7 +44,7 @@ def build(
             "content": yaml.safe_load(config_text),
         },
         "data": _data(job, entered),
-        "models": {model.name: _model(job, model.name, entered) for model in job.models},
+        "models": {model.name: _model(job, model, entered, findings) for model in job.models},
         "baseline": job.baseline,
         "slices": [slices.describe(spec) for spec in job.specs],
         "engine": job.engine,
@@ -79,13 +81,37 @@ def _data(job: check.Job, entered: ledger.Ledger) -> dict[str, Any]:
     }
 
 
-def _model(job: check.Job, name: str, entered: ledger.Ledger) -> dict[str, Any]:
-    (model,) = (model for model in job.models if model.name == name)
-    seconds = entered.predict_seconds.get(name, 0.0)
+def _model(
+    job: check.Job,
+    model: models.ModelSpec,
+    entered: ledger.Ledger,
+    findings: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    seconds = entered.predict_seconds.get(model.name, 0.0)
+    measures = job.measures.get(model.name)
     return {
         **dataclasses.asdict(model),
-        "sha256": job.digests.get(name),
+        "sha256": job.digests.get(model.name),
+        "measures": None if measures is None else dataclasses.asdict(measures),
+        "forms": _forms(job, model, findings),
         "predict_s": seconds,
         "predict_ms_per_batch": 1000 * seconds / max(entered.batches, 1),
         "predict_us_per_example": 1e6 * seconds / max(sum(entered.scored.values()), 1),
     }
+
+
+def _forms(
+    job: check.Job, model: models.ModelSpec, findings: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Where the version runs: in its own form, and in those that it was converted to."""
+    kinds = {one.name: one.kind for one in job.models}
+    own = {"version": model.name, "kind": model.kind, "verdict": None}
+    converted = [
+        {"version": one["converted"], "kind": kinds[one["converted"]], "verdict": one["verdict"]}
+        for one in findings
+        if one["original"] == model.name
+    ]
+    return [
+        {**form, "runs_in": list(models.RUNS_IN.get(form["kind"], ()))}
+        for form in (own, *converted)
+    ]

@@ -45,6 +45,7 @@ def build(
         job.specs,
         job.evaluation.plan.statistics,
         job.units,
+        job.conversions,
         partitions,
         progress,
     )

@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import (
@@ -29,7 +31,7 @@ from beam_jobs import (
     summary,
     verify,
 )
-from transforms import batch, errors, finish, ledger, meter, slices
+from transforms import batch, conversions, errors, finish, ledger, meter, slices
 from transforms.metrics import table, tfma
 from transforms.sinks import state, tables, tfma_result
 
@@ -114,11 +116,14 @@ def run(request: Request) -> None:
         with stage.dead_letters.open("w") as file:
             file.writelines(letters)
         _write_results(job, merged, stage)
+        found = _findings(job, merged, entered, stage.folder)
+        (stage.folder / "findings.json").write_text(json.dumps(found, indent=2) + "\n")
         clock.append(time.monotonic())
         steps = ("check", "pipeline", "finish")
         entries = manifest.build(
             job,
             entered,
+            found,
             run_id=run_id,
             config_path=request.config_path,
             config_text=request.config_text,
@@ -210,7 +215,7 @@ def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) 
     main = next(shard for shard in job.shards if shard.split == batch.MAIN_SPLIT)
     locations = {model.name: model.path for model in job.models}
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(tables.Writer(stage.folder, job.baseline, job.min_slice_size))
+        ours = stack.enter_context(tables.Writer(stage.folder, job.pairs, job.min_slice_size))
         theirs = stack.enter_context(
             tfma_result.Writer(
                 stage.folder / "tfma", eval_config, locations, main.path, main.format, by_tfma
@@ -219,6 +224,19 @@ def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) 
         joined = tfma_result.joined(_passing(blocks, theirs), by_tfma, tfma_config, job.names)
         for block in joined:
             ours.add(block)
+
+
+def _findings(
+    job: check.Job, merged: table.Table, entered: ledger.Ledger, folder: Path
+) -> list[dict[str, Any]]:
+    """The entries of findings.json."""
+    if not job.conversions:
+        return []
+    values = pd.read_parquet(folder / "metrics.parquet")
+    found = conversions.findings(
+        merged, job.evaluation, job.pairs, values, entered.differences, job.measures
+    )
+    return [one.entry() for one in found]
 
 
 def _passing(blocks: Iterator[finish.Block], theirs: tfma_result.Writer) -> Iterator[finish.Block]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,6 +57,17 @@ def show(results: Path, published: str, seconds: float) -> None:
         worst = _worst(of_split[of_split["slice"] != "overall"], heading)
         if worst is not None:
             console.print(worst)
+    if any(model["measures"] for model in manifest["models"].values()):
+        console.print(_costs(manifest["models"]))
+    findings = json.loads((results / "findings.json").read_text())
+    if findings:
+        console.print(_conversions(findings))
+        for one in findings:
+            if one["explanation"]:
+                console.print(
+                    f"{one['converted']} is {one['verdict']}, {one['cause']}: {one['explanation']}",
+                    soft_wrap=True,
+                )
 
 
 def _counted(count: int, what: str) -> str:
@@ -142,6 +155,92 @@ def _overall(frame: pd.DataFrame, heading: Heading, split: str) -> rich.table.Ta
             cells += [_signed(values.get(model, np.nan) - before) for model in candidates]
         table.add_row(name, *cells)
     return table
+
+
+def _costs(models: Mapping[str, Any]) -> rich.table.Table:
+    """What each version costs; times are medians, those of the slowest twentieth behind them."""
+    table = _table("What versions cost")
+    table.add_column("version", no_wrap=True)
+    table.add_column("form", no_wrap=True)
+    rows = next(m["measures"]["batch"]["rows"] for m in models.values() if m["measures"])
+    for column in ("size", "parameters", "load", f"us each by {rows:,}", "(p95)", "us alone"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("(p95)", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, model in models.items():
+        measures = model["measures"]
+        if measures is None:
+            table.add_row(name, model["kind"])
+            continue
+        parameters, batches, single = (measures[k] for k in ("parameters", "batch", "single"))
+        table.add_row(
+            name,
+            model["kind"],
+            _bytes(measures["size_bytes"]),
+            "-" if parameters is None else f"{parameters:,}",
+            f"{measures['load_s']:.2f} s",
+            *(f"{batches[which]:,.3g}" for which in ("median_us", "p95_us")),
+            *(f"{single[which]:,.0f}" for which in ("median_us", "p95_us")),
+            _bytes(measures["memory_bytes"]),
+        )
+    return table
+
+
+def _bytes(size: int | None) -> str:
+    if size is None:
+        return "-"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size} B"
+
+
+def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+    table = _table("Conversions: are they still the same model?")
+    table.add_column("version", no_wrap=True)
+    table.add_column("of", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("metric that moved most")
+    table.add_column("changed decisions", justify="right")
+    table.add_column("largest difference", justify="right")
+    table.add_column("slice hit worst", overflow="fold")
+    for column in ("size", "speed"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in findings:
+        facts = one["evidence"]
+        output = f" ({one['output']})" if one["output"] else ""
+        moved = min(facts["metrics"], key=_relative, default=None)
+        slices = facts["worst_slice"]
+        table.add_row(
+            one["converted"] + output,
+            one["original"],
+            one["verdict"],
+            _moved(moved),
+            "-" if facts["changed"] is None else f"{facts['changed']:.2%}",
+            f"{facts['largest_difference']:.2g}",
+            "-" if slices is None else f"{slices['slice']}: {_moved(slices)}",
+            *(_times(facts[ratio]) for ratio in ("size_ratio", "speed_ratio")),
+        )
+    return table
+
+
+def _relative(change: Mapping[str, Any]) -> float:
+    """How much better it got; of what was 0, infinitely."""
+    relative: float | None = change["relative"]
+    if relative is None:
+        return -np.inf if change["verdict"] == "bad" else np.inf
+    return relative
+
+
+def _moved(change: Mapping[str, Any] | None) -> str:
+    """A metric before and after."""
+    if change is None:
+        return "-"
+    return f"{change['metric']} {_number(change['before'])} -> {_number(change['after'])}"
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"x {ratio:.2g}"
 
 
 def _signed(value: float) -> str:

@@ -28,7 +28,7 @@ def scored(rows, split="eval"):
 def test_tables_ledgers_and_metrics_agree(tmp_path):
     board = meter.Board(str(tmp_path), seconds=0)
     examples = statistics.Examples(False)
-    stage = aggregate.Aggregate(((),), (examples,), units=1, partitions=4, progress=board)
+    stage = aggregate.Aggregate(((),), (examples,), 1, (), partitions=4, progress=board)
     pipeline = beam.Pipeline(argv=LOCAL)
     batches = pipeline | beam.Create([scored(3), scored(4), scored(5, "train")], reshuffle=False)
     added = batches | stage

@@ -18,6 +18,7 @@ NOUNS = ("formats", "models", "metrics", "sinks")
 TOP_NOUNS = {
     "batch",
     "compare",
+    "conversions",
     "errors",
     "finish",
     "identity",

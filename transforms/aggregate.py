@@ -36,6 +36,7 @@ class Aggregate(beam.PTransform):
       specs: the slicing specs.
       statistics: what to add up.
       units: hash buckets of examples.
+      conversions: (original, converted) versions.
       partitions: into how many parts the slices are split for merging.
       progress: where to say how many examples are added up.
     """
@@ -43,13 +44,21 @@ class Aggregate(beam.PTransform):
     specs: tuple[slices.Spec, ...]
     statistics: tuple[statistics.Statistic, ...]
     units: int
+    conversions: tuple[tuple[str, str], ...]
     partitions: int
     progress: meter.Board
 
     def expand(self, scored: pvalue.PCollection[batch.Scored]) -> dict[str, pvalue.PCollection]:
         """Fused with what scores the batches, up to the merge."""
         added = scored | "Add up" >> beam.ParDo(
-            _AddUp(self.specs, self.statistics, self.units, self.partitions, self.progress)
+            _AddUp(
+                self.specs,
+                self.statistics,
+                self.units,
+                self.conversions,
+                self.partitions,
+                self.progress,
+            )
         ).with_outputs(LEDGERS, main=TABLES)
         empty = table.Table.empty(adding.layouts(self.statistics, self.units))
         return {
@@ -64,12 +73,14 @@ class _AddUp(beam.DoFn):
         specs: tuple[slices.Spec, ...],
         chosen: tuple[statistics.Statistic, ...],
         units: int,
+        conversions: tuple[tuple[str, str], ...],
         partitions: int,
         progress: meter.Board,
     ) -> None:
         self._specs = specs
         self._chosen = chosen
         self._units = units
+        self._conversions = conversions
         self._partitions = partitions
         self._progress = progress
         self._state_bytes = Metrics.distribution("evalbeam", "state_bytes")
@@ -84,7 +95,7 @@ class _AddUp(beam.DoFn):
 
     def process(self, scored: batch.Scored) -> None:
         self._adder.add(scored)
-        self._ledger.add(scored, self._worker)
+        self._ledger.add(scored, self._worker, self._conversions)
         self._meter.add(len(scored))
 
     def finish_bundle(self) -> Iterator[windowed_value.WindowedValue | pvalue.TaggedOutput]:

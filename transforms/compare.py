@@ -1,31 +1,106 @@
-"""Versions against the baseline, over the same rows of every slice."""
+"""Versions against one another, over the same rows of every slice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from transforms import finish
+import numpy as np
+
+from transforms import finish, metrics
 from transforms.metrics import metric
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How far a conversion's metrics may be from the original's, as shares of the original's.
+
+    Attributes:
+      good, acceptable: up to these, either way.
+      bad: a worsening by more than this.
+    """
+
+    good: float = 0.01
+    acceptable: float = 0.02
+    bad: float = 0.05
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two versions to compare; the candidate is judged by `bounds` if it is a conversion."""
+
+    baseline: str
+    candidate: str
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True)
 class Difference:
-    """A candidate's values minus the baseline's; `key` is the candidate's."""
+    """A candidate's values minus the baseline's.
+
+    Attributes:
+      key: the candidate's.
+      baseline: the version it is compared with.
+      values: the differences.
+      verdicts: object of the values' shape, a conversion's (see `verdicts`); None where there is
+        nothing to judge.
+    """
 
     key: metric.Key
     baseline: str
     values: metric.Values
+    verdicts: np.ndarray | None
 
 
-def differences(block: finish.Block, baseline: str | None) -> Iterator[Difference]:
-    """The differences of all metrics that both have."""
-    if baseline is None:
-        return
-    for key, result in block.results.items():
-        if key.model == baseline or not isinstance(result, metric.Values):
-            continue
-        before = block.results.get(replace(key, model=baseline))
-        if isinstance(before, metric.Values) and before.thresholds == result.thresholds:
+# From the best to the worst.
+VERDICTS = ("good", "acceptable", "better", "worse", "bad")
+# Values at a bound are within it, whatever the last bit of their quotient says.
+_ROUNDING = 1e-9
+
+
+def differences(block: finish.Block, pairs: Sequence[Pair]) -> Iterator[Difference]:
+    """The differences of all metrics that both versions of a pair have."""
+    for pair in pairs:
+        for key, result in block.results.items():
+            if key.model != pair.candidate or not isinstance(result, metric.Values):
+                continue
+            before = block.results.get(replace(key, model=pair.baseline))
+            if not isinstance(before, metric.Values) or before.thresholds != result.thresholds:
+                continue
             values = metric.Values(result.values - before.values, result.thresholds)
-            yield Difference(key, baseline, values)
+            better = metrics.direction(key.metric)
+            judged = None
+            if pair.bounds is not None and better:
+                judged = verdicts(changes(before.values, result.values, better), pair.bounds)
+            yield Difference(key, pair.baseline, values, judged)
+
+
+def changes(before: np.ndarray, after: np.ndarray, better: int) -> np.ndarray:
+    """How much better (positive) or worse the values after are, as a share of those before.
+
+    From 0 any change is infinite. NaN where either is.
+
+    Args:
+      before, after: float64 of one shape.
+      better: 1 where higher values are better, -1 where lower ones are.
+    """
+    moved = better * (after - before)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(moved == 0, 0.0, moved / np.abs(before))
+
+
+def verdicts(changed: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """What changes, as shares, mean for a conversion; object of their shape, None for NaN.
+
+    "good" and "acceptable" are within the bounds of these names either way; beyond them are
+    "better" (which is not the same model either), "worse", and "bad" for a worsening beyond that
+    bound.
+    """
+    size = np.abs(changed) * (1 - _ROUNDING)
+    found = np.full(changed.shape, None, object)
+    found[changed > 0] = "better"
+    found[changed < 0] = "worse"
+    found[(changed < 0) & (size > bounds.bad)] = "bad"
+    found[size <= bounds.acceptable] = "acceptable"
+    found[size <= bounds.good] = "good"
+    return found

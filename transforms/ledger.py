@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transforms import batch, identity
+from transforms.metrics import statistics
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Ledger:
       fingerprints: by split, the sum modulo 2^64 of one hash for each example's identity and
         labels: equal for the same examples in whatever order, files and batches.
       predict_seconds: by version, the time its predictions took.
+      differences: by conversion and output, the largest difference of a score from the original's.
       workers: by worker process, how many examples it scored.
       batches: how many batches were scored.
       state_bytes: the size of the tables of sums that bundles gave to be shuffled and merged.
@@ -42,6 +44,7 @@ class Ledger:
     scored: Counter[str] = field(default_factory=Counter)
     fingerprints: Counter[str] = field(default_factory=Counter)
     predict_seconds: Counter[str] = field(default_factory=Counter)
+    differences: dict[str, dict[str, float]] = field(default_factory=dict)
     workers: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     state_bytes: int = 0
@@ -62,8 +65,10 @@ class Ledger:
             rows[letter.split] += letter.rows or 1  # of an unknown number, at least one
         return rows
 
-    def add(self, scored: batch.Scored, worker: str) -> None:
-        """Enters a batch that `worker` scored."""
+    def add(
+        self, scored: batch.Scored, worker: str, conversions: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Enters a batch that `worker` scored; `conversions` are (original, converted) pairs."""
         split = scored.batch.shard.split
         self.scored[split] += len(scored)
         fingerprint = identity.fingerprint(scored.hashes, scored.labels.values())
@@ -71,6 +76,18 @@ class Ledger:
         self.predict_seconds.update(scored.predict_seconds)
         self.workers[worker] += len(scored)
         self.batches += 1
+        if split == batch.MAIN_SPLIT:
+            for original, converted in conversions:
+                for output in scored.labels:
+                    before, after = (
+                        scored.predictions[model, output] for model in (original, converted)
+                    )
+                    apart = statistics.score_differences(before, after)
+                    self._differ(converted, output, float(apart.max()))
+
+    def _differ(self, converted: str, output: str, most: float) -> None:
+        known = self.differences.setdefault(converted, {})
+        known[output] = max(most, known.get(output, 0.0))
 
     @staticmethod
     def total(entries: Iterable[Mapping[str, Any]]) -> Ledger:
@@ -81,6 +98,9 @@ class Ledger:
             whole.dead_letters += [batch.DeadLetter(**letter) for letter in entry["dead_letters"]]
             for name in ("scored", "fingerprints", "predict_seconds", "workers"):
                 getattr(whole, name).update(entry[name])
+            for converted, of_outputs in entry["differences"].items():
+                for output, most in of_outputs.items():
+                    whole._differ(converted, output, most)
             whole.batches += entry["batches"]
             whole.state_bytes += entry["state_bytes"]
         for split, value in whole.fingerprints.items():

@@ -264,9 +264,11 @@ def rows_of(data: Data, index: np.ndarray, model: str, weighted: bool) -> Rows:
 # --- running the code under test -----------------------------------------------------------------
 
 
-def planned(data: Data, specs: Sequence[plan.MetricSpec]) -> plan.Plan:
+def planned(
+    data: Data, specs: Sequence[plan.MetricSpec], conversions: Sequence[tuple[str, str]] = ()
+) -> plan.Plan:
     head = labels.Head("", "label", data.task, data.classes)  # type: ignore[arg-type]
-    return plan.plan(specs, MODELS, [head], "base", data.weights is not None, [0.5])
+    return plan.plan(specs, MODELS, [head], "base", data.weights is not None, [0.5], conversions)
 
 
 def added(

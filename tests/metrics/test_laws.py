@@ -28,7 +28,7 @@ def _planned(name: str) -> plan.Plan:
         for i, case in enumerate(metric_cases.CASES)
         if case.data == name
     ]
-    return metric_cases.planned(metric_cases.DATA[name], specs)
+    return metric_cases.planned(metric_cases.DATA[name], specs, [("base", "cand")])
 
 
 @pytest.fixture(scope="module")

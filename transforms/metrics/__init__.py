@@ -27,6 +27,13 @@ def needs_classes(class_name: str) -> bool:
     return class_name in {**confusion.METRICS, **curves.METRICS, **classes.METRICS}
 
 
+def direction(name: str) -> int:
+    """1 for a result whose higher values are better, -1 for lower, 0 for neither or a count."""
+    if name in HIGHER_IS_BETTER:
+        return 1
+    return -1 if name in LOWER_IS_BETTER - _COUNTS else 0
+
+
 # By result name: which way a metric is better. The others (counts, means, rates of decisions) have
 # no better way.
 HIGHER_IS_BETTER = frozenset(
@@ -50,4 +57,8 @@ LOWER_IS_BETTER = frozenset(
         *("MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
         *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
     )
+)
+# These grow with the data: a share of them says little.
+_COUNTS = frozenset(
+    metric.snake_case(name) for name in ("FalsePositives", "FP", "FalseNegatives", "FN")
 )

@@ -12,6 +12,9 @@ import numpy as np
 from transforms import errors, labels, metrics
 from transforms.metrics import metric, statistics
 
+# The metric of a conversion that every run has.
+CHANGED = "changed_decisions"
+
 
 @dataclass(frozen=True)
 class MetricSpec:
@@ -74,11 +77,13 @@ def plan(
     baseline: str | None,
     weighted: bool,
     thresholds: Sequence[float],
+    conversions: Sequence[tuple[str, str]] = (),
 ) -> Plan:
     """Plans the metrics of all versions and outputs.
 
     Beside what the metrics need, every run keeps the confusion counts (at `thresholds`, or by
-    class), and how each version's decisions join the baseline's.
+    class), and how each version's decisions join the baseline's. For `conversions`, pairs of an
+    original and what was made of it, there are the changed decisions and score differences.
 
     Raises:
       ConfigError: two metrics whose results have one name.
@@ -100,11 +105,20 @@ def plan(
                     "other; name one: `config: {name: ...}`"
                 )
             built.setdefault(one.key, one)
+    converted: list[statistics.Statistic] = []
+    for original, copy in conversions:
+        for head in heads:
+            decided = decisions(original, copy, head, thresholds)
+            if decided is not None:
+                one = _changed(decided)
+                built[one.key] = one
+            converted.append(differences(original, copy, head))
     kept: dict[str, statistics.Statistic] = {}
     for statistic in [
         statistics.Examples(weighted),
         *_always(models, heads, baseline, weighted, thresholds),
         *(statistic for one in built.values() for statistic in one.statistics),
+        *converted,
     ]:
         kept.setdefault(statistic.name, statistic)
     return Plan(tuple(built.values()), tuple(kept.values()), tuple(others))
@@ -119,6 +133,43 @@ def confusion_statistic(
     if target.task in ("binary", "multilabel"):
         return statistics.Confusion(target, tuple(sorted(set(thresholds))))
     return None
+
+
+def decisions(
+    original: str, converted: str, head: labels.Head, thresholds: Sequence[float]
+) -> statistics.Decisions | None:
+    """What is kept of how a conversion decides; None for regression, which decides nothing."""
+    if head.task == "regression":
+        return None
+    # Several thresholds are for metrics; a version in use has one.
+    at = 0.5 if 0.5 in thresholds else thresholds[0]
+    return statistics.Decisions(*_pair(original, converted, head), at)
+
+
+def differences(original: str, converted: str, head: labels.Head) -> statistics.ScoreDifferences:
+    """What is kept of how far a conversion's scores are from the original's."""
+    return statistics.ScoreDifferences(*_pair(original, converted, head))
+
+
+def _pair(
+    original: str, converted: str, head: labels.Head
+) -> tuple[statistics.Target, statistics.Target]:
+    one = statistics.Target(original, head.output, head.task, head.classes)
+    return one, replace(one, model=converted)
+
+
+def _changed(decided: statistics.Decisions) -> metric.Metric:
+    """The share of examples (multi-label: of examples' labels) that are decided otherwise."""
+
+    def finish(sheet: statistics.Sheet) -> metric.Values:
+        joint = decided.joint(sheet.total(decided))
+        same = np.trace(joint, axis1=2, axis2=3).sum(axis=1)
+        whole = joint.sum(axis=(1, 2, 3))
+        return metric.Values(metric.ratio(whole - same, whole))
+
+    target = decided.converted
+    key = metric.Key(CHANGED, target.model, target.output, baseline=decided.original.model)
+    return metric.Metric(key, (decided,), finish)
 
 
 def targets(model: str, head: labels.Head, weighted: bool) -> tuple[statistics.Target, ...]:

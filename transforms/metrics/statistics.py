@@ -14,6 +14,8 @@ from transforms.metrics import table
 
 # TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
 HISTOGRAM_BUCKETS = 10_000
+# Score differences are counted up to and including each of these, beyond the one before.
+DIFFERENCES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0)
 # Keras clips probabilities by this before taking their logarithm.
 _KERAS_EPSILON = 1e-7
 
@@ -534,6 +536,79 @@ class Flips:
         if label_bit.shape != decisions.shape:
             decisions = np.repeat(decisions.reshape(len(labels), -1), 2, axis=1)
         return Entries(4 * label_bit + decisions, entries.values)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Joint decisions of two versions on the same examples, whatever the label; not weighted.
+
+    Multi-class: cell K * (the original's class) + the other's, each the largest score's. Binary,
+    and for each class of a multi-label output: cell 4 * class + 2 * (the original above the
+    threshold) + (the other above it).
+    """
+
+    original: Target
+    converted: Target
+    threshold: float = 0.5
+    by_unit: bool = field(default=True, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"decisions at {self.threshold!r} of {self.original} and {self.converted}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        classes = self.original.classes or 1
+        return classes * (classes if self.original.task == "multiclass" else 4)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        if self.original.task == "multiclass":
+            _, before = view.classes(self.original)
+            _, after = view.classes(self.converted)
+            return Entries(before * (self.original.classes or 0) + after, None)
+        _, before = view.pairs(self.original)
+        _, after = view.pairs(self.converted)
+        decisions = 2 * (before > self.threshold) + (after > self.threshold)
+        if decisions.ndim > 1:
+            decisions = decisions + 4 * np.arange(decisions.shape[1])
+        return Entries(decisions, None)
+
+    def joint(self, cells: np.ndarray) -> np.ndarray:
+        """The cells of slices, float64[slices, cells], as [slices, problems, before, after].
+
+        A multi-label output is a problem for each class; all others are one.
+        """
+        choices = (self.original.classes or 0) if self.original.task == "multiclass" else 2
+        return cells.reshape(len(cells), self.cells // choices**2, choices, choices)
+
+
+def score_differences(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Each example's largest difference between two versions' scores ([N] or [N, K]), float64[N].
+
+    Of scores that are infinite in both it is 0, or infinite where their signs differ.
+    """
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(np.subtract(after, before, dtype=np.float64))
+    apart[before == after] = 0.0
+    return apart if apart.ndim == 1 else apart.max(axis=1)
+
+
+@dataclass(frozen=True)
+class ScoreDifferences:
+    """How many examples' scores differ how much: cell i, up to DIFFERENCES[i]; not weighted."""
+
+    original: Target
+    converted: Target
+    by_unit: bool = field(default=False, init=False)
+    cells: int = field(default=len(DIFFERENCES) + 1, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"score differences of {self.original} and {self.converted}"
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        apart = score_differences(view.raw(self.original)[1], view.raw(self.converted)[1])
+        return Entries(np.searchsorted(np.asarray(DIFFERENCES), apart, side="left"), None)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import importlib
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -16,7 +17,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from transforms import batch, errors
-from transforms.models import columns, files, quiet
+from transforms.models import columns, files, memory, quiet
 from transforms.models.images import Image
 
 # Modules, not objects: TensorFlow loads only when a model needs it.
@@ -28,6 +29,16 @@ REGISTRY = {
 # What tells a model's kind: a file in its folder, or the ending of its name.
 _FILES = {"saved_model.pb": "saved_model"}
 _ENDINGS = {".keras": "keras"}
+
+# Where models of a kind are deployed.
+RUNS_IN = {
+    "saved_model": ("TensorFlow", "TensorFlow Serving"),
+    "keras": ("Keras",),
+    "tflite": ("LiteRT (Android, iOS, embedded)",),
+    "tfjs": ("TensorFlow.js (browsers, Node.js)",),
+    "onnx": ("ONNX Runtime",),
+    "callable": ("Python",),
+}
 
 
 @dataclass(frozen=True)
@@ -94,11 +105,35 @@ class Loader(Protocol):
         """The model at the local `path`; ConfigError, without the version's name, if unfit."""
 
 
+@dataclass(frozen=True)
+class Loading:
+    """A model, and what loading it took.
+
+    Attributes:
+      model: it.
+      stamp: which files, of which time.
+      seconds: the time, its library's import left out.
+      peak_bytes, kept_bytes: this process's memory, at most and in the end; None where the system
+        does not say.
+    """
+
+    model: Model
+    stamp: object
+    seconds: float
+    peak_bytes: int | None
+    kept_bytes: int | None
+
+
 _LOCK = threading.Lock()
-_LOADED: dict[ModelSpec, tuple[object, Model]] = {}
+_LOADED: dict[ModelSpec, Loading] = {}
 
 
 def load(spec: ModelSpec) -> Model:
+    """The version's model, see `loading`."""
+    return loading(spec).model
+
+
+def loading(spec: ModelSpec) -> Loading:
     """The version's model, loaded once per process, whatever the number of threads that ask.
 
     A model whose files have changed since (one trained again in the same notebook) loads anew.
@@ -113,11 +148,16 @@ def load(spec: ModelSpec) -> Model:
             tuple((file, os.stat(file).st_mtime_ns) for file in files.tree(path)) if path else ()
         )
         loaded = _LOADED.get(spec)
-        if loaded is None or loaded[0] != stamp:
+        if loaded is None or loaded.stamp != stamp:
             _check_digest(spec, path)
             with quiet.starting_tensorflow():
-                loaded = _LOADED[spec] = (stamp, _kind(spec.kind).load(spec, path))
-        return loaded[1]
+                loader = _kind(spec.kind)
+                watch, started = memory.Watch(), time.perf_counter()
+                model = loader.load(spec, path)
+                seconds = time.perf_counter() - started
+            loaded = Loading(model, stamp, seconds, watch.peak(), watch.kept())
+            _LOADED[spec] = loaded
+        return loaded
 
 
 def check_inputs(

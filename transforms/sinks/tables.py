@@ -27,7 +27,8 @@ _WHICH = [
     ("threshold", pa.float64()),
 ]
 
-# Intervals and tests have their columns already, so that readers need not change when they come.
+# Intervals and tests have their columns already, so that readers need not change when they come;
+# only conversions have verdicts.
 METRICS = pa.schema(
     [
         *_WHERE,
@@ -77,8 +78,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     Slices of fewer than `least` examples are left out, a whole split excepted.
     """
 
-    def __init__(self, folder: Path, baseline: str | None, least: int) -> None:
-        self._baseline = baseline
+    def __init__(self, folder: Path, pairs: Sequence[compare.Pair], least: int) -> None:
+        self._pairs = pairs
         self._least = least
         self._metrics = pq.ParquetWriter(folder / "metrics.parquet", METRICS, compression="zstd")
         self._confusion = pq.ParquetWriter(
@@ -94,7 +95,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         names = _Names.of(block)
         self._metrics.write_table(_metrics(block, names, kept))
         self._confusion.write_table(_confusion(block, names, kept))
-        self._comparisons.write_table(_comparisons(block, names, kept, self._baseline))
+        self._comparisons.write_table(_comparisons(block, names, kept, self._pairs))
 
     def __exit__(self, *_: object) -> None:
         for writer in (self._metrics, self._confusion, self._comparisons):
@@ -137,17 +138,30 @@ def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
 
 
 def _comparisons(
-    block: finish.Block, names: _Names, kept: np.ndarray, baseline: str | None
+    block: finish.Block, names: _Names, kept: np.ndarray, pairs: Sequence[compare.Pair]
 ) -> pa.Table:
-    found = list(compare.differences(block, baseline))
-    return _long(
+    found = list(compare.differences(block, pairs))
+    rows = np.flatnonzero(kept)
+    long = _long(
         COMPARISONS,
         names,
-        np.flatnonzero(kept),
+        rows,
         [{"baseline": d.baseline, "candidate": d.key.model, **_which(d.key)} for d in found],
         "difference",
         [difference.values for difference in found],
         {"n": block.examples},
+    )
+    if all(one.verdicts is None for one in found):
+        return long
+    verdicts = [
+        np.full(one.values.values[rows].size, None)
+        if one.verdicts is None
+        else one.verdicts[rows].reshape(-1)
+        for one in found
+    ]
+    place = COMPARISONS.get_field_index("verdict")
+    return long.set_column(
+        place, COMPARISONS.field(place), pa.array(np.concatenate(verdicts), pa.string()).cast(_NAME)
     )
 
 

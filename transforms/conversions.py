@@ -1,0 +1,291 @@
+"""Whether a converted model (TFLite, TensorFlow.js, ONNX, ...) is still the one it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import optimize
+
+from transforms import batch, compare, finish, labels, metrics
+from transforms.metrics import plan, statistics, table
+from transforms.models import measure
+
+# Below this many examples the slice hit worst is mostly the unluckiest one.
+FEWEST_EXAMPLES = 30
+
+# Agreement beyond chance (Cohen's kappa): up to 0.4 is no more than fair, from 0.6 on substantial
+# (Landis and Koch, "The measurement of observer agreement for categorical data", 1977).
+_FAIR = 0.4
+_SUBSTANTIAL = 0.6
+# So much more agreement, as a share of all examples, exchanged classes must explain.
+_EXPLAINS = 0.1
+
+_WHICH = ["metric", "class_id", "k", "top_k", "aggregation", "weighted", "threshold"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric's values before and after the conversion; `relative` is negative where worse."""
+
+    metric: str
+    slice: str
+    examples: int
+    before: float
+    after: float
+    relative: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of an output of a conversion, over the main split.
+
+    Attributes:
+      original, converted, output: which.
+      bounds: what it is judged by.
+      verdict: of its worst metric over all examples: of rates such as accuracy and recall, or, if
+        there are none, of errors; "undecided" without any.
+      cause: "class order" or "preprocessing" where that is what went wrong, else None.
+      explanation: the cause in a sentence.
+      metrics: of all examples, those that the verdict is made of.
+      worst_slice: the metric and slice of at least FEWEST_EXAMPLES that lost most, if any lost.
+      examples: how many there are.
+      changed: the share whose decision changed; None for regression.
+      kappa: agreement beyond chance; None for regression, NaN where there is but one class.
+      agreement: by the original's class, how many examples it has and the share that agree.
+      largest_difference: of a score, the example's largest one.
+      differences: how many examples differ up to each of `statistics.DIFFERENCES`, and beyond.
+      size_ratio: the conversion's size, as a share of the original's.
+      speed_ratio, single_speed_ratio: how many times as fast it predicts, in batches and one
+        example at a time. These three are None where there is nothing to measure.
+    """
+
+    original: str
+    converted: str
+    output: str
+    bounds: compare.Bounds
+    verdict: str
+    cause: str | None
+    explanation: str | None
+    metrics: tuple[Change, ...]
+    worst_slice: Change | None
+    examples: int
+    changed: float | None
+    kappa: float | None
+    agreement: tuple[Mapping[str, float], ...]
+    largest_difference: float
+    differences: tuple[int, ...]
+    size_ratio: float | None
+    speed_ratio: float | None
+    single_speed_ratio: float | None
+
+    def entry(self) -> dict[str, Any]:
+        """The finding for JSON: rule, verdict and evidence."""
+        facts = dataclasses.asdict(self)
+        named = ("verdict", "original", "converted", "output", "cause", "explanation")
+        edges = [f"up to {edge:g}" for edge in statistics.DIFFERENCES]
+        edges.append(f"more than {statistics.DIFFERENCES[-1]:g}")
+        facts["differences"] = dict(zip(edges, facts["differences"], strict=True))
+        facts = _finite(facts)
+        return {
+            "check": "conversion",
+            "rule": f"{self.converted} stays within {self.bounds.good:g} (good) or "
+            f"{self.bounds.acceptable:g} (acceptable) of {self.original}'s metrics, and loses no "
+            f"more than {self.bounds.bad:g} (bad), as shares of these",
+            **{name: facts.pop(name) for name in named},
+            "evidence": facts,
+        }
+
+
+def findings(
+    merged: table.Table,
+    evaluation: finish.Evaluation,
+    pairs: Sequence[compare.Pair],
+    values: pd.DataFrame,
+    largest: Mapping[str, Mapping[str, float]],
+    measures: Mapping[str, measure.Measures],
+) -> Iterator[Finding]:
+    """What is known of each conversion and output.
+
+    Args:
+      merged: the sums of all slices.
+      evaluation: what they are of.
+      pairs: those with bounds are conversions.
+      values: the rows of metrics.parquet.
+      largest: by converted version and output, the largest difference of a score.
+      measures: by version, what it costs.
+    """
+    main = [i for i, key in enumerate(merged.slices) if key.split == batch.MAIN_SPLIT]
+    whole = statistics.Sheet(merged.select([i for i in main if not merged.slices[i].pairs]))
+    for pair in pairs:
+        if pair.bounds is None:
+            continue
+        changes = _changes(values[values["split"] == batch.MAIN_SPLIT], pair, pair.bounds)
+        for head in evaluation.heads:
+            of_head = changes[changes["output"] == head.output]
+            most = largest[pair.candidate][head.output]
+            ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
+            yield _finding(whole, evaluation, pair, pair.bounds, head, of_head, most, ratios)
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for what JSON has no number for: NaN, and changes from 0."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _finding(
+    whole: statistics.Sheet,
+    evaluation: finish.Evaluation,
+    pair: compare.Pair,
+    bounds: compare.Bounds,
+    head: labels.Head,
+    changes: pd.DataFrame,
+    largest: float,
+    ratios: tuple[float | None, float | None, float | None],
+) -> Finding:
+    overall = changes[(changes["slice"] == "overall") & changes["verdict"].notna()]
+    verdicts = [compare.VERDICTS.index(verdict) for verdict in overall["verdict"]]
+    verdict = compare.VERDICTS[max(verdicts)] if verdicts else "undecided"
+    apart = plan.differences(pair.baseline, pair.candidate, head)
+    counts = whole.total(apart)[0].astype(int)
+    decided = plan.decisions(pair.baseline, pair.candidate, head, evaluation.thresholds)
+    joint = None if decided is None else decided.joint(whole.total(decided))[0]
+    cause, explanation = None, None
+    if joint is not None and verdict in ("better", "worse", "bad"):
+        cause, explanation = _cause(joint)
+    size_ratio, speed_ratio, single_speed_ratio = ratios
+    return Finding(
+        original=pair.baseline,
+        converted=pair.candidate,
+        output=head.output,
+        bounds=bounds,
+        verdict=verdict,
+        cause=cause,
+        explanation=explanation,
+        metrics=tuple(_change(row) for row in overall.itertuples()),
+        worst_slice=_worst(changes),
+        examples=int(counts.sum()),
+        changed=None if joint is None else 1 - _agreeing(joint.sum(axis=0)),
+        kappa=None if joint is None else _kappa(joint.sum(axis=0)),
+        agreement=() if joint is None else _agreement(joint),
+        largest_difference=largest,
+        differences=tuple(counts.tolist()),
+        size_ratio=size_ratio,
+        speed_ratio=speed_ratio,
+        single_speed_ratio=single_speed_ratio,
+    )
+
+
+def _ratios(
+    original: measure.Measures | None, converted: measure.Measures | None
+) -> tuple[float | None, float | None, float | None]:
+    """Of size, and of speed in batches and one by one."""
+    if original is None or converted is None:
+        return None, None, None
+    size = None
+    if original.size_bytes and converted.size_bytes:
+        size = converted.size_bytes / original.size_bytes
+    return (
+        size,
+        original.batch.median_us / converted.batch.median_us,
+        original.single.median_us / converted.single.median_us,
+    )
+
+
+def _changes(values: pd.DataFrame, pair: compare.Pair, bounds: compare.Bounds) -> pd.DataFrame:
+    """The metrics that are judged, of all slices, with their relative change and verdict."""
+    better = {name: metrics.direction(name) for name in values["metric"].unique()}
+    # By class a metric has few examples, and the average says it; see `agreement`.
+    values = values[values["class_id"].isna() & (values["metric"].map(better).astype(int) != 0)]
+    on = ["output", "slice", *_WHICH]
+    both = values[values["model"] == pair.baseline].merge(
+        values[values["model"] == pair.candidate], on=on, suffixes=("_before", "_after")
+    )
+    direction = both["metric"].map(better).astype(int).to_numpy()
+    before, after = both["value_before"].to_numpy(), both["value_after"].to_numpy()
+    both["relative"] = compare.changes(before, after, direction)
+    both["verdict"] = compare.verdicts(both["relative"].to_numpy(), bounds)
+    return both[direction > 0] if (direction > 0).any() else both
+
+
+def _worst(changes: pd.DataFrame) -> Change | None:
+    inside = (changes["slice"] != "overall") & (changes["n_after"] >= FEWEST_EXAMPLES)
+    lost = changes[inside & (changes["relative"] < 0)]
+    if not len(lost):
+        return None
+    return _change(next(lost.nsmallest(1, "relative").itertuples()))
+
+
+def _change(row: Any) -> Change:
+    return Change(
+        str(row.metric),
+        str(row.slice),
+        int(row.n_after),
+        float(row.value_before),
+        float(row.value_after),
+        float(row.relative),
+        str(row.verdict),
+    )
+
+
+def _agreement(joint: np.ndarray) -> tuple[Mapping[str, float], ...]:
+    """By class as the original decides; of a multi-label output by label."""
+    if len(joint) > 1:
+        same, examples = np.trace(joint, axis1=1, axis2=2), joint.sum(axis=(1, 2))
+    else:
+        same, examples = np.diagonal(joint[0]), joint[0].sum(axis=1)
+    return tuple(
+        {"class": i, "examples": int(n), "agreement": float(one / n) if n else float("nan")}
+        for i, (one, n) in enumerate(zip(same, examples, strict=True))
+    )
+
+
+def _agreeing(joint: np.ndarray) -> float:
+    """The share on the diagonal of a joint matrix [K, K]."""
+    return float(np.trace(joint) / joint.sum())
+
+
+def _by_chance(joint: np.ndarray) -> float:
+    """The share that would agree if both decided as often for each class, but independently."""
+    shares = joint / joint.sum()
+    return float(shares.sum(axis=0) @ shares.sum(axis=1))
+
+
+def _kappa(joint: np.ndarray) -> float:
+    """Cohen's kappa of a joint matrix [K, K]; NaN where both know but one class."""
+    chance = _by_chance(joint)
+    return (_agreeing(joint) - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+def _cause(joint: np.ndarray) -> tuple[str, str] | tuple[None, None]:
+    """What makes a conversion's decisions another model's, and a sentence that says so."""
+    matrix = joint.sum(axis=0)
+    agreement = _agreeing(matrix)
+    _, order = optimize.linear_sum_assignment(matrix, maximize=True)
+    explained = _agreeing(matrix[:, order])
+    exchanged = explained - agreement >= _EXPLAINS and _kappa(matrix[:, order]) >= _SUBSTANTIAL
+    if exchanged and len(joint) == 1:  # of labels it is not known which goes with which
+        moved = [f"{b} for {a}" for a, b in enumerate(order) if a != b and matrix[a, b]]
+        more = f" and {len(moved) - 10} more" if len(moved) > 10 else ""
+        return "class order", (
+            f"the conversion has its classes in another order (it says {', '.join(moved[:10])}"
+            f"{more}): {agreement:.1%} of its decisions agree, and {explained:.1%} would with them "
+            "in place. Give it the original's order of classes"
+        )
+    if _kappa(matrix) <= _FAIR:
+        return "preprocessing", (
+            f"{agreement:.1%} of its decisions agree, where chance alone gives "
+            f"{_by_chance(matrix):.1%}: the conversion gets its input in another form than it was "
+            "made for (scaling, offset, order of channels or inputs). Compare what both do before "
+            "their first layer, `data.images` and `inputs`"
+        )
+    return None, None

@@ -1,0 +1,125 @@
+"""What a version costs: its size, the time it takes to load and to predict, its memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from transforms import batch, models
+from transforms.models import memory
+
+# Of each version at most so many calls are timed, in about so many seconds.
+_CALLS = 40
+_SECONDS = 0.25
+# Calls before those, which allocate and compile what later ones use.
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long predictions took, in microseconds an example, over `calls` of `rows` examples."""
+
+    rows: int
+    calls: int
+    median_us: float
+    p95_us: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A version's.
+
+    Attributes:
+      size_bytes: of its files; None where it has none.
+      parameters: how many numbers were trained; None where that is not known.
+      load_s: what loading took, its library's import left out.
+      memory_bytes: what loading and predicting took at their peak, beyond what the process held
+        before; of a process of its own, all of it. None where the system does not say.
+      batch: predicting batches of the job's size, or of fewer rows where those take long.
+      single: predicting one example at a time.
+    """
+
+    size_bytes: int | None
+    parameters: int | None
+    load_s: float
+    memory_bytes: int | None
+    batch: Times
+    single: Times
+
+
+def measure(
+    loaded: Mapping[models.ModelSpec, models.Model], examples: batch.Batch, batch_size: int
+) -> dict[str, Measures]:
+    """By version's name, what it costs, with examples that all versions can score.
+
+    Stored predictions cost nothing now, and are left out.
+    """
+    made = {spec: model for spec, model in loaded.items() if spec.kind != "stored"}
+    if not made:
+        return {}
+    rows = min(batch_size, *(_affordable(model, examples) for model in made.values()))
+    large = examples.take(np.resize(np.arange(len(examples)), rows))
+    predicting = {spec: _peak(model, large) for spec, model in made.items()}
+    batches, singles = _times(made, large), _times(made, examples.take(np.arange(1)))
+    found = {}
+    for spec, model in made.items():
+        loading = models.loading(spec)
+        found[spec.name] = Measures(
+            models.size_bytes(spec.path) if spec.path else None,
+            model.parameters,
+            loading.seconds,
+            _memory(model, loading, predicting[spec]),
+            batches[spec],
+            singles[spec],
+        )
+    return found
+
+
+def _affordable(model: models.Model, examples: batch.Batch) -> int:
+    """How many rows a few calls can have."""
+    model.predict(examples)
+    started = time.perf_counter()
+    model.predict(examples)
+    per_row = (time.perf_counter() - started) / len(examples)
+    return max(1, int(_SECONDS / (2 * _WARM_UP) / per_row))
+
+
+def _peak(model: models.Model, examples: batch.Batch) -> int | None:
+    watch = memory.Watch()
+    model.predict(examples)
+    return watch.peak()
+
+
+def _memory(model: models.Model, loading: models.Loading, predicting: int | None) -> int | None:
+    if model.pid is not None:
+        return memory.peak_of(model.pid)
+    if loading.peak_bytes is None or loading.kept_bytes is None or predicting is None:
+        return None
+    return max(loading.peak_bytes, loading.kept_bytes + predicting)
+
+
+def _times(
+    made: Mapping[models.ModelSpec, models.Model], examples: batch.Batch
+) -> dict[models.ModelSpec, Times]:
+    """The versions take turns, so that what else the machine does slows all of them alike."""
+    for model in made.values():
+        for _ in range(_WARM_UP):
+            model.predict(examples)
+    seconds: dict[models.ModelSpec, list[float]] = {spec: [] for spec in made}
+    ends = time.perf_counter() + _SECONDS * len(made)
+    for _ in range(_CALLS):
+        for spec, model in made.items():
+            started = time.perf_counter()
+            model.predict(examples)
+            seconds[spec].append(time.perf_counter() - started)
+        if time.perf_counter() > ends:
+            break
+    return {spec: _summary(found, len(examples)) for spec, found in seconds.items()}
+
+
+def _summary(seconds: list[float], rows: int) -> Times:
+    median, p95 = np.percentile(np.array(seconds) / rows * 1e6, [50, 95]).tolist()
+    return Times(rows, len(seconds), median, p95)
