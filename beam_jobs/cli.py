@@ -66,14 +66,18 @@ def run(
 
 
 @main.command()
+@click.argument(
+    "example", type=click.Choice(["visits", "digits"]), default="visits", metavar="[EXAMPLE]"
+)
 @click.option(
     "--folder", default="demo", show_default=True, help="Where data, models and config are put."
 )
-def demo(folder: str) -> None:
-    """Train two versions of a model on real data and evaluate them.
+def demo(example: str, folder: str) -> None:
+    """Train models on real data and evaluate them.
 
-    The data are 20,190 rows of the RAND Health Insurance Experiment, the question whether a
-    person visited a doctor.
+    EXAMPLE is visits (by default): two versions of a model on 20,190 rows of the RAND Health
+    Insurance Experiment, the question whether a person visited a doctor. Or digits: one model of
+    scikit-learn's handwritten digits, in every form that it ships in.
     """
     with _exit_codes():
         from pathlib import Path
@@ -81,10 +85,24 @@ def demo(folder: str) -> None:
         from transforms.models import quiet
 
         with quiet.starting_tensorflow():
-            from beam_jobs import demo as example
+            from beam_jobs import demo as visits
 
-            example.find_devices()
-        _run(str(example.prepare(Path(folder))))
+            visits.find_devices()
+        if example == "visits":
+            config = visits.prepare(Path(folder))
+        else:
+            from beam_jobs import demo_digits
+
+            config = demo_digits.prepare(Path(folder))
+        _run(str(config))
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is installed, and what a missing part would enable."""
+    from beam_jobs import doctor as examination
+
+    click.echo(examination.report())
 
 
 def _run(config_path: str, **more: Any) -> None:

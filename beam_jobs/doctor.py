@@ -1,0 +1,74 @@
+"""What is installed, and what a missing part would enable, with the command that installs it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+
+import rich.box
+import rich.console
+import rich.table
+
+from transforms.models import tfjs
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that evalbeam uses.
+
+    Attributes:
+      name: its.
+      purpose: what it is for.
+      found: its version; None where it is missing.
+      remedy: how to install it.
+    """
+
+    name: str
+    purpose: str
+    found: str | None
+    remedy: str
+
+
+def parts() -> list[Part]:
+    """All parts, what every run needs first."""
+    return [
+        Part("Python", "everything", platform.python_version(), ""),
+        _package("apache-beam", "everything"),
+        _package("tensorflow", "SavedModels and .keras files"),
+        _package("tensorflow-model-analysis", "metrics without a kernel, --engine tfma"),
+        _package("ai-edge-litert", "TFLite models"),
+        _package("pillow", "images"),
+        _package("onnxruntime", "ONNX models", "onnx"),
+        _node(),
+        _package("boto3", "s3:// URLs", "s3"),
+        _package("statsmodels", "evalbeam demo", "demo"),
+        _package("scikit-learn", "evalbeam demo digits", "demo"),
+        _java(),
+    ]
+
+
+def report() -> str:
+    """The parts as a table, to print."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for column in ("part", "version", "for"):
+        table.add_column(column, no_wrap=column != "for")
+    table.add_column("to install it", overflow="fold")
+    for part in parts():
+        missing = part.found is None
+        table.add_row(part.name, part.found or "missing", part.purpose, part.remedy * missing)
+    console = rich.console.Console(width=None)
+    with console.capture() as printed:
+        console.print(table)
+    return printed.get().rstrip()
+
+
+def _package(name: str, purpose: str, extra: str = "") -> Part:
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        found = None
+    remedy = f"pip install 'evalbeam[{extra}]'" if extra else f"pip install {name}"
+    return Part(name, purpose, found, remedy)
