@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -17,7 +18,7 @@ from transforms import batch, errors, finish, formats, labels, metrics, models, 
 from transforms.formats import files
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import columns
+from transforms.models import columns, images
 
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
@@ -113,8 +114,9 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
       JobError: first examples that cannot be evaluated.
     """
     asked = eval_config.asked(settings, engine)
-    versions = tuple(_version(model) for model in asked.settings.models)
     settings = asked.settings
+    declared = tuple((name, image.declared(name)) for name, image in settings.data.images.items())
+    versions = tuple(_version(model, declared) for model in settings.models)
     shards = tuple(
         shard
         for split, listed in (
@@ -135,11 +137,17 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     label_columns = _label_columns(settings, outputs)
     projection = _projection(asked, label_columns.values(), loaded.values())
     first = _first_batch(shards, projection)
+    image_bytes = _image_bytes(first, loaded.values())
+    # Fewer of large images: a network needs many times their memory.
+    first = first.take(np.arange(min(len(first), max(1, _BATCH_BYTES // max(1, image_bytes)))))
     known = formats.get(first.shard.format).first_columns(first.shard.path)
     for version in versions:
         models.check_inputs(version, loaded[version.name], first, known)
     heads, notes = _heads(settings, label_columns, versions, loaded, first, known)
     notes += asked.notes
+    taken = {one.image.name for model in loaded.values() for one in model.inputs if one.image}
+    if idle := [name for name, _ in declared if name not in taken]:
+        notes.append(f"data.images that no model takes: {', '.join(idle)}")
     baseline = next((model.name for model in settings.models if model.baseline), None)
     if baseline is None and len(versions) > 1:
         baseline = versions[0].name
@@ -173,7 +181,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=settings.data.batch_size or _batch_size(first, heads),
+        batch_size=settings.data.batch_size or _batch_size(first, image_bytes, heads),
         models=versions,
         baseline=baseline,
         specs=asked.specs,
@@ -206,14 +214,32 @@ def with_absolute_paths(job: Job) -> Job:
     )
 
 
-def _batch_size(first: batch.Batch, heads: Sequence[labels.Head]) -> int:
+def _batch_size(first: batch.Batch, image_bytes: int, heads: Sequence[labels.Head]) -> int:
     """As many examples as are fast together, and fewer where they or their scores are large."""
     raw = sum(map(len, first.serialized)) if first.serialized is not None else 0
     # Without dictionaries, which are those of many examples.
     read = sum(columns.flatten(column)[0].nbytes for column in first.columns.columns)
-    example = max(1, (raw + read) // len(first))
+    example = max(1, (raw + read) // len(first) + image_bytes)
     classes = max(head.classes or 1 for head in heads)
     return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
+
+
+def _image_bytes(first: batch.Batch, loaded: Collection[models.Model]) -> int:
+    """What one example's images are as the models take them, each once; 0 where none can be had."""
+    inputs = {
+        dataclasses.replace(declared, name=""): declared
+        for model in loaded
+        for declared in model.inputs
+        if declared.image is not None
+    }
+    for row in range(len(first) if inputs else 0):
+        one = first.take(np.array([row]))
+        with contextlib.suppress(columns.UnscorableRowsError, errors.JobError):
+            return sum(
+                columns.arrays((declared,), one)[declared.name].nbytes
+                for declared in inputs.values()
+            )
+    return 0
 
 
 def _identity(id_column: str | None, projection: batch.Projection) -> str:
@@ -224,7 +250,9 @@ def _identity(id_column: str | None, projection: batch.Projection) -> str:
     return f"the columns {', '.join(projection.columns)}"
 
 
-def _version(model: config.Model) -> models.ModelSpec:
+def _version(
+    model: config.Model, declared: tuple[tuple[str, images.Image], ...]
+) -> models.ModelSpec:
     if model.predictions is not None:
         stored = model.predictions
         pairs = {"": stored} if isinstance(stored, str) else stored
@@ -240,6 +268,7 @@ def _version(model: config.Model) -> models.ModelSpec:
         model.path,
         model.signature,
         tuple(model.inputs.items()),
+        declared,
         outputs=tuple(model.outputs),
     )
 
