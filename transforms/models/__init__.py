@@ -141,15 +141,20 @@ def check_inputs(
             if declared.column not in examples.columns.schema.names:
                 names = {*known, *examples.columns.schema.names}
                 raise errors.ConfigError(_no_column(spec, declared, sorted(names)))
-        try:
-            columns.arrays(model.inputs, examples)
-        except errors.JobError as error:
-            raise errors.ConfigError(str(error)) from error
-        except columns.UnscorableRowsError as error:
-            if len(error.reasons) == len(examples):
-                raise errors.ConfigError(
-                    f"no row of the first batch of {examples.shard} can be scored: {error}"
-                ) from error
+        rest = examples
+        while True:
+            try:
+                columns.arrays(model.inputs, rest)
+                return
+            except errors.JobError as error:
+                raise errors.ConfigError(str(error)) from error
+            except columns.UnscorableRowsError as error:
+                if len(error.reasons) == len(rest):
+                    raise errors.ConfigError(
+                        f"no row of the first batch of {examples.shard} can be scored: {error}"
+                    ) from error
+                # Behind these rows may be what is wrong with all others.
+                rest = rest.take(np.delete(np.arange(len(rest)), list(error.reasons)))
 
 
 def infer_kind(path: str) -> str:

@@ -131,7 +131,8 @@ class Image:
         if self.scale != (1.0,) or self.offset != (0.0,):
             images = images.astype(np.float32)
             images *= np.array(self.scale, np.float32)
-            images += np.array(self.offset, np.float32)
+            if any(self.offset):
+                images += np.array(self.offset, np.float32)
         return np.ascontiguousarray(np.moveaxis(images, -1, 1)) if self.channels_first else images
 
     def remedy(self, wanted: tuple[int | None, ...], found: tuple[int, ...]) -> str:
@@ -297,15 +298,19 @@ def _opener(blob: bytes) -> Callable[[io.BytesIO], PIL.ImageFile.ImageFile] | No
     return next((opener for magic, opener in _OPENERS.items() if blob.startswith(magic)), None)
 
 
-def _map(
-    decode: Callable[[bytes], np.ndarray | str], blobs: Sequence[bytes] | np.ndarray
-) -> list[np.ndarray | str]:
+def _map(decode: Callable[[bytes], np.ndarray | str], blobs: np.ndarray) -> list[np.ndarray | str]:
     """In order; in threads where they help, as Pillow decodes beside Python."""
+
+    def run(part: np.ndarray) -> list[np.ndarray | str]:
+        return [decode(blob) for blob in part]
+
     if _THREADS == 1 or sum(map(len, blobs)) < _THREADED_BYTES * max(2, len(blobs)):
-        return [decode(blob) for blob in blobs]
-    # A pool for each batch costs little; one for all would not outlive a fork.
+        return run(blobs)
+    # A pool for each batch costs little; one for all would not outlive a fork. In parts: handing
+    # over single images takes as long as decoding small ones.
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(decode, blobs))
+        parts = pool.map(run, np.array_split(blobs, 4 * _THREADS))
+        return [one for part in parts for one in part]
 
 
 def _product(shape: Sequence[int]) -> str:
