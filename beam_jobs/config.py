@@ -55,6 +55,8 @@ Files = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
 def _numbers(value: Any) -> list[float]:
+    if value == []:
+        raise ValueError("an empty list; write a number, or a list of one for each channel")
     return [_number(one) for one in (value if isinstance(value, list) else [value])]
 
 
@@ -77,7 +79,6 @@ _NUMBER_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string"}]}
 Numbers = Annotated[
     list[float],
     BeforeValidator(_numbers),
-    Field(min_length=1),
     WithJsonSchema(
         {"anyOf": [*_NUMBER_SCHEMA["anyOf"], {"type": "array", "items": _NUMBER_SCHEMA}]}
     ),
