@@ -138,12 +138,13 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     projection = _projection(asked, label_columns.values(), loaded.values())
     first = _first_batch(shards, projection)
     image_bytes = _image_bytes(first, loaded.values())
-    # Fewer of large images: a network needs many times their memory.
-    first = first.take(np.arange(min(len(first), max(1, _BATCH_BYTES // max(1, image_bytes)))))
+    # Models see fewer of large images: a network needs many times their memory.
+    few = min(len(first), max(1, _BATCH_BYTES // max(1, image_bytes)))
+    seen = first.take(np.arange(few)) if few < len(first) else first
     known = formats.get(first.shard.format).first_columns(first.shard.path)
     for version in versions:
-        models.check_inputs(version, loaded[version.name], first, known)
-    heads, notes = _heads(settings, label_columns, versions, loaded, first, known)
+        models.check_inputs(version, loaded[version.name], seen, known)
+    heads, notes = _heads(settings, label_columns, versions, loaded, first, seen, known)
     notes += asked.notes
     taken = {one.image.name for model in loaded.values() for one in model.inputs if one.image}
     if idle := [name for name, _ in declared if name not in taken]:
@@ -153,7 +154,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
     # What the job does with every batch, so that it fails now and not on a worker.
-    predict.score(first, loaded, heads, settings.data.weight, settings.data.id)
+    predict.score(seen, loaded, heads, settings.data.weight, settings.data.id)
     identity = _identity(settings.data.id, projection)
     _check_numeric(first, asked.specs)
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
@@ -458,9 +459,10 @@ def _heads(
     versions: Sequence[models.ModelSpec],
     loaded: Mapping[str, models.Model],
     first: batch.Batch,
+    seen: batch.Batch,
     known: Sequence[str],
 ) -> tuple[tuple[labels.Head, ...], list[str]]:
-    """Each output's task: as configured, or as the first batch shows it."""
+    """Each output's task: as configured, or as the first batch, or what models see of it, shows."""
     for column in label_columns.values():
         if column not in first.columns.schema.names:
             raise errors.ConfigError(
@@ -472,7 +474,7 @@ def _heads(
             f"task names the outputs {_listed(list(settings.task))}, and the models have "
             f"{_listed(list(label_columns))}"
         )
-    predicted = _first_predictions(versions, loaded, first)
+    predicted = _first_predictions(versions, loaded, seen)
     heads, notes = [], []
     for output, column in label_columns.items():
         task = settings.task[output] if isinstance(settings.task, dict) else settings.task

@@ -140,6 +140,11 @@ class Image(_Strict):
             )
         channels = self.shape[2] if self.shape else self.channels
         for key, numbers in (("scale", self.scale), ("offset", self.offset)):
+            if len(numbers) > 1 and not channels:
+                raise ValueError(
+                    f"`{key}` has {len(numbers)} numbers, one for each channel: say how many "
+                    "channels the images have, with `channels` or, for raw arrays, `shape`"
+                )
             if channels and len(numbers) not in (1, channels):
                 raise ValueError(
                     f"`{key}` has {len(numbers)} numbers, and the image {channels} channels: give "

@@ -14,6 +14,7 @@ from sklearn import datasets
 from sklearn import metrics as sklearn_metrics
 
 from beam_jobs import check, config
+from transforms.models import images
 
 
 def encoded(image, kind="PNG"):
@@ -64,10 +65,10 @@ def world(tmp_path_factory):
         ]
     )
     network.compile("adam", "sparse_categorical_crossentropy")
-    images = digits.images[..., np.newaxis] / 16
-    network.fit(images, digits.target, epochs=3, verbose=0)
+    taken = digits.images[..., np.newaxis] / 16
+    network.fit(taken, digits.target, epochs=3, verbose=0)
     network.save(folder / "network.keras")
-    return folder, digits.target, network.predict(images, verbose=0).argmax(axis=1)
+    return folder, digits.target, network.predict(taken, verbose=0).argmax(axis=1)
 
 
 IMAGES = {
@@ -234,7 +235,12 @@ def test_batches_of_large_images_are_small(pets, tmp_path, monkeypatch):
     keras.Model(taken, keras.layers.Dense(2, "softmax")(pooled)).save(tmp_path / "pets.keras")
     image = {**PETS["data"]["images"]["picture"], "size": [512, 512]}
     large = {**PETS, "data": {**PETS["data"], "images": {"picture": image}}}
+    calls, decode = [], images.Image._decode
+    monkeypatch.setattr(
+        images.Image, "_decode", lambda self, blob: calls.append(1) or decode(self, blob)
+    )
     assert check.check(config.Config.model_validate(large)).batch_size == 10  # of 3 MB each
+    assert len(calls) < 40  # And of the first batch models see 10.
 
 
 @pytest.mark.parametrize(
@@ -293,14 +299,18 @@ def test_formats_that_hold_no_bytes(evalbeam, pets, tmp_path, name):
             "unknown interpolation 'bilinar'; did you mean 'bilinear'? known are nearest, box, bi",
         ),
         ({"interpolation": "box"}, "`interpolation: box` is how images get their `size`, which is"),
+        (
+            {"scale": [1, 2, 3]},
+            "`scale` has 3 numbers, one for each channel: say how many channels",
+        ),
         ({"channels": 3, "scale": [1, 2]}, "`scale` has 2 numbers, and the image 3 channels"),
         ({"shape": [8, 8, 2], "offset": [1, 2, 3]}, "`offset` has 3 numbers, and the image 2 chan"),
     ],
 )
 def test_declarations_that_are_wrong(tmp_path, image, said):
     path = tmp_path / "job.yaml"
-    images = {"a": image}
-    path.write_text(yaml.safe_dump({**PETS, "data": {**PETS["data"], "images": images}}))
+    data = {**PETS["data"], "images": {"a": image}}
+    path.write_text(yaml.safe_dump({**PETS, "data": data}))
     with pytest.raises(config.errors.ConfigError) as caught:
         config.load(path)
     assert said in str(caught.value)
@@ -319,9 +329,9 @@ def test_declarations_that_are_wrong(tmp_path, image, said):
 )
 def test_numbers_and_fractions(tmp_path, text, expected):
     path = tmp_path / "job.yaml"
-    images = yaml.safe_load(f"a: {{scale: {text}, offset: {text}}}")
-    path.write_text(yaml.safe_dump({**PETS, "data": {**PETS["data"], "images": images}}))
+    declared = yaml.safe_load(f"a: {{channels: 3, scale: {text}, offset: {text}}}")
+    path.write_text(yaml.safe_dump({**PETS, "data": {**PETS["data"], "images": declared}}))
     settings, _ = config.load(path)
     image = settings.data.images["a"].declared("a")
     assert (image.column, image.scale, image.offset) == ("a", expected, expected)
-    jsonschema.validate(images["a"], config.Image.model_json_schema())
+    jsonschema.validate(declared["a"], config.Image.model_json_schema())

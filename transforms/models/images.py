@@ -286,7 +286,8 @@ class Image:
 
     def _from_16_bits(self, image: PIL.Image.Image) -> np.ndarray:
         grey = self._resize(PIL.Image.fromarray(np.asarray(image).astype(np.float32)))
-        array = np.asarray(grey)[:, :, np.newaxis] / np.float32(257)
+        # Some filters leave the range, which in 8 bits is cut too.
+        array = np.clip(np.asarray(grey)[:, :, np.newaxis] / np.float32(257), 0, 255)
         if self.channels < 3:
             return array
         array = np.repeat(array, self.channels, axis=2)
