@@ -64,15 +64,19 @@ def _number(value: Any) -> float:
     try:
         if isinstance(value, bool):
             raise ValueError
-        # YAML reads 1/255, and 1e-3 too, as text.
-        text = value.replace(" ", "") if isinstance(value, str) else value
-        number = float(fractions.Fraction(text))
+        if isinstance(value, str):  # As YAML reads 1/255, and 1e-3 too.
+            above, *below = map(fractions.Fraction, value.split("/"))
+            if len(below) > 1:
+                raise ValueError
+            number = above / below[0] if below else above
+        else:
+            number = fractions.Fraction(value)
+        return float(number)
     except (ValueError, TypeError, ArithmeticError) as e:
         raise ValueError(
             f"{value!r} is no finite number; write a number, a fraction such as 1/255, or a list "
             "of one for each channel"
         ) from e
-    return number
 
 
 _NUMBER_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string"}]}

@@ -282,6 +282,8 @@ def test_formats_that_hold_no_bytes(evalbeam, pets, tmp_path, name):
     [
         ({"sclae": 2}, "data.images.a.sclae: unknown key 'sclae'; did you mean 'scale'? known"),
         ({"scale": "1/0"}, "data.images.a.scale: '1/0' is no finite number; write a number, a fr"),
+        ({"scale": "1/"}, "scale: '1/' is no finite number"),
+        ({"scale": "1/2/3"}, "scale: '1/2/3' is no finite number"),
         ({"scale": "a lot"}, "scale: 'a lot' is no finite number"),
         ({"scale": True}, "scale: True is no finite number"),
         ({"offset": [1, float("nan"), 2]}, "offset: nan is no finite number"),
@@ -323,6 +325,7 @@ def test_declarations_that_are_wrong(tmp_path, image, said):
         ("1/255", (1 / 255,)),
         ("-1 / 3", (-1 / 3,)),
         ("2", (2.0,)),
+        ("1/127.5", (1 / 127.5,)),
         ("1e-3", (0.001,)),
         ("[1/16, 0.5, '2']", (0.0625, 0.5, 2.0)),
     ],
