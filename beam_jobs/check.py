@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -28,7 +29,7 @@ from transforms import (
 from transforms.formats import files
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import columns, measure
+from transforms.models import columns, images, measure
 
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
@@ -133,8 +134,9 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
       JobError: first examples that cannot be evaluated.
     """
     asked = eval_config.asked(settings, engine)
-    versions = tuple(_version(model) for model in asked.settings.models)
     settings = asked.settings
+    declared = tuple((name, image.declared(name)) for name, image in settings.data.images.items())
+    versions = tuple(_version(model, declared) for model in settings.models)
     shards = tuple(
         shard
         for split, listed in (
@@ -155,17 +157,24 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     label_columns = _label_columns(settings, outputs)
     projection = _projection(asked, label_columns.values(), loaded.values())
     first = _first_batch(shards, projection)
+    image_bytes = _image_bytes(first, loaded.values())
+    # Models see fewer of large images: a network needs many times their memory.
+    few = min(len(first), max(1, _BATCH_BYTES // max(1, image_bytes)))
+    seen = first.take(np.arange(few)) if few < len(first) else first
     known = formats.get(first.shard.format).first_columns(first.shard.path)
     for version in versions:
-        models.check_inputs(version, loaded[version.name], first, known)
-    heads, notes = _heads(settings, label_columns, versions, loaded, first, known)
+        models.check_inputs(version, loaded[version.name], seen, known)
+    heads, notes = _heads(settings, label_columns, versions, loaded, first, seen, known)
     notes += asked.notes
+    taken = {one.image.name for model in loaded.values() for one in model.inputs if one.image}
+    if idle := [name for name, _ in declared if name not in taken]:
+        notes.append(f"data.images that no model takes: {', '.join(idle)}")
     baseline = next((model.name for model in settings.models if model.baseline), None)
     if baseline is None and len(versions) > 1:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
     # What the job does with every batch, so that it fails now and not on a worker.
-    scored, _ = predict.score(first, loaded, heads, settings.data.weight, settings.data.id)
+    scored, _ = predict.score(seen, loaded, heads, settings.data.weight, settings.data.id)
     identity = _identity(settings.data.id, projection)
     _check_numeric(first, asked.specs)
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
@@ -198,7 +207,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
             m.class_name for spec in by_tfma.metrics_specs for m in spec.metrics
         )
         notes.append(f"by TFMA's own combiners, which are slower: {', '.join(names_of)}")
-    batch_size = settings.data.batch_size or _batch_size(first, heads)
+    batch_size = settings.data.batch_size or _batch_size(first, image_bytes, heads)
     measures = {}
     if scored is not None:
         by_spec = {version: loaded[version.name] for version in versions}
@@ -254,14 +263,32 @@ def with_absolute_paths(job: Job) -> Job:
     )
 
 
-def _batch_size(first: batch.Batch, heads: Sequence[labels.Head]) -> int:
+def _batch_size(first: batch.Batch, image_bytes: int, heads: Sequence[labels.Head]) -> int:
     """As many examples as are fast together, and fewer where they or their scores are large."""
     raw = sum(map(len, first.serialized)) if first.serialized is not None else 0
     # Without dictionaries, which are those of many examples.
     read = sum(columns.flatten(column)[0].nbytes for column in first.columns.columns)
-    example = max(1, (raw + read) // len(first))
+    example = max(1, (raw + read) // len(first) + image_bytes)
     classes = max(head.classes or 1 for head in heads)
     return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
+
+
+def _image_bytes(first: batch.Batch, loaded: Collection[models.Model]) -> int:
+    """What one example's images are as the models take them, each once; 0 where none can be had."""
+    inputs = {
+        dataclasses.replace(declared, name=""): declared
+        for model in loaded
+        for declared in model.inputs
+        if declared.image is not None
+    }
+    for row in range(len(first) if inputs else 0):
+        one = first.take(np.array([row]))
+        with contextlib.suppress(columns.UnscorableRowsError, errors.JobError):
+            return sum(
+                columns.arrays((declared,), one)[declared.name].nbytes
+                for declared in inputs.values()
+            )
+    return 0
 
 
 def _identity(id_column: str | None, projection: batch.Projection) -> str:
@@ -272,7 +299,9 @@ def _identity(id_column: str | None, projection: batch.Projection) -> str:
     return f"the columns {', '.join(projection.columns)}"
 
 
-def _version(model: config.Model) -> models.ModelSpec:
+def _version(
+    model: config.Model, declared: tuple[tuple[str, images.Image], ...]
+) -> models.ModelSpec:
     if model.predictions is not None:
         stored = model.predictions
         pairs = {"": stored} if isinstance(stored, str) else stored
@@ -282,6 +311,7 @@ def _version(model: config.Model) -> models.ModelSpec:
             model.name,
             "callable",
             inputs=tuple(model.inputs.items()),
+            images=declared,
             function=model.callable,
             outputs=tuple(model.outputs),
         )
@@ -296,6 +326,7 @@ def _version(model: config.Model) -> models.ModelSpec:
         model.path,
         model.signature,
         tuple(model.inputs.items()),
+        declared,
         sha256=model.sha256 or "",
         allow_unsafe=model.allow_unsafe,
         outputs=tuple(model.outputs),
@@ -487,9 +518,10 @@ def _heads(
     versions: Sequence[models.ModelSpec],
     loaded: Mapping[str, models.Model],
     first: batch.Batch,
+    seen: batch.Batch,
     known: Sequence[str],
 ) -> tuple[tuple[labels.Head, ...], list[str]]:
-    """Each output's task: as configured, or as the first batch shows it."""
+    """Each output's task: as configured, or as the first batch, or what models see of it, shows."""
     for column in label_columns.values():
         if column not in first.columns.schema.names:
             raise errors.ConfigError(
@@ -501,7 +533,7 @@ def _heads(
             f"task names the outputs {_listed(list(settings.task))}, and the models have "
             f"{_listed(list(label_columns))}"
         )
-    predicted = _first_predictions(versions, loaded, first)
+    predicted = _first_predictions(versions, loaded, seen)
     heads, notes = [], []
     for output, column in label_columns.items():
         task = settings.task[output] if isinstance(settings.task, dict) else settings.task

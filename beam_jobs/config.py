@@ -7,7 +7,9 @@ editors.
 from __future__ import annotations
 
 import difflib
+import fractions
 import json
+import math
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,11 +24,13 @@ from pydantic import (
     Field,
     FiniteFloat,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
 from transforms import batch, errors, formats, slices
 from transforms.metrics import plan
+from transforms.models import images
 from transforms.slices import Spec  # Config.slices hides the module
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
@@ -50,6 +54,125 @@ def _listed(value: Any) -> Any:
 Files = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
+def _numbers(value: Any) -> list[float]:
+    if value == []:
+        raise ValueError("an empty list; write a number, or a list of one for each channel")
+    return [_number(one) for one in (value if isinstance(value, list) else [value])]
+
+
+def _number(value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if isinstance(value, str):  # As YAML reads 1/255, and 1e-3 too.
+            above, *below = map(fractions.Fraction, value.split("/"))
+            if len(below) > 1:
+                raise ValueError
+            number = above / below[0] if below else above
+        else:
+            number = fractions.Fraction(value)
+        return float(number)
+    except (ValueError, TypeError, ArithmeticError) as e:
+        raise ValueError(
+            f"{value!r} is no finite number; write a number, a fraction such as 1/255, or a list "
+            "of one for each channel"
+        ) from e
+
+
+_NUMBER_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+Numbers = Annotated[
+    list[float],
+    BeforeValidator(_numbers),
+    WithJsonSchema(
+        {"anyOf": [*_NUMBER_SCHEMA["anyOf"], {"type": "array", "items": _NUMBER_SCHEMA}]}
+    ),
+]
+
+
+class Image(_Strict):
+    """What a model's input is made of: encoded images or raw arrays of a column."""
+
+    column: str | None = Field(None, description="Left out: the column of the image's name.")
+    shape: list[int] | None = Field(
+        None,
+        description="Of raw arrays, lists of numbers or uint8 bytes: [height, width, channels]; "
+        "left out: PNG or JPEG bytes.",
+    )
+    size: list[int] | None = Field(
+        None, description="[height, width] that images are resized to; left out: they stay."
+    )
+    channels: Literal[1, 3, 4] | None = Field(
+        None, description="What encoded images are brought to: grey, RGB or RGBA."
+    )
+    interpolation: str = Field(
+        "bilinear", description=f"How they are resized: {', '.join(images.INTERPOLATIONS)}."
+    )
+    scale: Numbers = Field(
+        [1.0], description="Values are times this, plus `offset`; one, or one for each channel."
+    )
+    offset: Numbers = Field([0.0], description="Added after `scale`.")
+    channels_first: bool = Field(
+        False, description="The model takes [channels, height, width], as PyTorch's do."
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Image:
+        for key, given, parts in (
+            ("shape", self.shape, ("height", "width", "channels")),
+            ("size", self.size, ("height", "width")),
+        ):
+            if given is not None and (len(given) != len(parts) or min(given) < 1):
+                raise ValueError(
+                    f"`{key}` is [{', '.join(parts)}], whole numbers from 1, not {given}"
+                )
+            if given is not None and math.prod(given[:2]) > images.MAX_PIXELS:
+                raise ValueError(
+                    f"`{key}` {given} is more than {images.MAX_PIXELS:,} pixels, which is the most"
+                )
+        if self.shape and self.channels:
+            raise ValueError(
+                f"`channels: {self.channels}` is for encoded images, and `shape: {self.shape}` "
+                "for raw arrays, which keep their channels: drop one of them"
+            )
+        if self.interpolation not in images.INTERPOLATIONS:
+            known = list(images.INTERPOLATIONS)
+            raise ValueError(_unknown("interpolation", self.interpolation, known))
+        if "interpolation" in self.model_fields_set and not self.size:
+            raise ValueError(
+                f"`interpolation: {self.interpolation}` is how images get their `size`, which is "
+                "missing: add it, or drop `interpolation`"
+            )
+        channels = self.shape[2] if self.shape else self.channels
+        for key, numbers in (("scale", self.scale), ("offset", self.offset)):
+            if len(numbers) > 1 and not channels:
+                raise ValueError(
+                    f"`{key}` has {len(numbers)} numbers, one for each channel: say how many "
+                    "channels the images have, with `channels` or, for raw arrays, `shape`"
+                )
+            if channels and len(numbers) not in (1, channels):
+                raise ValueError(
+                    f"`{key}` has {len(numbers)} numbers, and the image {channels} channels: give "
+                    "one number, or one for each channel"
+                )
+        if not any(self.scale):
+            raise ValueError("`scale` 0 makes all images the same")
+        return self
+
+    def declared(self, name: str) -> images.Image:
+        """The same in the terms of the models."""
+        return images.Image(
+            column=self.column or name,
+            shape=tuple(self.shape or ()),
+            size=tuple(self.size or ()),
+            channels=self.channels or 0,
+            interpolation=self.interpolation,
+            scale=tuple(self.scale),
+            offset=tuple(self.offset),
+            channels_first=self.channels_first,
+            name=name,
+        )
+
+
 class Data(_Strict):
     """The labelled examples."""
 
@@ -66,6 +189,10 @@ class Data(_Strict):
     )
     splits: dict[str, Files] = Field(
         default_factory=dict, description="Further splits, name: files. The main one is `eval`."
+    )
+    images: dict[str, Image] = Field(
+        default_factory=dict,
+        description="Images that models' inputs are matched to by name, before columns.",
     )
     batch_size: int | None = Field(
         None,
@@ -436,6 +563,8 @@ def _fields(loc: tuple[int | str, ...]) -> list[str]:
         "[values]": Values,
     }
     names = [part for part in loc if isinstance(part, str)]
+    if names[-2:-1] == ["images"]:  # Below it stand names of the user's.
+        return list(Image.model_fields)
     return list((known.get(names[-1], Config) if names else Config).model_fields)
 
 

@@ -136,3 +136,22 @@ def test_a_list_of_words_is_the_same_as_a_dictionary():
     encoded = pa.LargeListArray.from_arrays(plain.offsets, flat, mask=plain.is_null())
     both = [examples({"w": column}) for column in (plain, encoded)]
     assert identity.hashes(both[0], None).tolist() == identity.hashes(both[1], None).tolist()
+
+
+def test_arrays_are_the_same_nested_and_flat():
+    rows = [[1.0, 2.0, 3.0, 4.0], [0.0, 5.0, 0.0, 6.0]]
+    nested = [[row[:2], row[2:]] for row in rows]
+    hashes = of_content(x=rows)
+    for column in (nested, pa.array(nested, pa.list_(pa.list_(pa.float32(), 2), 2))):
+        np.testing.assert_array_equal(of_content(x=column), hashes)
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.array(nested))
+    np.testing.assert_array_equal(of_content(x=tensors), hashes)
+    ragged = [[[1.0], [2.0, 3.0, 4.0]], None, [[0.0, 5.0], None, [], [0.0, 6.0]]]
+    np.testing.assert_array_equal(of_content(x=ragged)[[0, 2]], hashes)
+
+
+def test_bytes_of_fixed_width_are_bytes():
+    rows = [bytes([0, 255, 137]), b"abc"]
+    np.testing.assert_array_equal(
+        of_content(x=pa.array(rows, pa.binary(3))), of_content(x=pa.array(rows, pa.binary()))
+    )

@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 from transforms import batch, errors, identity, labels, models, predict
+from transforms.models import columns
 
 HEAD = labels.Head("", "y", "binary")
 SHARD = batch.Shard("eval", "data/eval-0", "parquet")
@@ -85,6 +86,23 @@ def test_rows_that_raise_are_dead_letters_for_every_version():
         np.testing.assert_array_equal(
             scored.predictions[version, ""], (slope * kept).astype(np.float32)
         )
+
+
+def test_versions_share_what_is_made_of_the_rest_behind_a_bad_row():
+    made = []
+
+    class Sharing(Linear):
+        def predict(self, examples):
+            examples.memo.once("image", lambda: made.append(len(examples)))
+            x = examples.columns.column("x").to_numpy()
+            if (x == 3).any():
+                raise columns.UnscorableRowsError({int(np.argmax(x == 3)): "damaged"})
+            return super().predict(examples)
+
+    scored, letters = score(rows(8), {name: Sharing() for name in ("v1", "v2", "v3")})
+    assert positions(letters) == [1003]
+    assert len(scored) == 7
+    assert made == [8, 7]
 
 
 def test_one_bad_row_takes_few_calls():

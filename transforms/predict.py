@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ def _attempt(
     if not len(rows):
         return []
     try:
-        return [_call(model, examples, rows)]
+        return [_call(model, examples, rows, shared=not halved)]
     except errors.EvalbeamError:
         raise
     except columns.UnscorableRowsError as error:
@@ -211,8 +212,16 @@ def _attempt(
     return pieces
 
 
-def _call(model: models.Model, examples: batch.Batch, rows: np.ndarray) -> _Predictions:
-    chosen = examples if len(rows) == len(examples) else examples.take(rows)
+def _call(
+    model: models.Model, examples: batch.Batch, rows: np.ndarray, *, shared: bool = False
+) -> _Predictions:
+    if len(rows) == len(examples):
+        chosen = examples
+    elif shared:
+        # Further versions score the same rest, and what was made of it serves them too.
+        chosen = examples.memo.once(rows.tobytes(), functools.partial(examples.take, rows))
+    else:
+        chosen = examples.take(rows)
     # Made for the first version that takes them, and shared: no version's time.
     columns.arrays(model.inputs, chosen)
     started = time.perf_counter()

@@ -67,3 +67,18 @@ def test_types_of_other_keys_do_not_matter(tmp_path):
 def test_blank_lines_are_no_rows(tmp_path):
     batches, dead = read(tmp_path, ['{"n": 1}\r', "", " \r", '{"n": 2}\r', ""])
     assert (writers.positions(batches), dead) == ([0, 1], [])
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_whole_numbers_widen_to_fractions_in_lists_as_deep_as_images(tmp_path, depth):
+    def nested(number):
+        for _ in range(depth):
+            number = [number]
+        return number
+
+    whole = [json.dumps({"n": nested(n)}) for n in range(1200)]
+    batches, letters = read(tmp_path, [*whole, json.dumps({"n": nested(0.5)})], batch_size=2000)
+    assert letters == []
+    assert batches[0].columns.column("n").to_pylist() == [
+        nested(n) for n in (*map(float, range(1200)), 0.5)
+    ]

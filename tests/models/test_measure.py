@@ -41,7 +41,7 @@ def test_stored_predictions_cost_nothing(examples):
 
 @dataclass
 class Slow:
-    """Takes so many seconds a row, notes the rows of its calls, the second of which takes longer."""
+    """Takes so many seconds a row, notes its calls' rows; the second call takes longer."""
 
     seconds: float
     rows: list

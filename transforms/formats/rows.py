@@ -137,9 +137,12 @@ class Decoder(abc.ABC):
 class TextDecoder(Decoder):
     """What CSV and JSON have in common: numbers, booleans, strings, and lists of them."""
 
+    # Three deep, as images are: height, width, channels.
     wider: ClassVar[Mapping[pa.DataType, pa.DataType]] = {
         pa.int64(): pa.float64(),
         pa.list_(pa.int64()): pa.list_(pa.float64()),
+        pa.list_(pa.list_(pa.int64())): pa.list_(pa.list_(pa.float64())),
+        pa.list_(pa.list_(pa.list_(pa.int64()))): pa.list_(pa.list_(pa.list_(pa.float64()))),
     }
 
     def settle(self, column: pa.Array) -> pa.DataType | None:

@@ -181,15 +181,20 @@ def check_inputs(
             if declared.column not in examples.columns.schema.names:
                 names = {*known, *examples.columns.schema.names}
                 raise errors.ConfigError(_no_column(spec, declared, sorted(names)))
-        try:
-            columns.arrays(model.inputs, examples)
-        except errors.JobError as error:
-            raise errors.ConfigError(str(error)) from error
-        except columns.UnscorableRowsError as error:
-            if len(error.reasons) == len(examples):
-                raise errors.ConfigError(
-                    f"no row of the first batch of {examples.shard} can be scored: {error}"
-                ) from error
+        rest = examples
+        while True:
+            try:
+                columns.arrays(model.inputs, rest)
+                return
+            except errors.JobError as error:
+                raise errors.ConfigError(str(error)) from error
+            except columns.UnscorableRowsError as error:
+                if len(error.reasons) == len(rest):
+                    raise errors.ConfigError(
+                        f"no row of the first batch of {examples.shard} can be scored: {error}"
+                    ) from error
+                # Behind these rows may be what is wrong with all others.
+                rest = rest.take(np.delete(np.arange(len(rest)), list(error.reasons)))
 
 
 def infer_kind(path: str) -> str:
@@ -272,11 +277,19 @@ def _kind(name: str) -> Loader:
 def _no_column(spec: ModelSpec, declared: columns.Input, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(declared.column, names, n=1)
     nearest = f"; nearest: {near[0]!r}" if near else ""
+    images = [name for name, _ in spec.images]
+    if declared.image is None and (near := difflib.get_close_matches(declared.column, images, 1)):
+        nearest += f"; nearest image: {near[0]!r}"
     data_has = f"(data has: {', '.join(sorted(names)) or 'no column'}{nearest})"
     if spec.kind == "stored":
         return (
             f"its predictions' column {declared.column!r} is not in the data {data_has}. Name the "
             "column that holds them: `predictions: <column>`"
+        )
+    if declared.image is not None:
+        return (
+            f"{declared} has no column in the data {data_has}. Name the column that holds it in "
+            f"the config: `data: {{images: {{{declared.image.name}: {{column: <column>}}}}}}`"
         )
     mapped = f", mapped to {declared.column!r}," if declared.column != declared.name else ""
     return (

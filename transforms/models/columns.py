@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import batch, errors
+from transforms import batch, errors, memo
 
 if TYPE_CHECKING:
     from transforms.models import images
+
+# So little a number may lie off a whole one, and be meant as one.
+_ALMOST = 1e-3
 
 
 class UnscorableRowsError(Exception):
@@ -53,6 +56,8 @@ class Input:
     def __str__(self) -> str:
         if not self.name:  # A stored prediction's only output.
             return f"column {self.column!r}"
+        if self.image is not None:
+            return f"input {self.name!r} ({self.image})"
         mapped = f" (column {self.column!r})" if self.column != self.name else ""
         return f"input {self.name!r}{mapped}"
 
@@ -65,17 +70,30 @@ def names(inputs: Iterable[Input]) -> tuple[str, ...]:
 def flatten(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """A column's values in row order, and int64[N]: how many of them each row has.
 
-    A scalar is a list of one; a null is an empty list.
+    A scalar is a list of one; a null is an empty list; of lists of lists, all values count.
     """
+    if isinstance(column, pa.ExtensionArray):  # Such as Arrow's tensors of fixed shape.
+        column = column.storage
     if not _is_list(column.type):
         valid = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
-        return _decoded(column.drop_null()), valid
+        return _plain(column.drop_null()), valid
+    lengths, values = _lengths(column), column.flatten()
+    while _is_list(values.type):
+        places = np.concatenate([np.zeros(1, np.int64), np.cumsum(_lengths(values))])
+        ends = np.cumsum(lengths)
+        lengths, values = places[ends] - places[ends - lengths], values.flatten()
+    return _plain(values), lengths
+
+
+def _lengths(column: pa.Array) -> np.ndarray:
     lengths = pc.fill_null(pc.list_value_length(column), 0)
-    return _decoded(column.flatten()), lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _decoded(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+def _plain(values: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.cast(pa.binary()) if pa.types.is_fixed_size_binary(values.type) else values
 
 
 def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarray]:
@@ -105,29 +123,75 @@ def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
     index = examples.columns.schema.get_field_index(declared.column)
     # A column that no row of a batch has may be absent.
     column = pa.nulls(len(examples)) if index < 0 else examples.columns.column(index)
+    if declared.image is not None:
+        return _pixels(declared, declared.image, column, examples.memo)
     values, lengths = flatten(column)
     if not pa.types.is_null(values.type):
         _check_type(declared, values.type)
-    _refuse(lengths == 0, lambda row: f"no value for {declared}")
+    refuse(lengths == 0, lambda row: f"no value for {declared}")
     shape = _shape(declared, lengths)
     size = math.prod(shape)
-    _refuse(
+    refuse(
         lengths != size, lambda row: f"{declared} takes {size} values, the row has {lengths[row]}"
     )
     if values.null_count:
         nulls = values.is_null().to_numpy(zero_copy_only=False)
-        _refuse(nulls.reshape(-1, size).any(axis=1), lambda row: f"a null within {declared}")
+        refuse(nulls.reshape(-1, size).any(axis=1), lambda row: f"a null within {declared}")
     return _cast(declared, values, size).reshape(-1, *shape)
+
+
+def _pixels(
+    declared: Input, image: images.Image, column: pa.Array, shared: memo.Memo
+) -> np.ndarray:
+    if declared.dtype == object:
+        raise errors.JobError(
+            f"{declared} takes string: the model decodes by itself. Map the input to the column "
+            f"(`inputs: {{{declared.name}: {declared.column}}}`), or name the image otherwise"
+        )
+    array = image.scaled(shared.once(image.decoding, functools.partial(image.decoded, column)))
+    array = _fitted(declared, image, array)
+    # All floats have 0 to 255; and bfloat16 and its kin, of kind V, are meant to round.
+    if declared.dtype.kind == "V" or (array.dtype == np.uint8 and declared.dtype.kind == "f"):
+        return array.astype(declared.dtype)
+    if array.dtype != np.uint8 and declared.dtype.kind in "iu":
+        # What a scale makes of whole numbers need not be whole to the last bit.
+        whole = np.rint(array)
+        array = np.where(np.abs(whole - array) < _ALMOST, whole, array)
+    size = math.prod(array.shape[1:])
+    remedy = f". Give {image} a `scale` and `offset` whose results are whole and in range"
+    return _cast_numbers(declared, array.reshape(-1), size, remedy).reshape(array.shape)
+
+
+def _fitted(declared: Input, image: images.Image, array: np.ndarray) -> np.ndarray:
+    """The images in the rank of the input, whose sizes they must have."""
+    wanted, found = declared.shape or (), array.shape[1:]
+    if len(wanted) == 2 and image.channels_first and found[0] == 1:
+        array = array[:, 0]
+    elif len(wanted) == 2 and not image.channels_first and found[-1] == 1:
+        array = array[..., 0]
+    sizes = array.shape[1:]
+    if len(wanted) == len(sizes) and all(
+        one in (None, size) for one, size in zip(wanted, sizes, strict=True)
+    ):
+        return array
+    why = f"{declared} takes the shape {list(wanted)}, and the image has {list(found)}"
+    why = f"{why.replace('None', 'any')}. {image.remedy(wanted, found)}"
+    if image.is_of_one_shape:
+        raise errors.JobError(why)
+    raise UnscorableRowsError(dict.fromkeys(range(len(array)), why))
 
 
 def _check_type(declared: Input, found: pa.DataType) -> None:
     if _is_text(found) if declared.dtype == object else is_number(found):
         return
     wanted = "string" if declared.dtype == object else declared.dtype.name
-    raise errors.JobError(
-        f"{declared} takes {wanted}, the data has {found}. Name a column of that type, or "
-        "convert the data"
-    )
+    remedy = "Name a column of that type, or convert the data"
+    if is_binary(found) and declared.shape is not None:  # No stored prediction.
+        remedy += (
+            ". Encoded images are declared: "
+            f"`data: {{images: {{{declared.name}: {{column: {declared.column}}}}}}}`"
+        )
+    raise errors.JobError(f"{declared} takes {wanted}, the data has {found}. {remedy}")
 
 
 def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
@@ -154,7 +218,10 @@ def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
 def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
     if declared.dtype == object:
         return values.cast(pa.binary()).to_numpy(zero_copy_only=False)
-    array = values.to_numpy(zero_copy_only=False)
+    return _cast_numbers(declared, values.to_numpy(zero_copy_only=False), size)
+
+
+def _cast_numbers(declared: Input, array: np.ndarray, size: int, remedy: str = "") -> np.ndarray:
     if array.dtype == declared.dtype:
         return array
     with np.errstate(all="ignore"):
@@ -167,13 +234,14 @@ def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
 
     def reason(row: int) -> str:
         value = array[row * size : (row + 1) * size][~kept[row * size : (row + 1) * size]][0]
-        return f"{declared} takes {declared.dtype.name}, which has no value {value}"
+        return f"{declared} takes {declared.dtype.name}, which has no value {value}{remedy}"
 
-    _refuse(~kept.reshape(-1, size).all(axis=1), reason)
+    refuse(~kept.reshape(-1, size).all(axis=1), reason)
     return cast
 
 
-def _refuse(rows: np.ndarray, reason: Callable[[int], str]) -> None:
+def refuse(rows: np.ndarray, reason: Callable[[int], str]) -> None:
+    """Raises UnscorableRowsError for the rows that are True in bool[N], each with its reason."""
     bad = np.flatnonzero(rows)
     if len(bad):
         raise UnscorableRowsError({int(row): reason(int(row)) for row in bad})
@@ -186,15 +254,12 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-        )
-    )
+    return is_binary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether values of this type are bytes."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def is_number(kind: pa.DataType) -> bool:
