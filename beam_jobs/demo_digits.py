@@ -24,7 +24,7 @@ import yaml
 from PIL import Image
 
 from transforms import errors
-from transforms.models import tfjs
+from transforms.models.tfjs import node
 
 _SEED = 7
 _SHARDS = 2
@@ -115,7 +115,7 @@ def _convert(model: keras.Model, images: np.ndarray, folder: Path) -> Iterator[t
     converter.inference_input_type = converter.inference_output_type = tf.int8
     (folder / "digits-int8.tflite").write_bytes(converter.convert())
     yield "tflite-int8", folder / "digits-int8.tflite"
-    if missing := tfjs.missing():
+    if missing := node.missing():
         click.echo(f"without TensorFlow.js: {missing}", err=True)
     else:
         write_tfjs(model, folder / "tfjs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from transforms.models import tfjs
+from transforms.models.tfjs import node
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def parts() -> list[Part]:
         _package("ai-edge-litert", "TFLite models"),
         _package("pillow", "images"),
         _package("onnxruntime", "ONNX models", "onnx"),
-        _node(),
+        _tensorflow_js(),
         _package("boto3", "s3:// URLs", "s3"),
         _package("statsmodels", "evalbeam demo", "demo"),
         _package("scikit-learn", "evalbeam demo digits", "demo"),
@@ -72,3 +73,19 @@ def _package(name: str, purpose: str, extra: str = "") -> Part:
         found = None
     remedy = f"pip install 'evalbeam[{extra}]'" if extra else f"pip install {name}"
     return Part(name, purpose, found, remedy)
+
+
+def _tensorflow_js() -> Part:
+    missing = node.missing()
+    found = None if missing else " on Node.js ".join(node.versions())
+    return Part("TensorFlow.js", "TensorFlow.js models", found, missing or "")
+
+
+def _java() -> Part:
+    """What Beam's job servers for Flink and Spark run on."""
+    found = None
+    if java := shutil.which("java"):
+        told = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+        found = (re.findall(r'version "([^"]+)"', told) or [None])[0]
+    remedy = "a JDK of version 17; see deploy/README.md"
+    return Part("Java", "Flink and Spark", found, remedy)
