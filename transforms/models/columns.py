@@ -38,7 +38,8 @@ class Input:
     Attributes:
       name: the model's name for it.
       column: the data's name for it.
-      dtype: NumPy's dtype; object for strings, which arrive as bytes.
+      dtype: NumPy's dtype; object for strings, which arrive as bytes; None for numbers and strings
+        as the data has them.
       shape: of one example, None where any size goes; the whole is None where scalars and lists
         are taken as the data has them.
       image: what is made of the column before, if it holds images.
@@ -46,7 +47,7 @@ class Input:
 
     name: str
     column: str
-    dtype: np.dtype
+    dtype: np.dtype | None
     shape: tuple[int | None, ...] | None
     image: images.Image | None = None
 
@@ -121,9 +122,14 @@ def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
 
 
 def _check_type(declared: Input, found: pa.DataType) -> None:
-    if _is_text(found) if declared.dtype == object else is_number(found):
+    if declared.dtype is None:
+        fits, wanted = is_number(found) or _is_text(found), "numbers or strings"
+    elif declared.dtype == object:
+        fits, wanted = _is_text(found), "string"
+    else:
+        fits, wanted = is_number(found), declared.dtype.name
+    if fits:
         return
-    wanted = "string" if declared.dtype == object else declared.dtype.name
     raise errors.JobError(
         f"{declared} takes {wanted}, the data has {found}. Name a column of that type, or "
         "convert the data"
@@ -152,13 +158,14 @@ def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
 
 
 def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
-    if declared.dtype == object:
+    dtype = declared.dtype
+    if _is_text(values.type):
         return values.cast(pa.binary()).to_numpy(zero_copy_only=False)
     array = values.to_numpy(zero_copy_only=False)
-    if array.dtype == declared.dtype:
+    if dtype is None or array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):
-        cast = array.astype(declared.dtype)
+        cast = array.astype(dtype)
         if array.dtype.kind == cast.dtype.kind == "f":
             kept = np.isfinite(cast) | ~np.isfinite(array)
         else:
@@ -167,7 +174,7 @@ def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
 
     def reason(row: int) -> str:
         value = array[row * size : (row + 1) * size][~kept[row * size : (row + 1) * size]][0]
-        return f"{declared} takes {declared.dtype.name}, which has no value {value}"
+        return f"{declared} takes {dtype.name}, which has no value {value}"
 
     _refuse(~kept.reshape(-1, size).all(axis=1), reason)
     return cast
