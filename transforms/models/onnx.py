@@ -96,7 +96,8 @@ def _session(path: str) -> Any:
     options.log_severity_level = _FATAL
     providers = [one for one in runtime.get_available_providers() if one != _REMOTE]
     try:
-        return runtime.InferenceSession(path, options, providers=providers)
+        # Without a second attempt, which it would print: without those that fail it starts anyway.
+        return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # The runtime's exceptions have no common class.
         raise errors.ConfigError(
             f"ONNX Runtime {runtime.__version__} cannot load it: {_told(error)}. If the file is "
@@ -108,7 +109,9 @@ def _session(path: str) -> Any:
 
 def _rows(takes: dict[str, Any]) -> int | None:
     """How many rows the model takes at once; None for any number."""
-    fixed = {one.shape[0] for one in takes.values() if one.shape and isinstance(one.shape[0], int)}
+    first = [one.shape[0] for one in takes.values() if one.shape]
+    # 0 is what old exporters write for a size that is open.
+    fixed = {size for size in first if isinstance(size, int) and size > 0}
     if len(fixed) > 1:
         shapes = ", ".join(f"{name!r} {one.shape}" for name, one in takes.items())
         raise errors.ConfigError(
@@ -159,22 +162,19 @@ def _texts(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _parameters(path: str) -> int | None:
-    """The numbers in the graph's initializers, but for int64, which are shapes and indices.
+    """The numbers in the graph's initializers, but for int32 and int64: shapes and indices.
 
-    Constants that are nodes, and the trees of tree operators, are not counted: None where nothing
-    is, or where the onnx package is not installed.
+    So the biases of quantised layers are not counted, nor constants that are nodes, nor the trees
+    of tree operators. None where nothing is, or where the onnx package is not installed.
     """
     try:
         onnx = importlib.import_module("onnx")
     except ImportError:
         return None
+    uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
     graph = onnx.load(path, load_external_data=False).graph
     return (
-        sum(
-            math.prod(one.dims)
-            for one in graph.initializer
-            if one.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.STRING)
-        )
+        sum(math.prod(one.dims) for one in graph.initializer if one.data_type not in uncounted)
         or None
     )
 
@@ -182,4 +182,4 @@ def _parameters(path: str) -> int | None:
 def _told(error: Exception) -> str:
     """The runtime's message on one line, without its code and the path, which is said already."""
     told = " ".join(str(error).split())
-    return told.rpartition("failed:")[2] or told
+    return (told.rpartition("failed:")[2] or told).rstrip(".")

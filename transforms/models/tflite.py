@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import pathlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -38,32 +39,39 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
       ConfigError: no TFLite file or a damaged one, operators that LiteRT does not have, or no such
         signature; and what function.Function raises.
     """
+    if not os.path.isfile(path):
+        raise errors.ConfigError("it is no file, as a TFLite model is")
     # Read rather than mapped into memory: a file that is written anew while its model is in use
     # would end the process.
     content = pathlib.Path(path).read_bytes()
     with quiet.starting_litert():
         try:
-            # It verifies all offsets of the file, so that one cut short is refused, not followed.
-            start = functools.partial(litert.Interpreter, None, content, None, threads.share())
-            interpreter = start()
+            return _loaded(spec, content)
+        # What LiteRT raises, and what a file gives whose names or shapes are not to be read.
         except (ValueError, RuntimeError) as error:
             raise errors.ConfigError(
                 f"LiteRT cannot read its {len(content)} bytes: {_told(error)}. It is no TFLite "
                 "file, or a damaged one: export or copy it again"
             ) from error
-        graph = schema.Model.GetRootAs(content, 0)
-        custom = _custom_operators(graph)
-        _refuse_select_tf(custom)
-        lite = _Lite(start, _signature(spec, interpreter), _keeps_state(graph))
-        loaded = function.Function(spec, lite, lite.takes, lite.gives, _parameters(graph))
-        try:
-            lite.find_rows(tensors.chosen(spec.outputs, lite.gives).values())
-        except RuntimeError as error:
-            needs = f" with the custom operators {', '.join(custom)}" if custom else ""
-            raise errors.ConfigError(
-                f"LiteRT cannot run the model{needs}: {_told(error)}. Convert it again, with "
-                "operators that LiteRT has, or evaluate the model that it was converted from"
-            ) from error
+
+
+def _loaded(spec: models.ModelSpec, content: bytes) -> function.Function:
+    # It verifies all offsets of the file, so that one cut short is refused, not followed.
+    start = functools.partial(litert.Interpreter, None, content, None, threads.share())
+    interpreter = start()
+    graph = schema.Model.GetRootAs(content, 0)
+    custom = _custom_operators(graph)
+    _refuse_select_tf(custom)
+    lite = _Lite(start, _signature(spec, interpreter), _keeps_state(graph))
+    loaded = function.Function(spec, lite, lite.takes, lite.gives, _parameters(graph))
+    try:
+        lite.find_rows(tensors.chosen(spec.outputs, lite.gives).values())
+    except RuntimeError as error:
+        needs = f" with the custom operators {', '.join(custom)}" if custom else ""
+        raise errors.ConfigError(
+            f"LiteRT cannot run the model{needs}: {_told(error)}. Convert it again, with "
+            "operators that LiteRT has, or evaluate the model that it was converted from"
+        ) from error
     return loaded
 
 
@@ -349,4 +357,4 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 def _told(error: Exception) -> str:
     """LiteRT's messages, which it puts together without a space, on one line."""
-    return " ".join(str(error).replace("Node number", ". Node number").split())
+    return " ".join(str(error).replace("Node number", ". Node number").split()).rstrip(".")
