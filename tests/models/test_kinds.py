@@ -116,10 +116,10 @@ def test_an_output_that_it_does_not_have(specs, form):
         models.load(wrong)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [one for one in FORMS if one.values[0] not in ("callable", "stored")]
+)
 def test_a_digest_that_does_not_fit(specs, form):
-    spec = specs(form)
-    if not spec.path:
-        pytest.skip("it has no files")
+    wrong = dataclasses.replace(specs(form), sha256="00")
     with pytest.raises(errors.ConfigError, match=r"its SHA-256 is .* and the config says 00"):
-        models.load(dataclasses.replace(spec, sha256="00"))
+        models.load(wrong)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Collection
 from typing import Any
@@ -11,6 +10,15 @@ import numpy as np
 
 from transforms import errors, models
 from transforms.models import columns, function, tensors, threads
+
+try:
+    import onnx
+    import onnxruntime
+except ImportError as error:
+    raise errors.ConfigError(
+        f"models of kind onnx need packages of which one cannot be imported ({error}): "
+        "`pip install 'evalbeam[onnx]'`"
+    ) from error
 
 _DTYPES = {
     "tensor(float16)": np.float16,
@@ -39,8 +47,8 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
     probabilities, are left out.
 
     Raises:
-      ConfigError: ONNX Runtime is not installed, it cannot load the file, or an output was asked
-        for that is no tensor; and what function.Function raises.
+      ConfigError: ONNX Runtime cannot load the file, or an output was asked for that is no tensor;
+        and what function.Function raises.
     """
     session = _session(path)
     takes = {one.name: one for one in session.get_inputs()}
@@ -81,29 +89,22 @@ class _Onnx:
 
 
 def _session(path: str) -> Any:
-    try:
-        runtime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise errors.ConfigError(
-            f"models of kind onnx need ONNX Runtime, which cannot be imported ({error}): "
-            "`pip install 'evalbeam[onnx]'`"
-        ) from error
-    options = runtime.SessionOptions()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads.share()
     # Threads that wait for work in a loop would take the cores from other versions and from Beam.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # What goes wrong is raised too.
     options.log_severity_level = _FATAL
-    providers = [one for one in runtime.get_available_providers() if one != _REMOTE]
+    providers = [one for one in onnxruntime.get_available_providers() if one != _REMOTE]
     try:
         # Without a second attempt, which it would print: without those that fail it starts anyway.
-        return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        return onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # The runtime's exceptions have no common class.
         raise errors.ConfigError(
-            f"ONNX Runtime {runtime.__version__} cannot load it: {_told(error)}. If the file is "
-            "damaged, export or copy it again; if an operator is unknown, export with operators "
-            "of ONNX's own and an opset that this version has; if weights are missing, they are "
-            "in files that belong beside it"
+            f"ONNX Runtime {onnxruntime.__version__} cannot load it: {_told(error)}. If the file "
+            "is damaged, export or copy it again; if an operator is unknown, export with operators "
+            "of ONNX's own and an opset that this version has; if weights are missing, they are in "
+            "files that belong beside it"
         ) from error
 
 
@@ -165,12 +166,8 @@ def _parameters(path: str) -> int | None:
     """The numbers in the graph's initializers, but for int32 and int64: shapes and indices.
 
     So the biases of quantised layers are not counted, nor constants that are nodes, nor the trees
-    of tree operators. None where nothing is, or where the onnx package is not installed.
+    of tree operators. None where nothing is.
     """
-    try:
-        onnx = importlib.import_module("onnx")
-    except ImportError:
-        return None
     uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
     graph = onnx.load(path, load_external_data=False).graph
     return (
