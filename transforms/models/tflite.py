@@ -29,6 +29,7 @@ _FLOATS = (
 _SELECT_TF = "Flex"
 # How LiteRT says that it found the fault before it computed anything: no data would mend it.
 _UNPREPARED = "failed to prepare"
+# Relative; of what the order of sums may change between sizes. Too small costs speed only.
 _PROBE_TOLERANCE = 1e-3
 
 
@@ -123,9 +124,9 @@ class _Port:
             steps = np.rint(values / np.float32(self.scale)) + np.float32(self.zero_point)
         return np.clip(steps, range_.min, range_.max).astype(self.dtype)
 
-    def probe(self, rows: int) -> np.ndarray:
+    def probe(self, rows: int, rng: np.random.Generator) -> np.ndarray:
         """Values to try the model with, unlike from row to row."""
-        shape, rng = (rows, *self.shape[1:]), np.random.default_rng(0)
+        shape = (rows, *self.shape[1:])
         if self.tensor.dtype.kind == "f":
             return rng.random(shape).astype(self.tensor.dtype)
         # As indices into the smallest table, as texts of numbers.
@@ -191,9 +192,11 @@ class _Lite:
         Raises:
           RuntimeError: the model cannot be run with any number of rows.
         """
-        own = next(iter(self._takes.values())).shape[0]
+        # Those that are open have one row at first.
+        own = max(port.shape[0] for port in self._takes.values())
         declared_open = all(port.open[0] for port in self._takes.values())
-        probe = {name: port.probe(own + 1) for name, port in self._takes.items()}
+        rng = np.random.default_rng(0)
+        probe = {name: port.probe(own + 1, rng) for name, port in self._takes.items()}
         try:
             alone = self._in_pieces(probe, names, own)
         except RuntimeError as error:
