@@ -28,6 +28,7 @@ TOP_NOUNS = {
     "meter",
     "slices",
 }
+RUNTIMES = ("tensorflow", "keras", "ai_edge_litert", "onnxruntime", "onnx")
 TFMA_ADAPTER = {"transforms/metrics/tfma.py", "transforms/evaluate_with_tfma.py"}
 # Beam's filesystems open remote files; nothing else of Beam is wanted there.
 FILESYSTEMS = "apache_beam.io.filesystem"
@@ -57,7 +58,7 @@ def test_layers(module):
             assert lazy, f"{module} imports TFMA before it is needed"
         if name == "transforms.evaluate_with_tfma":
             assert not at_top, f"{module} imports TFMA before it is needed"
-        if package in ("tensorflow", "keras"):
+        if package in RUNTIMES:
             allowed = parts[:2] == ("transforms", "models") or module.name == "demo.py"
             assert allowed or module.as_posix() in TFMA_ADAPTER, f"{module} imports {package}"
         noun = parts[0] == "transforms" and (parts[1] in NOUNS or module.stem in TOP_NOUNS)
@@ -78,7 +79,7 @@ def test_registries_name_modules_that_exist():
             assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
 
 
-HEAVY = ("tensorflow", "keras", "tensorflow_model_analysis", "apache_beam", "pandas", "pyarrow")
+HEAVY = (*RUNTIMES, "tensorflow_model_analysis", "apache_beam", "pandas", "pyarrow")
 
 
 def _loaded(code):

@@ -1,5 +1,7 @@
 """Small real models, built once."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,78 @@ def folder(tmp_path_factory):
             return x
 
     keras.Sequential([keras.Input((3,)), Own()]).save(folder / "own.keras")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def to_onnx():
+    """Writes a Keras model as ONNX, if what Keras needs for that is installed."""
+
+    def write(model, path):
+        if importlib.util.find_spec("tf2onnx"):
+            model(np.zeros((1, *model.inputs[0].shape[1:]), np.float32))
+            model.export(str(path), format="onnx", verbose=False)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory, to_onnx):
+    """A folder with one convolutional net, `m.keras`, in the forms that it is converted to."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(7)
+    folder = tmp_path_factory.mktemp("digits")
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            # More than 1,024 weights: the converter's dynamic range leaves fewer as they are.
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    rng = np.random.default_rng(7)
+    # Biases that are not 0, which converters drop; weights by which predictions differ by many
+    # quantisation steps.
+    model.set_weights([rng.normal(0, 0.3, one.shape) for one in model.get_weights()])
+    model.save(folder / "m.keras")
+    model.export(str(folder / "saved"), verbose=False)
+    to_onnx(model, folder / "m.onnx")
+
+    def convert(name, **settings):
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
+        for setting, value in settings.items():
+            setattr(converter, setting, value)
+        (folder / f"{name}.tflite").write_bytes(converter.convert())
+
+    def target(**fields):
+        return tf.lite.TargetSpec(**fields)
+
+    smaller = [tf.lite.Optimize.DEFAULT]
+    quantized = {
+        "optimizations": smaller,
+        "representative_dataset": lambda: (
+            [image[None]] for image in np.random.default_rng(1).random((100, 8, 8, 1), np.float32)
+        ),
+    }
+    integers = target(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8])
+    wide = target(
+        supported_ops=[tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+    )
+    convert("float")
+    half = target(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS], supported_types=[tf.float16])
+    convert("float16", optimizations=smaller, target_spec=half)
+    convert("dynamic", optimizations=smaller)
+    convert("float_int8", **quantized, target_spec=integers)
+    for dtype in (tf.int8, tf.uint8):
+        ends = {"inference_input_type": dtype, "inference_output_type": dtype}
+        convert(dtype.name, **quantized, target_spec=integers, **ends)
+    ends = {"inference_input_type": tf.int16, "inference_output_type": tf.int16}
+    convert("int16", **quantized, target_spec=wide, **ends)
     return folder
 
 

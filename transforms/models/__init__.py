@@ -24,11 +24,14 @@ from transforms.models.images import Image
 REGISTRY = {
     "saved_model": "transforms.models.saved_model",
     "keras": "transforms.models.keras",
+    "tflite": "transforms.models.tflite",
+    "onnx": "transforms.models.onnx",
+    "callable": "transforms.models.callable",
     "stored": "transforms.models.stored",
 }
 # What tells a model's kind: a file in its folder, or the ending of its name.
 _FILES = {"saved_model.pb": "saved_model"}
-_ENDINGS = {".keras": "keras"}
+_ENDINGS = {".keras": "keras", ".tflite": "tflite", ".onnx": "onnx"}
 
 # Where models of a kind are deployed.
 RUNS_IN = {

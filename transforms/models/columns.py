@@ -41,7 +41,8 @@ class Input:
     Attributes:
       name: the model's name for it.
       column: the data's name for it.
-      dtype: NumPy's dtype; object for strings, which arrive as bytes.
+      dtype: NumPy's dtype; object for strings, which arrive as bytes; None for numbers and strings
+        as the data has them.
       shape: of one example, None where any size goes; the whole is None where scalars and lists
         are taken as the data has them.
       image: what is made of the column before, if it holds images.
@@ -49,7 +50,7 @@ class Input:
 
     name: str
     column: str
-    dtype: np.dtype
+    dtype: np.dtype | None
     shape: tuple[int | None, ...] | None
     image: images.Image | None = None
 
@@ -149,6 +150,8 @@ def _pixels(
             f"(`inputs: {{{declared.name}: {declared.column}}}`), or name the image otherwise"
         )
     array = image.scaled(shared.once(image.decoding, functools.partial(image.decoded, column)))
+    if declared.dtype is None:  # a callable, which takes what it is given
+        return array.astype(np.float32)
     array = _fitted(declared, image, array)
     # All floats have 0 to 255; and bfloat16 and its kin, of kind V, are meant to round.
     if declared.dtype.kind == "V" or (array.dtype == np.uint8 and declared.dtype.kind == "f"):
@@ -159,7 +162,8 @@ def _pixels(
         array = np.where(np.abs(whole - array) < _ALMOST, whole, array)
     size = math.prod(array.shape[1:])
     remedy = f". Give {image} a `scale` and `offset` whose results are whole and in range"
-    return _cast_numbers(declared, array.reshape(-1), size, remedy).reshape(array.shape)
+    flat = _cast_numbers(declared, array.reshape(-1), declared.dtype, size, remedy)
+    return flat.reshape(array.shape)
 
 
 def _fitted(declared: Input, image: images.Image, array: np.ndarray) -> np.ndarray:
@@ -182,9 +186,14 @@ def _fitted(declared: Input, image: images.Image, array: np.ndarray) -> np.ndarr
 
 
 def _check_type(declared: Input, found: pa.DataType) -> None:
-    if _is_text(found) if declared.dtype == object else is_number(found):
+    if declared.dtype is None:
+        fits, wanted = is_number(found) or _is_text(found), "numbers or strings"
+    elif declared.dtype == object:
+        fits, wanted = _is_text(found), "string"
+    else:
+        fits, wanted = is_number(found), declared.dtype.name
+    if fits:
         return
-    wanted = "string" if declared.dtype == object else declared.dtype.name
     remedy = "Name a column of that type, or convert the data"
     if is_binary(found) and declared.shape is not None:  # No stored prediction.
         remedy += (
@@ -216,16 +225,19 @@ def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
 
 
 def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
-    if declared.dtype == object:
+    if _is_text(values.type):
         return values.cast(pa.binary()).to_numpy(zero_copy_only=False)
-    return _cast_numbers(declared, values.to_numpy(zero_copy_only=False), size)
+    array = values.to_numpy(zero_copy_only=False)
+    return array if declared.dtype is None else _cast_numbers(declared, array, declared.dtype, size)
 
 
-def _cast_numbers(declared: Input, array: np.ndarray, size: int, remedy: str = "") -> np.ndarray:
-    if array.dtype == declared.dtype:
+def _cast_numbers(
+    declared: Input, array: np.ndarray, dtype: np.dtype, size: int, remedy: str = ""
+) -> np.ndarray:
+    if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):
-        cast = array.astype(declared.dtype)
+        cast = array.astype(dtype)
         if array.dtype.kind == cast.dtype.kind == "f":
             kept = np.isfinite(cast) | ~np.isfinite(array)
         else:
@@ -234,7 +246,7 @@ def _cast_numbers(declared: Input, array: np.ndarray, size: int, remedy: str = "
 
     def reason(row: int) -> str:
         value = array[row * size : (row + 1) * size][~kept[row * size : (row + 1) * size]][0]
-        return f"{declared} takes {declared.dtype.name}, which has no value {value}{remedy}"
+        return f"{declared} takes {dtype.name}, which has no value {value}{remedy}"
 
     refuse(~kept.reshape(-1, size).all(axis=1), reason)
     return cast

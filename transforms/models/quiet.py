@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up banner off the user's screen."""
+"""Keeps the start-up banners of TensorFlow and LiteRT off the user's screen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from collections.abc import Iterator
 # Lines of absl's C++ log from before it is set up, which no environment variable silences:
 # "I0000 00:00:... port.cc:153] oneDNN custom operations are on", and that there is no GPU.
 _BANNER = re.compile(rb"WARNING: All log messages before absl::|[IWE]0000 00:00:")
+_LITERT_NEWS = re.compile(
+    rb"INFO: |WARNING: Attempting to use a delegate that only supports static-"
+)
 
 
 @contextlib.contextmanager
@@ -23,6 +26,22 @@ def starting_tensorflow() -> Iterator[None]:
     if "tensorflow" in sys.modules:
         yield
         return
+    with _without(_BANNER):
+        yield
+
+
+@contextlib.contextmanager
+def starting_litert() -> Iterator[None]:
+    """Holds back what the process writes to stderr in this block, and drops LiteRT's news from it.
+
+    Its delegate tells, once per process, that it was created; the log has no switch in Python.
+    """
+    with _without(_LITERT_NEWS):
+        yield
+
+
+@contextlib.contextmanager
+def _without(lines: re.Pattern[bytes]) -> Iterator[None]:
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -35,5 +54,5 @@ def starting_tensorflow() -> Iterator[None]:
             os.close(screen)
             held.seek(0)
             for line in held:
-                if not _BANNER.match(line):
+                if not lines.match(line):
                     os.write(2, line)

@@ -81,7 +81,7 @@ def chosen(wanted: Sequence[str], gives: Iterable[Tensor]) -> dict[str, str]:
     taken = tuple(wanted) or tuple(sorted(by_name))
     for name in taken:
         tensor = by_name[name]
-        if not _is_number(tensor.dtype) or len(tensor.shape or (None,)) not in (1, 2):
+        if not is_number(tensor.dtype) or len(tensor.shape or (None,)) not in (1, 2):
             raise errors.ConfigError(
                 f"output {name!r} is {tensor}; numbers of shape [None] or [None, K] can be "
                 f"evaluated. Choose with `outputs: [...]` among "
@@ -106,7 +106,8 @@ def prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:
     return array[:, 0] if array.shape[1:] == (1,) else array
 
 
-def _is_number(dtype: np.dtype) -> bool:
+def is_number(dtype: np.dtype) -> bool:
+    """Whether values of this dtype can be predictions."""
     # bfloat16 and its kin, which are not NumPy's own, are of kind V.
     return dtype.kind in "biufV"
 

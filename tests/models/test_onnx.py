@@ -1,0 +1,233 @@
+import concurrent.futures
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from transforms import errors, models
+from transforms.models import columns
+
+onnx = pytest.importorskip("onnx", reason="needs the extra evalbeam[onnx]")
+pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
+
+from onnx import helper, numpy_helper  # noqa: E402
+
+FLOAT, DOUBLE, HALF, TEXT = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.STRING,
+)
+WEIGHTS = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
+X = np.random.default_rng(1).random((9, 6)).astype(np.float32)
+
+
+def spec(path, **fields):
+    return models.ModelSpec("v1", "onnx", str(path), **fields)
+
+
+def tensor(name, dtype, shape):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def save(path, nodes, takes, gives, constants=(), **more):
+    graph = helper.make_graph(nodes, "graph", takes, gives, list(constants))
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=9)
+    onnx.save(model, path, **more)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with small odd models."""
+    folder = tmp_path_factory.mktemp("onnx")
+    weights = [
+        numpy_helper.from_array(WEIGHTS, "w"),
+        numpy_helper.from_array(np.int64([1]), "axis"),
+    ]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    for name, rows, given in (("open", "N", "N"), ("fixed1", 1, 1), ("fixed4", 4, 4)):
+        ends = [tensor("x", FLOAT, [rows, 6])], [tensor("y", FLOAT, [given, 2])]
+        save(folder / f"{name}.onnx", [product], *ends, weights)
+    ends = [tensor("x", FLOAT, ["N", 6])], [tensor("y", FLOAT, ["N", 2])]
+    (folder / "beside").mkdir()
+    save(
+        folder / "beside" / "external.onnx",
+        [product],
+        *ends,
+        weights,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    (folder / "alone.onnx").write_bytes((folder / "beside" / "external.onnx").read_bytes())
+
+    probabilities = tensor("p", FLOAT, ["N", 2])
+    maps = helper.make_value_info(
+        "maps",
+        helper.make_sequence_type_proto(
+            helper.make_map_type_proto(
+                onnx.TensorProto.INT64, helper.make_tensor_type_proto(FLOAT, [])
+            )
+        ),
+    )
+    zipped = helper.make_node(
+        "ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]
+    )
+    label = helper.make_node("ArgMax", ["p"], ["label"], axis=1, keepdims=0)
+    labels = tensor("label", onnx.TensorProto.INT64, ["N"])
+    save(folder / "zipmap.onnx", [zipped, label], [probabilities], [labels, maps])
+    save(folder / "maps.onnx", [zipped], [probabilities], [maps])
+
+    casts = {"double": DOUBLE, "half": HALF, "whole": onnx.TensorProto.INT32, "old": 9}
+    save(
+        folder / "casts.onnx",
+        [helper.make_node("Cast", [f"in_{name}"], [name], to=FLOAT) for name in casts],
+        [tensor(f"in_{name}", dtype, ["N"]) for name, dtype in casts.items()],
+        [tensor(name, FLOAT, ["N"]) for name in casts],
+    )
+    save(
+        folder / "text.onnx",
+        [
+            helper.make_node("Identity", ["s"], ["same"]),
+            helper.make_node(
+                "LabelEncoder",
+                ["s"],
+                ["code"],
+                domain="ai.onnx.ml",
+                keys_strings=["Köln", "Rome"],
+                values_floats=[1.0, 2.0],
+                default_float=-1.0,
+            ),
+        ],
+        [tensor("s", TEXT, ["N"])],
+        [tensor("same", TEXT, ["N"]), tensor("code", FLOAT, ["N"])],
+    )
+    mean = helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=1)
+    save(folder / "mean.onnx", [mean], [tensor("x", FLOAT, ["N", 1])], [tensor("y", FLOAT, [1, 1])])
+    custom = helper.make_node("Secret", ["x"], ["y"], domain="my.ops")
+    save(folder / "custom.onnx", [custom], *ends)
+    unknown = helper.make_node("Frobnicate", ["x"], ["y"])
+    save(folder / "unknown.onnx", [unknown], *ends)
+    mixed = [tensor("x", FLOAT, [1, 6]), tensor("z", FLOAT, [3, 6])]
+    save(folder / "sizes.onnx", [helper.make_node("Add", ["x", "z"], ["y"])], mixed, ends[1])
+    return folder
+
+
+def test_keras_exports_predict_what_keras_does(digits, examples):
+    import keras
+
+    pytest.importorskip("tf2onnx", reason="Keras exports to ONNX through tf2onnx")
+    x = np.random.default_rng(3).random((50, 8, 8, 1), dtype=np.float32)
+    keras_model = keras.models.load_model(digits / "m.keras")
+    model = models.load(spec(digits / "m.onnx"))
+    predictions = model.predict(examples(image=x.reshape(50, -1).tolist()))[""]
+    assert predictions.dtype == np.float32
+    np.testing.assert_allclose(predictions, np.asarray(keras_model(x)), rtol=1e-4, atol=1e-6)
+    assert model.parameters == keras_model.count_params()
+
+
+@pytest.mark.parametrize("name", ["open", "fixed1", "fixed4", "beside/external"])
+def test_any_number_of_rows(made, examples, name):
+    model = models.load(spec(made / f"{name}.onnx"))
+    assert model.parameters == WEIGHTS.size
+    for rows in (9, 1, 4, 5):
+        predictions = model.predict(examples(x=X[:rows].tolist()))[""]
+        np.testing.assert_allclose(predictions, X[:rows] @ WEIGHTS, rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_that_are_no_tensors_are_left_out(made, examples):
+    model = models.load(spec(made / "zipmap.onnx"))
+    assert model.predict(examples(p=[[0.3, 0.7], [0.6, 0.4]]))[""].tolist() == [1.0, 0.0]
+
+
+def test_dtypes(made, examples):
+    model = models.load(spec(made / "casts.onnx"))
+    values = {"double": [1.5, 1e-300], "half": [0.5, 2.0], "whole": [3, -4], "old": [True, False]}
+    predictions = model.predict(examples(**{f"in_{name}": one for name, one in values.items()}))
+    assert {name: one.tolist() for name, one in predictions.items()} == {
+        "double": [1.5, 0.0],
+        "half": [0.5, 2.0],
+        "whole": [3.0, -4.0],
+        "old": [1.0, 0.0],
+    }
+    assert model.parameters is None
+
+
+def test_strings_are_utf8(made, examples):
+    model = models.load(spec(made / "text.onnx", outputs=("code",)))
+    assert model.predict(examples(s=["Rome", "Köln", ""]))[""].tolist() == [2.0, 1.0, -1.0]
+    with pytest.raises(
+        columns.UnscorableRowsError, match=r"row 1: input 's' takes UTF-8"
+    ) as caught:
+        model.predict(examples(s=[b"Rome", b"K\xf6ln", b""]))
+    assert list(caught.value.reasons) == [1]
+
+
+def test_threads_share_a_model_while_predicting(made, examples):
+    model = models.load(spec(made / "open.onnx"))
+    batches = [examples(x=(X * row).tolist()) for row in range(1, 40)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(model.predict, batches))
+    for row, result in enumerate(results, 1):
+        np.testing.assert_allclose(result[""], X * row @ WEIGHTS, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
+    model = models.load(spec(made / "mean.onnx"))
+    with pytest.raises(errors.JobError, match=r"has the shape \[1, 1\] for 3 examples.*\[3\]"):
+        model.predict(examples(x=[1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("maps", {}, r"'maps' is seq\(map.*no tensor that can be evaluated. .*'zipmap': False"),
+        ("zipmap", {"outputs": ("maps",)}, r"'maps' is seq.*evaluated, as 'label' is. scikit-"),
+        ("zipmap", {"outputs": ("lable",)}, "unknown output 'lable'.*Did you mean 'label'"),
+        ("text", {}, "output 'same' is string .*Choose with `outputs"),
+        ("open", {"inputs": (("z", "x"),)}, "maps 'z', but the model's inputs are 'x'"),
+        ("custom", {}, r"ONNX Runtime .* cannot load it: .*my.ops.*operators of ONNX's own"),
+        ("unknown", {}, r"ONNX Runtime .* cannot load it: .*Frobnicate"),
+        ("alone", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
+        ("sizes", {}, r"different numbers of rows: 'x' \[1, 6\], 'z' \[3, 6\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_load(made, name, fields, message):
+    with pytest.raises(errors.ConfigError, match=rf"Version 'v1' \(.*{name}.onnx\): .*{message}"):
+        models.load(spec(made / f"{name}.onnx", **fields))
+
+
+CUT_SHORT = """
+import pathlib, sys
+from transforms import errors, models
+
+content = pathlib.Path(sys.argv[1]).read_bytes()
+path = pathlib.Path(sys.argv[2])
+for length in range(0, len(content), 5):
+    path.write_bytes(content[:length])
+    try:
+        models.load(models.ModelSpec("v1", "onnx", str(path)))
+    except errors.ConfigError as error:
+        assert "cannot load it" in str(error), error
+    else:
+        raise AssertionError(f"{length} of {len(content)} bytes were loaded")
+"""
+
+
+def test_files_cut_short_are_refused_and_the_screen_stays_clean(made, tmp_path):
+    arguments = [str(made / "open.onnx"), str(tmp_path / "cut.onnx")]
+    result = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT, *arguments], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_the_extra_the_error_says_how_to_get_it(made, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "transforms.models.onnx", raising=False)
+    message = rf"Version 'v1' .*cannot be imported \(.*{package}.*`pip install 'evalbeam\[onnx\]'`"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.load(spec(made / "open.onnx", outputs=("y",)))
