@@ -12,7 +12,6 @@ from importlib import metadata
 import rich.box
 import rich.console
 import rich.table
-
 from transforms.models.tfjs import node
 
 

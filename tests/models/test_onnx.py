@@ -1,4 +1,5 @@
 import concurrent.futures
+import shutil
 import subprocess
 import sys
 
@@ -53,7 +54,7 @@ def made(tmp_path_factory):
     ends = [tensor("x", FLOAT, ["N", 6])], [tensor("y", FLOAT, ["N", 2])]
     (folder / "beside").mkdir()
     save(
-        folder / "beside" / "external.onnx",
+        folder / "beside" / "model.onnx",
         [product],
         *ends,
         weights,
@@ -61,7 +62,9 @@ def made(tmp_path_factory):
         location="weights.bin",
         size_threshold=0,
     )
-    (folder / "alone.onnx").write_bytes((folder / "beside" / "external.onnx").read_bytes())
+    (folder / "alone.onnx").write_bytes((folder / "beside" / "model.onnx").read_bytes())
+    shutil.copytree(folder / "beside", folder / "lacks")
+    (folder / "lacks" / "weights.bin").unlink()
 
     probabilities = tensor("p", FLOAT, ["N", 2])
     maps = helper.make_value_info(
@@ -128,17 +131,18 @@ def test_keras_exports_predict_what_keras_does(digits, examples):
     assert model.parameters == keras_model.count_params()
 
 
-@pytest.mark.parametrize("name", ["open", "fixed1", "fixed4", "beside/external"])
+@pytest.mark.parametrize("name", ["open.onnx", "fixed1.onnx", "fixed4.onnx", "beside"])
 def test_any_number_of_rows(made, examples, name):
-    model = models.load(spec(made / f"{name}.onnx"))
+    assert models.infer_kind(str(made / name)) == "onnx"
+    model = models.load(spec(made / name))
     assert model.parameters == WEIGHTS.size
     for rows in (9, 1, 4, 5):
         predictions = model.predict(examples(x=X[:rows].tolist()))[""]
         np.testing.assert_allclose(predictions, X[:rows] @ WEIGHTS, rtol=1e-5, atol=1e-6)
 
 
-def test_outputs_that_are_no_tensors_are_left_out(made, examples):
-    model = models.load(spec(made / "zipmap.onnx"))
+def test_tensors_beside_outputs_that_are_none_can_be_chosen(made, examples):
+    model = models.load(spec(made / "zipmap.onnx", outputs=("label",)))
     assert model.predict(examples(p=[[0.3, 0.7], [0.6, 0.4]]))[""].tolist() == [1.0, 0.0]
 
 
@@ -184,13 +188,16 @@ def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
     ("name", "fields", "message"),
     [
         ("maps", {}, r"'maps' is seq\(map.*no tensor that can be evaluated. .*'zipmap': False"),
-        ("zipmap", {"outputs": ("maps",)}, r"'maps' is seq.*evaluated, as 'label' is. scikit-"),
+        ("zipmap", {"outputs": ("maps",)}, r"'maps' is seq.*or choose `outputs: \[label\]`"),
+        ("zipmap", {}, r"'maps' is seq.*'zipmap': False\}`: convert it so, or choose `outputs"),
         ("zipmap", {"outputs": ("lable",)}, "unknown output 'lable'.*Did you mean 'label'"),
         ("text", {}, "output 'same' is string .*Choose with `outputs"),
         ("open", {"inputs": (("z", "x"),)}, "maps 'z', but the model's inputs are 'x'"),
         ("custom", {}, r"ONNX Runtime .* cannot load it: .*my.ops.*operators of ONNX's own"),
         ("unknown", {}, r"ONNX Runtime .* cannot load it: .*Frobnicate"),
         ("alone", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
+        ("lacks/model", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
+        ("beside/model", {}, r"weights in another file, 'weights.bin'. Put both in a folder of th"),
         ("sizes", {}, r"different numbers of rows: 'x' \[1, 6\], 'z' \[3, 6\]"),
     ],
 )

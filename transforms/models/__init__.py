@@ -30,7 +30,7 @@ REGISTRY = {
     "stored": "transforms.models.stored",
 }
 # What tells a model's kind: a file in its folder, or the ending of its name.
-_FILES = {"saved_model.pb": "saved_model"}
+_FILES = {"saved_model.pb": "saved_model", "model.onnx": "onnx"}
 _ENDINGS = {".keras": "keras", ".tflite": "tflite", ".onnx": "onnx"}
 
 # Where models of a kind are deployed.

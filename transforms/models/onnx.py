@@ -1,8 +1,9 @@
-"""ONNX models, through ONNX Runtime."""
+"""ONNX models, through ONNX Runtime: a `.onnx` file, or a folder with `model.onnx` and weights."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -14,6 +15,7 @@ from transforms.models import columns, function, tensors, threads
 try:
     import onnx
     import onnxruntime
+    from onnx import external_data_helper
 except ImportError as error:
     raise errors.ConfigError(
         f"models of kind onnx need packages of which one cannot be imported ({error}): "
@@ -35,6 +37,8 @@ _DTYPES = {
     "tensor(bool)": np.bool_,
     "tensor(string)": np.object_,
 }
+# The model in a folder with its weights, as exporters name it.
+_FILE = "model.onnx"
 # It sends operators of its own to a service; no model has them that is not made for it.
 _REMOTE = "AzureExecutionProvider"
 _FATAL = 4
@@ -43,14 +47,16 @@ _FATAL = 4
 def load(spec: models.ModelSpec, path: str) -> function.Function:
     """The model, on the hardware that ONNX Runtime finds; the CPU for what nothing else takes.
 
-    Outputs that are no tensors, such as the list of maps that scikit-learn's converter makes of
-    probabilities, are left out.
-
     Raises:
-      ConfigError: ONNX Runtime cannot load the file, or an output was asked for that is no tensor;
-        and what function.Function raises.
+      ConfigError: weights outside the file and no folder to hold both, ONNX Runtime cannot load it,
+        or an output is no tensor; and what function.Function raises.
     """
-    session = _session(path)
+    if os.path.isdir(path):
+        path = os.path.join(path, _FILE)
+        session = _session(path)
+    else:
+        session = _session(path)
+        _check_whole(path)
     takes = {one.name: one for one in session.get_inputs()}
     gives = {one.name: one for one in session.get_outputs()}
     for name, one in takes.items():
@@ -108,6 +114,17 @@ def _session(path: str) -> Any:
         ) from error
 
 
+def _check_whole(path: str) -> None:
+    """Refuses a file with weights in others, which digest, size and remote copies would lack."""
+    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+        if external_data_helper.uses_external_data(tensor):
+            where = external_data_helper.ExternalDataInfo(tensor).location
+            raise errors.ConfigError(
+                f"it has weights in another file, {where!r}. Put both in a folder of their own, "
+                f"the model as {_FILE}, and name the folder"
+            )
+
+
 def _rows(takes: dict[str, Any]) -> int | None:
     """How many rows the model takes at once; None for any number."""
     first = [one.shape[0] for one in takes.values() if one.shape]
@@ -123,15 +140,19 @@ def _rows(takes: dict[str, Any]) -> int | None:
 
 
 def _evaluable(spec: models.ModelSpec, gives: dict[str, Any]) -> list[Any]:
-    """The outputs that are tensors."""
-    left_out = {name: one for name, one in gives.items() if one.type not in _DTYPES}
-    asked = [name for name in spec.outputs if name in left_out] or list(left_out)
-    found = [one for name, one in gives.items() if name not in left_out]
-    if asked and (not found or asked[0] in spec.outputs):
+    """The outputs that are tensors.
+
+    scikit-learn's converter makes a list of maps of probabilities, and gives the decisions beside
+    it as a tensor: these are not to be evaluated in their place, unless the spec says so.
+    """
+    odd = [one for one in gives.values() if one.type not in _DTYPES]
+    found = [one for one in gives.values() if one.type in _DTYPES]
+    if asked := [one for one in odd if not spec.outputs or one.name in spec.outputs]:
+        instead = f", or choose `outputs: [{found[0].name}]`" if found else ""
         raise errors.ConfigError(
-            f"output {asked[0]!r} is {left_out[asked[0]].type}, no tensor that can be evaluated"
-            f"{''.join(f', as {one.name!r} is' for one in found[:1])}. scikit-learn's converter "
-            "gives probabilities as a tensor with `options={'zipmap': False}`"
+            f"output {asked[0].name!r} is {asked[0].type}, no tensor that can be evaluated. "
+            "scikit-learn's converter gives probabilities as a tensor with "
+            f"`options={{'zipmap': False}}`: convert it so{instead}"
         )
     return found
 
