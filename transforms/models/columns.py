@@ -150,7 +150,7 @@ def _pixels(
             f"(`inputs: {{{declared.name}: {declared.column}}}`), or name the image otherwise"
         )
     array = image.scaled(shared.once(image.decoding, functools.partial(image.decoded, column)))
-    if declared.shape is None:  # a callable, which takes what it is given
+    if declared.shape is None or declared.dtype is None:  # a callable takes what it is given
         return array.astype(np.float32, copy=False)
     array = _fitted(declared, image, array)
     # All floats have 0 to 255; and bfloat16 and its kin, of kind V, are meant to round.
