@@ -24,9 +24,10 @@ REGISTRY = {
     "saved_model": "transforms.models.saved_model",
     "keras": "transforms.models.keras",
     "stored": "transforms.models.stored",
+    "tfjs": "transforms.models.tfjs",
 }
 # What tells a model's kind: a file in its folder, or the ending of its name.
-_FILES = {"saved_model.pb": "saved_model"}
+_FILES = {"saved_model.pb": "saved_model", "model.json": "tfjs"}
 _ENDINGS = {".keras": "keras"}
 
 
