@@ -100,6 +100,7 @@ function encode(tensors) {
 // Where no memory is left the library would go on at address 0, over data of its own.
 function refuseFailedAllocations() {
   const { wasm } = tf.backend();
+  wasm._free(wasm._malloc(1)); // Its first call puts the function itself in its place.
   const allocate = wasm._malloc;
   wasm._malloc = (bytes) => {
     // Of a larger number, WebAssembly would see the last 32 bits.
