@@ -58,6 +58,11 @@ def saved(tmp_path_factory):
         "outputs": {"p": {**tensor, "name": "y:0", "dtype": "DT_FLOAT"}},
     }
     graph("named", "DT_INT64", cast, named)
+    tensors = {
+        "inputs": {"x:0": {**tensor, "name": "x:0"}},
+        "outputs": {"y:0": {**tensor, "name": "y:0"}},
+    }
+    graph("tensors", "DT_INT64", cast, tensors)
     graph("text", "DT_STRING", {"op": "Identity"})
     graph("custom", "DT_FLOAT", {"op": "FrobnicateV2"})
     graph("counted", "DT_FLOAT", {"op": "Shape"})
@@ -168,6 +173,8 @@ def test_graph_models_go_by_their_nodes_or_their_signature(saved, examples):
     named = models.load(spec(saved / "named", outputs=("p",)))
     assert (named.inputs[0].name, named.inputs[0].dtype) == ("count", np.int32)
     np.testing.assert_array_equal(named.predict(examples(count=[3, -4]))[""], [3, -4])
+    tensors = models.load(spec(saved / "tensors", outputs=("y",)))
+    np.testing.assert_array_equal(tensors.predict(examples(x=[3, -4]))[""], [3, -4])
 
 
 def test_open_sizes_are_the_rows(saved, examples):

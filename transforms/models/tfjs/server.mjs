@@ -126,6 +126,7 @@ function handler(folder, description) {
 
 // The sizes of a shape, null where any goes; of an unknown shape null.
 const sizes = (shape) => shape?.map((size) => (size == null || size < 0 ? null : size)) ?? null;
+const plain = (name) => name.replace(/:0$/, "");
 const input = (name, { dtype, shape }) => ({ name, dtype, shape: sizes(shape) });
 
 // A model: its inputs, the names of its outputs, and `run` from and to lists of tensors.
@@ -143,25 +144,21 @@ async function layersModel(folder, description) {
 
 async function graphModel(folder, description) {
   const model = await tf.loadGraphModel(handler(folder, description));
-  // Names are those of the signature's arguments, or else of the graph's nodes.
-  const signature = model.modelSignature ?? {};
-  const node = (name) => model.inputs.find((one) => one.name === name.split(":")[0]);
-  const inputs = signature.inputs
-    ? Object.entries(signature.inputs)
-        // The others are tables and variables, which the library fills.
-        .filter(([, tensor]) => tensor.resourceId == null)
-        .map(([name, tensor]) => input(name, node(tensor.name)))
-    : model.inputs.map((tensor) => input(tensor.name, tensor));
-  const outputs = signature.outputs
-    ? Object.keys(signature.outputs)
-    : model.outputs.map(({ name }) => name);
-  const named = (tensors) =>
-    Object.fromEntries(inputs.map(({ name }, index) => [name, tensors[index]]));
+  // Names are those of the signature's arguments, or else of the graph's nodes. The converter puts
+  // the names of tensors (`image:0`) where it has not found the arguments'. Tables and variables,
+  // which are resources, are the library's to fill.
+  const { inputs, outputs } = model.modelSignature ?? {};
+  const node = (name) => model.inputs.find((one) => one.name === plain(name));
+  const takes = inputs
+    ? Object.keys(inputs).filter((key) => inputs[key].resourceId == null && node(inputs[key].name))
+    : model.inputs.map(({ name }) => name);
+  const gives = outputs ? Object.keys(outputs) : model.outputs.map(({ name }) => name);
+  const named = (tensors) => Object.fromEntries(takes.map((key, index) => [key, tensors[index]]));
   return {
-    inputs,
-    outputs,
-    run: (tensors) => [model.execute(named(tensors), outputs)].flat(),
-    runAsync: async (tensors) => [await model.executeAsync(named(tensors), outputs)].flat(),
+    inputs: takes.map((key) => input(plain(key), node(inputs?.[key].name ?? key))),
+    outputs: gives.map(plain),
+    run: (tensors) => [model.execute(named(tensors), gives)].flat(),
+    runAsync: async (tensors) => [await model.executeAsync(named(tensors), gives)].flat(),
   };
 }
 
