@@ -3,28 +3,36 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --no-deps
+INSTALL := -m pip --quiet --disable-pip-version-check --no-input install --no-deps
+PIP := $(BIN)/python $(INSTALL)
 
 # Apart, so that an edit of pyproject.toml does not install every package again.
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
+
+# What runs TensorFlow.js models, as npm notes what it has installed; and what makes some, for tests.
+TFJS := transforms/models/tfjs
+NPM := $(TFJS)/node_modules/.package-lock.json
+NPM_QUIET := --ignore-scripts --no-audit --no-fund --loglevel=error
+CONVERTER := .cache/converter
+CONVERTER_READY := $(CONVERTER)/.ready
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock" $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster test-deploy bench lint types format lock clean
+.PHONY: help setup demo test test-cluster test-conversions test-deploy bench lint types format lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY)  ## install the locked packages into .venv (every target below does)
+setup: $(READY) $(NPM)  ## install the locked packages into .venv (every target below does)
 
 demo: $(READY)  ## train two versions on real data, evaluate and compare them
 	@$(BIN)/evalbeam demo
 
-test: $(READY)  ## run the tests; ARGS="-k name" goes to pytest
+test: $(READY) $(NPM)  ## run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (a quarter of an hour)
@@ -33,6 +41,9 @@ test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (a 
 
 test-deploy: $(READY)  ## check what deploy/ has, as far as one machine can (some minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+test-conversions: $(READY) $(NPM) $(CONVERTER_READY)  ## evaluate one model in every form it ships in (wants Node)
+	@$(BIN)/python -m pytest tests/conversions $(ARGS)
 
 lint: $(READY)  ## check format and style
 	@$(BIN)/ruff format --check --quiet .
@@ -52,10 +63,13 @@ lock: $(READY)  ## lock what pyproject.toml asks for; LOCK_ARGS=--upgrade takes 
 	@$(COMPILE) pyproject.toml --extra demo --extra onnx --extra s3 --output-file requirements.txt
 	@$(COMPILE) pyproject.toml --extra demo --extra onnx --extra s3 --group dev --output-file requirements-dev.txt
 	@$(COMPILE) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.txt
+	@$(COMPILE) tests/conversions/converter/requirements.in \
+		--output-file tests/conversions/converter/requirements.txt
+	@cd $(TFJS) && npm install --package-lock-only $(NPM_QUIET)
 
 clean:  ## remove .venv, caches and the demo's data and models; results stay
 	@rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-		.cache
+		.cache $(TFJS)/node_modules
 	@find beam_jobs transforms tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Where .venv is broken (its Python is gone, say), its stamps count for nothing.
@@ -78,3 +92,16 @@ $(LOCKED): requirements-dev.txt
 $(READY): $(LOCKED) pyproject.toml
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
+
+$(NPM): $(TFJS)/package-lock.json
+	@if command -v npm >/dev/null; then npm ci $(NPM_QUIET) --prefix $(TFJS) >/dev/null; \
+	else echo "There is no npm: TensorFlow.js models cannot be run, and their tests are skipped." >&2; fi
+
+# Apart from .venv, whose TensorFlow the converter does not go with.
+$(CONVERTER_READY): tests/conversions/converter/requirements.txt | $(READY)
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+		echo "Installing TensorFlow.js's converter into $(CONVERTER), which takes minutes ..." >&2 && \
+		$(BIN)/python -m venv --clear $(CONVERTER) && \
+		$(CONVERTER)/bin/python $(INSTALL) --only-binary :all: --require-hashes --requirement $< && \
+		touch $@; \
+	else echo "TensorFlow.js's converter needs Python 3.10 to 3.12: its tests are skipped." >&2; fi

@@ -22,9 +22,9 @@ import pandas as pd
 import tensorflow as tf
 import yaml
 from PIL import Image
-from transforms.models.tfjs import node
 
 from transforms import errors
+from transforms.models.tfjs import node
 
 _SEED = 7
 _SHARDS = 2

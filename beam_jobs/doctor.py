@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import shutil
@@ -12,6 +13,7 @@ from importlib import metadata
 import rich.box
 import rich.console
 import rich.table
+
 from transforms.models.tfjs import node
 
 
@@ -76,7 +78,8 @@ def _package(name: str, purpose: str, extra: str = "") -> Part:
 
 def _tensorflow_js() -> Part:
     missing = node.missing()
-    found = None if missing else " on Node.js ".join(node.versions())
+    wanted = json.loads((node.FOLDER / "package.json").read_text())["dependencies"]
+    found = None if missing else wanted["@tensorflow/tfjs"]
     return Part("TensorFlow.js", "TensorFlow.js models", found, missing or "")
 
 

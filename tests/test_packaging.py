@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ except ImportError:  # Python 3.10
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements.txt", "requirements-dev.txt")
+# Of environments of their own, and so without the project's packages.
+APART = ("tests/conversions/converter/requirements.txt",)
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PLATFORMS = ("linux", "darwin")
 
@@ -46,15 +49,27 @@ def _pins(lock: str, python: str, platform: str) -> dict[str, str]:
     return pins
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", LOCKS + APART)
 def test_every_locked_package_has_hashes(lock: str) -> None:
     for entry in _entries(lock):
         assert re.fullmatch(r"\S+==\S+( ; .+?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", entry), entry
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", LOCKS + APART)
 def test_a_lock_names_no_host_and_no_path(lock: str) -> None:
     assert not re.search(r"://|--index-url|--find-links|^-|/", (ROOT / lock).read_text())
+
+
+def test_the_lock_of_npm_has_hashes_and_names_no_registry() -> None:
+    folder = ROOT / "transforms/models/tfjs"
+    asked = json.loads((folder / "package.json").read_text())["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == asked
+    for name, version in asked.items():
+        assert packages[f"node_modules/{name}"]["version"] == version, "run `make lock`"
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, f"{name}: run `make lock`"
 
 
 @pytest.mark.parametrize("python", PYTHONS)

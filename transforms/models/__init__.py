@@ -25,12 +25,13 @@ REGISTRY = {
     "saved_model": "transforms.models.saved_model",
     "keras": "transforms.models.keras",
     "tflite": "transforms.models.tflite",
+    "tfjs": "transforms.models.tfjs",
     "onnx": "transforms.models.onnx",
     "callable": "transforms.models.callable",
     "stored": "transforms.models.stored",
 }
 # What tells a model's kind: a file in its folder, or the ending of its name.
-_FILES = {"saved_model.pb": "saved_model", "model.onnx": "onnx"}
+_FILES = {"saved_model.pb": "saved_model", "model.json": "tfjs", "model.onnx": "onnx"}
 _ENDINGS = {".keras": "keras", ".tflite": "tflite", ".onnx": "onnx"}
 
 # Where models of a kind are deployed.

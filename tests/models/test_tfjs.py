@@ -1,0 +1,407 @@
+"""TensorFlow.js models, run by the real library; the models are made by it too."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transforms import batch, errors, labels, models, predict
+from transforms.models import tfjs
+from transforms.models.tfjs import node
+
+pytestmark = pytest.mark.skipif(
+    node.missing() is not None, reason=f"TensorFlow.js cannot run here: {node.missing()}"
+)
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc here")
+
+X = np.float32([[1, 2, 3], [-1, 0.5, 0], [0.25, -2, 4]])
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """A folder with a model of every form that the tests load."""
+    folder = tmp_path_factory.mktemp("tfjs")
+    make = pathlib.Path(__file__).with_name("make_tfjs.mjs")
+    subprocess.run(["node", make, node.FOLDER, folder], check=True)
+    rows, number = {"dim": [{"size": "-1"}]}, {"type": "DT_FLOAT"}
+
+    def graph(name, dtype, operation, signature=None):
+        takes = {"dtype": {"type": dtype}, "shape": {"shape": rows}}
+        nodes = [
+            {"name": "x", "op": "Placeholder", "attr": takes},
+            {"name": "y", "input": ["x"], **operation},
+        ]
+        described = {
+            "format": "graph-model",
+            "modelTopology": {"node": nodes, "versions": {}},
+            "weightsManifest": [],
+        }
+        (folder / name).mkdir()
+        (folder / name / "model.json").write_text(
+            json.dumps(described | ({"signature": signature} if signature else {}))
+        )
+
+    cast = {"op": "Cast", "attr": {"DstT": number}}
+    graph("cast", "DT_BOOL", cast)
+    tensor = {"dtype": "DT_INT64", "tensorShape": rows}
+    named = {
+        "inputs": {"count": {**tensor, "name": "x:0"}},
+        "outputs": {"p": {**tensor, "name": "y:0", "dtype": "DT_FLOAT"}},
+    }
+    graph("named", "DT_INT64", cast, named)
+    tensors = {
+        "inputs": {"x:0": {**tensor, "name": "x:0"}},
+        "outputs": {"y:0": {**tensor, "name": "y:0"}},
+    }
+    graph("tensors", "DT_INT64", cast, tensors)
+    graph("text", "DT_STRING", {"op": "Identity"})
+    graph("custom", "DT_FLOAT", {"op": "FrobnicateV2"})
+    graph("counted", "DT_FLOAT", {"op": "Shape"})
+    graph("where", "DT_BOOL", {"op": "Where"})
+    return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """Copies a model into the test's own folder."""
+    return lambda name: pathlib.Path(shutil.copytree(saved / name, tmp_path / name))
+
+
+def spec(path, **fields):
+    return models.ModelSpec("v3", "tfjs", str(path), **fields)
+
+
+def weights(path):
+    """By name, the weights that were saved."""
+    (group,) = json.loads((path / "model.json").read_text())["weightsManifest"]
+    content = b"".join((path / name).read_bytes() for name in group["paths"])
+    values, found = np.frombuffer(content, np.float32), {}
+    for weight in group["weights"]:
+        size = int(np.prod(weight["shape"]))
+        found[weight["name"]], values = values[:size].reshape(weight["shape"]), values[size:]
+    return found
+
+
+def lists(array):
+    """A column of lists, one for each row."""
+    flat = pa.array(array.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, len(flat) // len(array))
+
+
+def close(actual, expected):
+    # Sums of a dozen products in float32, in another order.
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_dense_model(saved, examples):
+    model = models.load(spec(saved / "dense"))
+    hidden, bias, output, shift = weights(saved / "dense").values()
+    expected = 1 / (1 + np.exp(-(np.maximum(X @ hidden + bias, 0) @ output + shift)))
+    predictions = model.predict(examples(x=lists(X)))
+    close(predictions[""], expected[:, 0])
+    assert predictions[""].dtype == np.float32
+    assert model.projection == batch.Projection(("x",), False)
+    assert model.parameters == 3 * 4 + 4 + 4 * 1 + 1
+    assert model.pid != os.getpid()
+
+
+def test_a_convolution(saved, examples):
+    images = np.random.default_rng(7).normal(size=(5, 4, 4, 1)).astype(np.float32)
+    kernel, bias, dense, shift = weights(saved / "conv").values()
+    windows = np.lib.stride_tricks.sliding_window_view(images[..., 0], (3, 3), axis=(1, 2))
+    seen = np.maximum(np.einsum("nijab,abcf->nijf", windows, kernel) + bias, 0)
+    logits = seen.reshape(5, -1) @ dense + shift
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predictions = models.load(spec(saved / "conv")).predict(examples(image=lists(images)))
+    close(predictions[""], expected)
+
+
+def test_two_inputs_and_two_outputs_go_by_their_names(saved, examples):
+    model = models.load(spec(saved / "two", inputs=(("age", "years"),)))
+    assert model.outputs == ("one", "two")
+    ages = np.float32([20, 30, 40])
+    predictions = model.predict(examples(x=lists(X), years=pa.array(ages)))
+    kept = weights(saved / "two")
+    for name in model.outputs:
+        both = np.concatenate([ages[:, None], X], axis=1)
+        expected = both @ kept[f"{name}/kernel"] + kept[f"{name}/bias"]
+        close(predictions[name], expected[:, 0] if name == "one" else expected)
+    one = models.load(spec(saved / "two", inputs=(("age", "years"),), outputs=("two",)))
+    np.testing.assert_array_equal(
+        one.predict(examples(x=lists(X), years=pa.array(ages)))[""], predictions["two"]
+    )
+
+
+def test_integers_and_an_error_of_a_batch(saved, examples):
+    model = models.load(spec(saved / "embedding"))
+    table, dense, shift = weights(saved / "embedding").values()
+    tokens = np.array([[0, 4], [3, 3]])
+    expected = table[tokens].reshape(2, -1) @ dense + shift
+    with pytest.raises(RuntimeError, match=r"index value 5 is not in \[0, 4\]"):
+        model.predict(examples(token=[[0, 4], [5, 3]]))
+    close(model.predict(examples(token=lists(tokens)))[""], expected[:, 0])
+
+
+def test_the_rows_at_fault_are_found(saved):
+    model = models.load(spec(saved / "embedding"))
+    tokens = np.zeros((64, 2), np.int64)
+    tokens[[7, 40], 1] = 99
+    record = pa.RecordBatch.from_pydict({"token": lists(tokens), "y": pa.array(np.zeros(64))})
+    data = batch.Batch(batch.Shard("eval", "data/eval-0", "parquet"), np.arange(64), record)
+    head = labels.Head("", "y", "regression")
+    scored, letters = predict.score(data, {"v3": model}, (head,), None, None)
+    assert len(scored) == 62
+    assert [letter.position for letter in letters] == [7, 40]
+    assert "RuntimeError: GatherV2: the index value 99" in letters[0].reason
+
+
+def test_graph_models_go_by_their_nodes_or_their_signature(saved, examples):
+    model = models.load(spec(saved / "cast"))
+    assert (model.inputs[0].name, model.inputs[0].dtype) == ("x", np.bool_)
+    # Five and three: no multiples of 4 bytes.
+    for flags in ([True, False, True, True, False], [False, False, True]):
+        np.testing.assert_array_equal(model.predict(examples(x=flags))[""], np.float32(flags))
+    named = models.load(spec(saved / "named", outputs=("p",)))
+    assert (named.inputs[0].name, named.inputs[0].dtype) == ("count", np.int32)
+    np.testing.assert_array_equal(named.predict(examples(count=[3, -4]))[""], [3, -4])
+    tensors = models.load(spec(saved / "tensors", outputs=("y",)))
+    np.testing.assert_array_equal(tensors.predict(examples(x=[3, -4]))[""], [3, -4])
+
+
+def test_open_sizes_are_the_rows(saved, examples):
+    tokens = np.random.default_rng(7).normal(size=(3, 4, 2)).astype(np.float32)
+    predictions = models.load(spec(saved / "open")).predict(examples(tokens=lists(tokens)))
+    close(predictions[""], tokens.mean(axis=1))
+
+
+def test_threads_share_a_model(saved, examples):
+    model = models.load(spec(saved / "cast"))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda rows: model.predict(examples(x=[True] * rows)), range(1, 40))
+        assert [len(result[""]) for result in results] == list(range(1, 40))
+
+
+def test_a_folder_with_model_json_is_of_this_kind(saved):
+    assert models.infer_kind(str(saved / "dense")) == "tfjs"
+
+
+# What cannot be run, told before the data is read.
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("custom", {}, r"'v3' \(.*\): .*op 'FrobnicateV2' is not available in TensorFlow.js 4"),
+        ("text", {}, "input 'x' takes string; a column fills float32, int32 or bool"),
+        ("fixed", {}, r"'x' has the shape \[8, 3\], batches of exactly 8. Export"),
+        ("unflattened", {}, r"is float32 of shape \[None, 2, 2, 2\]; numbers of shape \[None\]"),
+        ("counted", {}, r"output 'y' has the shape \[1\] for two examples. A model must give"),
+        ("two", {"outputs": ("on",)}, "unknown output 'on'.*'one', 'two'. Did you mean 'one'"),
+        ("dense", {"inputs": (("X", "a"),)}, "maps 'X', but the model's inputs are 'x'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_load(saved, name, fields, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        models.load(spec(saved / name, **fields))
+
+
+def test_files_that_are_no_model_are_refused(saved, copy):
+    folder = copy("dense")
+    with pytest.raises(
+        errors.ConfigError, match=r"path must be the folder that has the model.json"
+    ):
+        models.load(spec(folder / "model.json"))
+    for content, message in [
+        ("{", "its model.json is no JSON"),
+        ("[]", "format None; known are 'graph-model' and 'layers-model'"),
+        ('{"format": "tfjs-model"}', "format 'tfjs-model'; known"),
+        (
+            '{"format": "layers-model", "modelTopology": {"class_name": "Mine", "config": {}}}',
+            "TensorFlow.js cannot run it: Unknown layer: Mine",
+        ),
+    ]:
+        (folder / "model.json").write_text(content)
+        with pytest.raises(errors.ConfigError, match=message):
+            models.load(spec(folder))
+
+
+def test_shards_that_are_missing_or_cut_short_are_named(copy):
+    folder = copy("dense")
+    shard = folder / "shard1.bin"
+    shard.write_bytes(shard.read_bytes()[:-10])
+    message = r"are 74 bytes, and its model.json lists 84: one of shard1.bin \(73 bytes\), shard2"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.load(spec(folder))
+    shard.unlink()
+    with pytest.raises(errors.ConfigError, match=r"lists the weights shard1.bin, and there is no"):
+        models.load(spec(folder))
+
+
+COMMAND = "npm ci --ignore-scripts --no-audit --no-fund --prefix .*transforms/models/tfjs`"
+
+
+def test_no_node(copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(errors.ConfigError, match=f"no `node` on the PATH.*or newer.*{COMMAND}"):
+        models.load(spec(copy("dense")))
+
+
+@pytest.mark.parametrize(
+    ("prints", "told"), [("echo v12.0.0", "is v12.0.0"), ("exit 1", "is of no known version")]
+)
+def test_an_old_node(copy, monkeypatch, tmp_path, prints, told):
+    fake = tmp_path / "node"
+    fake.write_text(f"#!/bin/sh\n{prints}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(errors.ConfigError, match=f"need Node.js 16 or newer.*{told}.*{COMMAND}"):
+        models.load(spec(copy("dense")))
+
+
+def test_no_packages_or_others(copy, monkeypatch, tmp_path):
+    folder = tmp_path / "transforms/models/tfjs"
+    folder.mkdir(parents=True)
+    shutil.copy(node.FOLDER / "package.json", folder)
+    monkeypatch.setattr(node, "FOLDER", folder)
+    message = f"need the npm package @tensorflow/tfjs 4.*it is not installed. Run `{COMMAND}"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.load(spec(copy("dense")))
+    package = folder / "node_modules/@tensorflow/tfjs/package.json"
+    package.parent.mkdir(parents=True)
+    package.write_text('{"version": "3.1.0"}')
+    assert "and 3.1.0 is installed. Run" in node.missing()
+
+
+# The process.
+
+
+def alive(pid):
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # Nobody may wait for the orphans of a container.
+
+
+def wait_for_end(pid):
+    deadline = time.monotonic() + 30
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(pid)
+
+
+def test_a_death_is_told_with_the_last_words_and_for_good(copy, examples, monkeypatch, tmp_path):
+    (tmp_path / "talk.cjs").write_text('for (const n of "abc") console.error("word", n);')
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'talk.cjs'}")
+    model = models.load(spec(copy("dense")))
+    data = examples(x=lists(X))
+    model.predict(data)
+    os.kill(model.pid, signal.SIGKILL)
+    message = rf"process {model.pid} ended by signal SIGKILL.*`batch_size`.*stderr:\nword a\nword b"
+    for _ in range(2):
+        with pytest.raises(errors.JobError, match=f"(?s){message}"):
+            model.predict(data)
+
+
+def test_a_process_that_ends_while_it_starts(copy, monkeypatch, tmp_path):
+    (tmp_path / "fail.cjs").write_text('throw new Error("no such luck")')
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'fail.cjs'}")
+    with pytest.raises(errors.ConfigError, match=r"(?s)ended with exit code 1.*no such luck"):
+        models.load(spec(copy("dense")))
+
+
+def test_much_on_stderr_stops_nothing(copy, examples, monkeypatch, tmp_path):
+    (tmp_path / "talk.cjs").write_text('console.error("word ".repeat(1 << 18))')
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'talk.cjs'}")
+    assert len(models.load(spec(copy("dense"))).predict(examples(x=lists(X)))[""]) == 3
+
+
+def test_a_call_that_is_broken_off_ends_the_process(copy, examples, monkeypatch):
+    model = models.load(spec(copy("dense")))
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "_write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict(examples(x=lists(X)))
+    with pytest.raises(errors.JobError, match=r"broken off by KeyboardInterrupt\(\)"):
+        model.predict(examples(x=lists(X)))
+
+
+def test_more_than_webassembly_can_hold_is_refused_and_less_still_runs(saved, examples):
+    model = models.load(spec(saved / "wide"))
+    before = model.predict(examples(x=lists(X)))[""]
+    # 4 GiB to the byte, which 32 bits take for nothing.
+    with pytest.raises(RuntimeError, match="has no room for another 4294967296 bytes"):
+        model.predict(examples(x=lists(np.zeros((32768, 3), np.float32))))
+    np.testing.assert_array_equal(model.predict(examples(x=lists(X)))[""], before)
+
+
+@needs_proc
+def test_memory_does_not_grow(saved, examples):
+    model = models.load(spec(saved / "two"))
+    data = examples(x=lists(np.ones((10_000, 3), np.float32)), age=pa.array(np.ones(10_000)))
+    arrays = models.columns.arrays(model.inputs, data)
+    megabytes = []
+    for _ in range(2):
+        for _ in range(700):
+            model._process.predict([arrays["age"], arrays["x"]])
+        status = pathlib.Path(f"/proc/{model.pid}/status").read_text()
+        megabytes.append(int(status.partition("VmRSS:")[2].split()[0]) / 1024)
+    # A tensor left behind by each batch would be at least 27 MB.
+    assert megabytes[1] - megabytes[0] < 20
+
+
+@needs_proc
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit()", "raise ValueError"])
+def test_no_process_is_left_behind(saved, end):
+    program = (
+        "import os, sys; from transforms import models\n"
+        f"model = models.load(models.ModelSpec('v', 'tfjs', {str(saved / 'dense')!r}))\n"
+        f"print(model.pid, flush=True)\n{end}"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert wait_for_end(int(result.stdout)), result.stderr
+
+
+@needs_proc
+def test_a_model_that_nobody_has_any_more_takes_its_process_with_it(copy):
+    model = tfjs.load(spec(copy("dense")), str(copy("conv")))
+    pid = model.pid
+    assert alive(pid)
+    del model
+    assert wait_for_end(pid)
+
+
+@needs_proc
+def test_no_socket_is_opened(saved, examples):
+    model = models.load(spec(saved / "dense"))
+    model.predict(examples(x=lists(X)))
+    opened = [os.readlink(link) for link in pathlib.Path(f"/proc/{model.pid}/fd").iterdir()]
+    assert len(opened) > 3
+    assert [file for file in opened if file.startswith("socket:")] == []
+
+
+def test_no_network_is_needed(copy, examples, monkeypatch, tmp_path):
+    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*alone, "true"], capture_output=True).returncode
+    ):
+        pytest.skip("unshare cannot take the network from a process here")
+    wrapper = tmp_path / "node"
+    wrapper.write_text(f'#!/bin/sh\nexec {" ".join(alone)} {shutil.which("node")} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert len(models.load(spec(copy("dense"))).predict(examples(x=lists(X)))[""]) == 3

@@ -1,0 +1,178 @@
+"""TensorFlow.js models, as its converter and `model.save` write them: a folder with `model.json`.
+
+They are run by TensorFlow.js itself, in a Node.js process for each model of a worker process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from transforms import batch, errors, models
+from transforms.models import columns, tensors
+from transforms.models.tfjs import node
+
+_FORMATS = ("graph-model", "layers-model")
+_DTYPES = {
+    "float32": np.dtype(np.float32),
+    "int32": np.dtype(np.int32),
+    "bool": np.dtype(np.bool_),
+    "complex64": np.dtype(np.complex64),
+}
+# How the values of a weight lie in a shard; a quantised one has the dtype it is quantised to.
+_BYTES = {
+    "float32": 4,
+    "int32": 4,
+    "bool": 1,
+    "complex64": 8,
+    "float16": 2,
+    "uint8": 1,
+    "uint16": 2,
+}
+
+
+def load(spec: models.ModelSpec, path: str) -> TensorFlowJs:
+    """The model, in a Node.js process that has tried it out on two examples of zeros.
+
+    Raises:
+      ConfigError: no TensorFlow.js model, a shard that is missing or of another size, no Node.js
+        or npm packages, an op that they have not, or inputs and outputs that cannot be filled or
+        evaluated.
+    """
+    description = _description(path)
+    _check_shards(path, description)
+    missing = node.missing()
+    if missing is not None:
+        raise errors.ConfigError(missing)
+    return TensorFlowJs(spec, node.Process(path), _parameters(description))
+
+
+class TensorFlowJs:
+    """A version that runs in a Node.js process; see models.Model.
+
+    Raises:
+      ConfigError: inputs that columns cannot fill, or outputs that cannot be evaluated.
+    """
+
+    def __init__(self, spec: models.ModelSpec, process: node.Process, parameters: int) -> None:
+        self._process = process
+        self.pid: int | None = process.pid
+        self.parameters: int | None = parameters
+        self.inputs = _inputs(spec, process.inputs)
+        self._chosen = tensors.chosen(spec.outputs, map(_tensor, process.outputs))
+        _check_rows(process.outputs, self._chosen)
+        self.outputs = tuple(self._chosen)
+        self.projection = batch.Projection(columns.names(self.inputs), False)
+
+    def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
+        """By output, float32 or float64, [N] or [N, K]; see models.Model."""
+        arrays = columns.arrays(self.inputs, examples)
+        results = self._process.predict([arrays[tensor.name] for tensor in self._process.inputs])
+        by_name = dict(zip((one.name for one in self._process.outputs), results, strict=True))
+        return {
+            output: tensors.prediction(name, by_name[name], len(examples))
+            for output, name in self._chosen.items()
+        }
+
+
+def _description(path: str) -> dict[str, Any]:
+    """What `model.json` says."""
+    file = os.path.join(path, "model.json")
+    if not os.path.isfile(file):
+        raise errors.ConfigError(
+            "it is no TensorFlow.js model: the path must be the folder that has the model.json, "
+            "and its shards, as the converter or `model.save` writes it"
+        )
+    try:
+        with open(file, encoding="utf-8") as stream:
+            description = json.load(stream)
+    except ValueError as error:
+        raise errors.ConfigError(f"its model.json is no JSON: {error}") from error
+    form = description.get("format") if isinstance(description, dict) else None
+    if form not in _FORMATS:
+        raise errors.ConfigError(
+            f"its model.json has the format {form!r}; known are {' and '.join(map(repr, _FORMATS))}"
+        )
+    return description
+
+
+def _check_shards(path: str, description: Mapping[str, Any]) -> None:
+    """Refuses weights that are missing or cut short, which TensorFlow.js would take for others."""
+    for group in description.get("weightsManifest") or ():
+        found = {}
+        for name in group["paths"]:
+            file = os.path.join(path, name)
+            if not os.path.isfile(file):
+                raise errors.ConfigError(
+                    f"its model.json lists the weights {name}, and there is no such file beside "
+                    "it. Copy all files of the model"
+                )
+            found[name] = os.path.getsize(file)
+        wanted = _stored_bytes(group["weights"])
+        if wanted is not None and sum(found.values()) != wanted:
+            listed = ", ".join(f"{name} ({size} bytes)" for name, size in found.items())
+            raise errors.ConfigError(
+                f"its weights are {sum(found.values())} bytes, and its model.json lists "
+                f"{wanted}: one of {listed} is damaged or of another model. Copy it again"
+            )
+
+
+def _stored_bytes(weights: Iterable[Mapping[str, Any]]) -> int | None:
+    """The size of the shards; None with strings among them, whose length is in no manifest."""
+    total = 0
+    for weight in weights:
+        dtype = weight.get("quantization", weight)["dtype"]
+        if dtype not in _BYTES:
+            return None
+        total += math.prod(weight["shape"]) * _BYTES[dtype]
+    return total
+
+
+def _parameters(description: Mapping[str, Any]) -> int:
+    """How many floats the weights hold.
+
+    Of a layers model they are its variables. Of a graph model they are all constants, for it does
+    not tell what was trained: constants of the preprocessing count, and layers that the converter
+    has folded into one count once.
+    """
+    return sum(
+        math.prod(weight["shape"])
+        for group in description.get("weightsManifest") or ()
+        for weight in group["weights"]
+        if weight["dtype"] == "float32"
+    )
+
+
+def _inputs(spec: models.ModelSpec, takes: Iterable[node.Tensor]) -> tuple[columns.Input, ...]:
+    for tensor in takes:
+        if tensor.dtype not in ("float32", "int32", "bool"):
+            raise errors.ConfigError(
+                f"input {tensor.name!r} takes {tensor.dtype}; a column fills float32, int32 or "
+                "bool in TensorFlow.js. Convert the model without what is before its numbers, "
+                "and bring these as columns"
+            )
+        if tensor.shape and tensor.shape[0] is not None:
+            raise errors.ConfigError(
+                f"input {tensor.name!r} has the shape {list(tensor.shape)}, batches of exactly "
+                f"{tensor.shape[0]}. Export the model with None as its first dimension"
+            )
+    return tensors.inputs(spec, map(_tensor, takes))
+
+
+def _check_rows(gives: Iterable[node.Tensor], chosen: Mapping[str, str]) -> None:
+    for tensor in gives:
+        shape = tensor.shape
+        if tensor.name in chosen.values() and shape is not None and shape[:1] != (None,):
+            raise errors.ConfigError(
+                f"output {tensor.name!r} has the shape {list(shape)} for two examples. A "
+                "model must give one prediction for each example"
+            )
+
+
+def _tensor(found: node.Tensor) -> tensors.Tensor:
+    return tensors.Tensor(found.name, _DTYPES.get(found.dtype, np.dtype(object)), found.shape)
