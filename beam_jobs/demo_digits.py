@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import yaml
 from PIL import Image
 
 from transforms import errors
+from transforms.models import quiet
 from transforms.models.tfjs import node
 
 _SEED = 7
@@ -70,7 +70,13 @@ def prepare(folder: Path) -> Path:
     models = folder / "digits/models"
     models.mkdir(parents=True, exist_ok=True)
     click.echo("converting it ...", err=True)
-    paths = dict(_convert(model, images[in_train], models))
+    lacking = {"tfjs": node.missing(), "onnx": _lacking_for_onnx()}
+    for form in filter(lacking.get, lacking):
+        click.echo(f"without {form}: {lacking[form]}", err=True)
+    paths = {form: models / name for form, (name, _) in _FORMS.items() if not lacking.get(form)}
+    with quiet.converting():
+        for form, path in paths.items():
+            _FORMS[form][1](model, images[in_train], path)
     entries = [
         {"name": name, "path": str(path)}
         | ({"conversion_of": "saved_model"} if i else {"baseline": True})
@@ -99,35 +105,44 @@ def train(images: np.ndarray, digits: np.ndarray) -> keras.Model:
     return model
 
 
-def _convert(model: keras.Model, images: np.ndarray, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Writes the model in every form that can be had here: name and path, the original first."""
-    saved = folder / "saved_model"
-    model.export(str(saved), verbose=False)
-    yield "saved_model", saved
-    model.save(folder / "digits.keras")
-    yield "keras", folder / "digits.keras"
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
-    (folder / "digits.tflite").write_bytes(converter.convert())
-    yield "tflite", folder / "digits.tflite"
+def _write_saved_model(model: keras.Model, _: np.ndarray, folder: Path) -> None:
+    model.export(str(folder), verbose=False)
+
+
+def _write_keras(model: keras.Model, _: np.ndarray, path: Path) -> None:
+    model.save(path)
+
+
+def _to_tflite(path: Path) -> tf.lite.TFLiteConverter:
+    """Of the SavedModel beside the path: it would print one that it makes itself."""
+    return tf.lite.TFLiteConverter.from_saved_model(str(path.with_name("saved_model")))
+
+
+def _write_tflite(_model: keras.Model, _images: np.ndarray, path: Path) -> None:
+    path.write_bytes(_to_tflite(path).convert())
+
+
+def _write_int8(_model: keras.Model, images: np.ndarray, path: Path) -> None:
+    """Full-integer TFLite: weights, activations, input and output are int8."""
+    converter = _to_tflite(path)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images[:200])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    (folder / "digits-int8.tflite").write_bytes(converter.convert())
-    yield "tflite-int8", folder / "digits-int8.tflite"
-    if missing := node.missing():
-        click.echo(f"without TensorFlow.js: {missing}", err=True)
-    else:
-        write_tfjs(model, folder / "tfjs")
-        yield "tfjs", folder / "tfjs"
-    if any(importlib.util.find_spec(name) is None for name in ("tf2onnx", "onnxruntime")):
-        click.echo("without ONNX: pip install 'evalbeam[demo]'", err=True)
-    else:
-        model.export(str(folder / "digits.onnx"), format="onnx", verbose=False)
-        yield "onnx", folder / "digits.onnx"
+    path.write_bytes(converter.convert())
 
 
-def write_tfjs(model: keras.Model, folder: Path) -> None:
+def _write_onnx(model: keras.Model, _: np.ndarray, path: Path) -> None:
+    model.export(str(path), format="onnx", verbose=False)
+
+
+def _lacking_for_onnx() -> str | None:
+    if all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnxruntime")):
+        return None
+    return "pip install 'evalbeam[demo]'"
+
+
+def _write_tfjs(model: keras.Model, _: np.ndarray, folder: Path) -> None:
     """The network of `train` as a TensorFlow.js layers model.
 
     Its format is Keras 2's. TensorFlow.js' own converter writes it too, but cannot be installed
@@ -172,6 +187,17 @@ def write_tfjs(model: keras.Model, folder: Path) -> None:
             }
         )
     )
+
+
+# By form, what its file or folder is called, and what writes it; the first is the original.
+_FORMS = {
+    "saved_model": ("saved_model", _write_saved_model),
+    "keras": ("digits.keras", _write_keras),
+    "tflite": ("digits.tflite", _write_tflite),
+    "tflite-int8": ("digits-int8.tflite", _write_int8),
+    "tfjs": ("tfjs", _write_tfjs),
+    "onnx": ("digits.onnx", _write_onnx),
+}
 
 
 def _settings(layer: keras.Layer, *names: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import rich.console
 import rich.table
 
 from beam_jobs import check
-from transforms import metrics, slices
+from transforms import compare, metrics, slices
 
 # Below this many examples the worst slice is mostly the unluckiest one.
 _FEWEST_EXAMPLES = 30
@@ -158,15 +158,17 @@ def _overall(frame: pd.DataFrame, heading: Heading, split: str) -> rich.table.Ta
 
 
 def _costs(models: Mapping[str, Any]) -> rich.table.Table:
-    """What each version costs; times are medians, those of the slowest twentieth behind them."""
-    table = _table("What versions cost")
+    """What each version costs."""
+    rows = next(m["measures"]["batch"]["rows"] for m in models.values() if m["measures"])
+    table = _table(
+        "What versions cost (us: microseconds to predict an example, median and 95th percentile)"
+    )
     table.add_column("version", no_wrap=True)
     table.add_column("form", no_wrap=True)
-    rows = next(m["measures"]["batch"]["rows"] for m in models.values() if m["measures"])
-    for column in ("size", "parameters", "load", f"us each by {rows:,}", "(p95)", "us alone"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("(p95)", "memory"):
-        table.add_column(column, justify="right", no_wrap=True)
+    batches = f"{rows:,} at once"
+    for column in ("size", "parameters", "load", f"us, {batches}", "p95", "us, alone", "p95"):
+        table.add_column(column, justify="right")
+    table.add_column("memory", justify="right", no_wrap=True)
     for name, model in models.items():
         measures = model["measures"]
         if measures is None:
@@ -178,7 +180,7 @@ def _costs(models: Mapping[str, Any]) -> rich.table.Table:
             model["kind"],
             _bytes(measures["size_bytes"]),
             "-" if parameters is None else f"{parameters:,}",
-            f"{measures['load_s']:.2f} s",
+            f"{1000 * measures['load_s']:,.0f} ms",
             *(f"{batches[which]:,.3g}" for which in ("median_us", "p95_us")),
             *(f"{single[which]:,.0f}" for which in ("median_us", "p95_us")),
             _bytes(measures["memory_bytes"]),
@@ -209,7 +211,7 @@ def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
     for one in findings:
         facts = one["evidence"]
         output = f" ({one['output']})" if one["output"] else ""
-        moved = min(facts["metrics"], key=_relative, default=None)
+        moved = max(facts["metrics"], key=_severity, default=None)
         slices = facts["worst_slice"]
         table.add_row(
             one["converted"] + output,
@@ -224,17 +226,15 @@ def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
     return table
 
 
-def _relative(change: Mapping[str, Any]) -> float:
-    """How much better it got; of what was 0, infinitely."""
-    relative: float | None = change["relative"]
-    if relative is None:
-        return -np.inf if change["verdict"] == "bad" else np.inf
-    return relative
+def _severity(change: Mapping[str, Any]) -> tuple[int, float]:
+    """How much a metric has to do with its conversion's verdict."""
+    relative = change["relative"]
+    return compare.VERDICTS.index(change["verdict"]), np.inf if relative is None else abs(relative)
 
 
 def _moved(change: Mapping[str, Any] | None) -> str:
     """A metric before and after."""
-    if change is None:
+    if change is None or change["relative"] == 0:
         return "-"
     return f"{change['metric']} {_number(change['before'])} -> {_number(change['after'])}"
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 # Lines of absl's C++ log from before it is set up, which no environment variable silences:
@@ -37,6 +38,17 @@ def starting_litert() -> Iterator[None]:
     Its delegate tells, once per process, that it was created; the log has no switch in Python.
     """
     with _without(_LITERT_NEWS):
+        yield
+
+
+@contextlib.contextmanager
+def converting() -> Iterator[None]:
+    """Holds back what converters of TensorFlow models write to stderr in this block, for good.
+
+    What goes wrong is raised; the rest is about their own insides.
+    """
+    with _without(re.compile(b"")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 
