@@ -53,17 +53,19 @@ def parts() -> list[Part]:
 
 
 def report() -> str:
-    """The parts as a table, to print."""
+    """The parts as a table, and below it, to be copied whole, how to install what is missing."""
+    found = parts()
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for column in ("part", "version", "for"):
         table.add_column(column, no_wrap=column != "for")
-    table.add_column("to install it", overflow="fold")
-    for part in parts():
-        missing = part.found is None
-        table.add_row(part.name, part.found or "missing", part.purpose, part.remedy * missing)
-    console = rich.console.Console(width=None)
+    for part in found:
+        table.add_row(part.name, part.found or "missing", part.purpose)
+    console = rich.console.Console(highlight=False, markup=False)
     with console.capture() as printed:
         console.print(table)
+        for part in found:
+            if part.found is None:
+                console.print(f"{part.name}: {part.remedy}", soft_wrap=True)
     return printed.get().rstrip()
 
 
