@@ -1,4 +1,5 @@
-# Every target sets up what it needs: a machine needs Python 3.10 to 3.13, make and a package index.
+# Every target sets up what it needs: a machine needs Python 3.10 to 3.13, make and a package index;
+# for TensorFlow.js models Node.js 16 or newer with npm, too.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,8 @@ PIP := $(BIN)/python $(INSTALL)
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
-# What runs TensorFlow.js models, as npm notes what it has installed; and what makes some, for tests.
+# What runs TensorFlow.js models (a file in which npm notes what it has installed), and for tests what
+# makes some.
 TFJS := transforms/models/tfjs
 NPM := $(TFJS)/node_modules/.package-lock.json
 NPM_QUIET := --ignore-scripts --no-audit --no-fund --loglevel=error
@@ -22,7 +24,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
 	--custom-compile-command "make lock" $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster test-conversions test-deploy bench lint types format lock clean
+.PHONY: help setup demo test test-cluster test-conversions test-deploy bench lint types format lock \
+	clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -42,7 +45,7 @@ test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (a 
 test-deploy: $(READY)  ## check what deploy/ has, as far as one machine can (some minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/deploy $(ARGS)
 
-test-conversions: $(READY) $(NPM) $(CONVERTER_READY)  ## evaluate one model in every form it ships in (wants Node)
+test-conversions: $(READY) $(NPM) $(CONVERTER_READY)  ## evaluate a model in every form (wants Node)
 	@$(BIN)/python -m pytest tests/conversions $(ARGS)
 
 lint: $(READY)  ## check format and style
@@ -94,8 +97,8 @@ $(READY): $(LOCKED) pyproject.toml
 	@touch $@
 
 $(NPM): $(TFJS)/package-lock.json
-	@if command -v npm >/dev/null; then npm ci $(NPM_QUIET) --prefix $(TFJS) >/dev/null; \
-	else echo "There is no npm: TensorFlow.js models cannot be run, and their tests are skipped." >&2; fi
+	@if command -v npm >/dev/null; then npm ci $(NPM_QUIET) --prefix $(TFJS) >/dev/null; else \
+		echo "There is no npm: TensorFlow.js models cannot run, their tests are skipped." >&2; fi
 
 # Apart from .venv, whose TensorFlow the converter does not go with.
 $(CONVERTER_READY): tests/conversions/converter/requirements.txt | $(READY)

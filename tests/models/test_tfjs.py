@@ -177,6 +177,20 @@ def test_graph_models_go_by_their_nodes_or_their_signature(saved, examples):
     np.testing.assert_array_equal(tensors.predict(examples(x=[3, -4]))[""], [3, -4])
 
 
+def test_an_output_of_strings_may_be_left_out(copy, examples):
+    folder = copy("cast")
+    model = json.loads((folder / "model.json").read_text())
+    model["modelTopology"]["node"].append({"name": "label", "op": "Const", "attr": {}})
+    weight = {"name": "label", "shape": [2], "dtype": "string"}
+    model["weightsManifest"] = [{"paths": ["shard.bin"], "weights": [weight]}]
+    (folder / "shard.bin").write_bytes(b"\3\0\0\0yes\2\0\0\0no")
+    (folder / "model.json").write_text(json.dumps(model))
+    with pytest.raises(errors.ConfigError, match=r"output 'label' is string.*Choose with `outputs"):
+        models.load(spec(folder))
+    chosen = models.load(spec(folder, outputs=("y",)))
+    np.testing.assert_array_equal(chosen.predict(examples(x=[True, False]))[""], [1, 0])
+
+
 def test_open_sizes_are_the_rows(saved, examples):
     tokens = np.random.default_rng(7).normal(size=(3, 4, 2)).astype(np.float32)
     predictions = models.load(spec(saved / "open")).predict(examples(tokens=lists(tokens)))
@@ -227,6 +241,10 @@ def test_files_that_are_no_model_are_refused(saved, copy):
         (
             '{"format": "layers-model", "modelTopology": {"class_name": "Mine", "config": {}}}',
             "TensorFlow.js cannot run it: Unknown layer: Mine",
+        ),
+        (
+            '{"format": "layers-model", "weightsManifest": [{"weights": []}]}',
+            r"lists its weights as no converter does \(KeyError\('paths'\)\)",
         ),
     ]:
         (folder / "model.json").write_text(content)
@@ -279,6 +297,14 @@ def test_no_packages_or_others(copy, monkeypatch, tmp_path):
     package.parent.mkdir(parents=True)
     package.write_text('{"version": "3.1.0"}')
     assert "and 3.1.0 is installed. Run" in node.missing()
+
+
+def test_what_is_missing_is_found_without_loading_anything_heavy():
+    program = (
+        "import sys; from transforms.models.tfjs import node; assert node.missing() is None; "
+        "assert not {'tensorflow', 'keras', 'apache_beam'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # The process.
@@ -356,7 +382,7 @@ def test_memory_does_not_grow(saved, examples):
     megabytes = []
     for _ in range(2):
         for _ in range(700):
-            model._process.predict([arrays["age"], arrays["x"]])
+            model._process.predict(arrays)
         status = pathlib.Path(f"/proc/{model.pid}/status").read_text()
         megabytes.append(int(status.partition("VmRSS:")[2].split()[0]) / 1024)
     # A tensor left behind by each batch would be at least 27 MB.

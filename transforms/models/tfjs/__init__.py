@@ -45,11 +45,18 @@ def load(spec: models.ModelSpec, path: str) -> TensorFlowJs:
         evaluated.
     """
     description = _description(path)
-    _check_shards(path, description)
+    try:
+        _check_shards(path, description)
+        parameters = _parameters(description)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise errors.ConfigError(
+            f"its model.json lists its weights as no converter does ({error!r}). Convert or save "
+            "the model again"
+        ) from error
     missing = node.missing()
     if missing is not None:
         raise errors.ConfigError(missing)
-    return TensorFlowJs(spec, node.Process(path), _parameters(description))
+    return TensorFlowJs(spec, node.Process(path, spec.outputs), parameters)
 
 
 class TensorFlowJs:
@@ -71,11 +78,9 @@ class TensorFlowJs:
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
         """By output, float32 or float64, [N] or [N, K]; see models.Model."""
-        arrays = columns.arrays(self.inputs, examples)
-        results = self._process.predict([arrays[tensor.name] for tensor in self._process.inputs])
-        by_name = dict(zip((one.name for one in self._process.outputs), results, strict=True))
+        results = self._process.predict(columns.arrays(self.inputs, examples))
         return {
-            output: tensors.prediction(name, by_name[name], len(examples))
+            output: tensors.prediction(name, results[name], len(examples))
             for output, name in self._chosen.items()
         }
 

@@ -26,8 +26,6 @@ from transforms import errors
 # Where server.mjs and the lock of its npm packages are, and the packages themselves.
 FOLDER = pathlib.Path(__file__).parent
 
-# Of Node 14 and before, npm cannot read the lock, and WebAssembly has no SIMD.
-_OLDEST_NODE = 16
 # As in server.mjs, where the frames are described.
 _DTYPES = tuple(map(np.dtype, (np.float32, np.int32, np.bool_)))
 _OK = 0
@@ -41,27 +39,30 @@ Bytes = bytes | memoryview
 
 def missing() -> str | None:
     """What this machine lacks for TensorFlow.js models and what installs it; None if nothing."""
+    asked = _json(FOLDER / "package.json")
+    # 16: with an older one npm cannot read the lock, and WebAssembly has no SIMD.
+    oldest = asked["engines"]["node"].removeprefix(">=")
     command = f"`npm ci --ignore-scripts --no-audit --no-fund --prefix {shlex.quote(str(FOLDER))}`"
     node = shutil.which("node")
     if node is None:
         return (
             "TensorFlow.js models run in Node.js, and there is no `node` on the PATH. Install "
-            f"Node.js {_OLDEST_NODE} or newer with npm, then run {command}"
+            f"Node.js {oldest} or newer with npm, then run {command}"
         )
     version = _version(node)
-    if int(re.findall(r"\d+", version + " 0")[0]) < _OLDEST_NODE:
+    if int((re.findall(r"\d+", version) or ["0"])[0]) < int(oldest):
         return (
-            f"TensorFlow.js models need Node.js {_OLDEST_NODE} or newer, and {node} is "
+            f"TensorFlow.js models need Node.js {oldest} or newer, and {node} is "
             f"{version or 'of no known version'}. Install a newer one with npm, then run {command}"
         )
-    for name, wanted in _json(FOLDER / "package.json")["dependencies"].items():
+    for name, wanted in asked["dependencies"].items():
         package = FOLDER / "node_modules" / name / "package.json"
         found = _json(package)["version"] if package.exists() else None
         if found != wanted:
+            told = "it is not installed" if found is None else f"{found} is installed"
             return (
-                f"TensorFlow.js models need the npm package {name} {wanted}, and "
-                f"{'it is not installed' if found is None else f'{found} is installed'}. "
-                f"Run {command}"
+                f"TensorFlow.js models need the npm package {name} {wanted}, and {told}. Run "
+                f"{command}"
             )
     return None
 
@@ -102,6 +103,7 @@ class Process:
 
     Args:
       folder: the local folder of a `model.json`.
+      wanted: the outputs that `predict` returns, () for all of them.
 
     Attributes:
       inputs, outputs: what the model takes and gives; outputs have the shape that two examples
@@ -112,9 +114,9 @@ class Process:
       ConfigError: TensorFlow.js cannot load the model, or not run it.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, wanted: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            ["node", str(FOLDER / "server.mjs"), folder],
+            ["node", str(FOLDER / "server.mjs"), folder, *wanted],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -139,18 +141,21 @@ class Process:
             raise errors.ConfigError(f"TensorFlow.js cannot run it: {error}") from error
         self.inputs = _described(described["inputs"])
         self.outputs = _described(described["outputs"])
+        names = [output.name for output in self.outputs]
+        self._sent = [name for name in names if name in wanted] if wanted else names
 
-    def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for the inputs: float32, int32 or bool, both in the order described.
+    def predict(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The wanted outputs for the inputs, by name; float32, int32 or bool.
 
         Raises:
           RuntimeError: what TensorFlow.js says of these inputs; others may be fine.
           JobError: the process has ended, now or before.
         """
-        parts = [part for array in arrays for part in _encode(array)]
+        parts = [part for one in self.inputs for part in _encode(arrays[one.name])]
         length = struct.pack("=Q", sum(len(part) for part in parts))
         with self._lock:
-            return _decode(self._exchange((length, *parts)))
+            answer = self._exchange((length, *parts))
+        return dict(zip(self._sent, _decode(answer), strict=True))
 
     def _exchange(self, parts: Iterable[Bytes]) -> np.ndarray:
         """Sends the parts of a frame; the bytes of the answer, uint8[n], without its status."""

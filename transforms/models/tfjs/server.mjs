@@ -1,6 +1,6 @@
 // Runs one TensorFlow.js model: batches come in on stdin, predictions go out on stdout.
 //
-//   node server.mjs <folder of model.json>
+//   node server.mjs <folder of model.json> [names of the outputs to send, else all]
 //
 // What is spoken, in this machine's byte order (node.py speaks it on the other side):
 //   frame  = uint64 length of the rest, body
@@ -8,8 +8,8 @@
 //            zeros up to a multiple of 4 bytes
 // The first frame goes out: uint32 status and a text, JSON that describes the model, or an error.
 // Then each frame that comes in, one tensor per input, is answered by one: uint32 status and one
-// tensor per output, or the text of an error. The end of stdin is the end of this process, in
-// whatever way the other side ended.
+// tensor per output to send, or the text of an error. The end of stdin, in whatever way the other
+// side ended, is the end of this process.
 
 import { readFileSync, readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -84,15 +84,13 @@ function decode(bytes) {
   return tensors;
 }
 
-function encode(tensors) {
-  return tensors.flatMap((tensor) => {
-    const values = tensor.dataSync();
-    return [
-      new Uint32Array([DTYPES.indexOf(tensor.dtype), tensor.rank, ...tensor.shape]),
-      values,
-      new Uint8Array(padding(values.byteLength)),
-    ];
-  });
+function encode(tensor) {
+  const values = tensor.dataSync();
+  return [
+    new Uint32Array([DTYPES.indexOf(tensor.dtype), tensor.rank, ...tensor.shape]),
+    values,
+    new Uint8Array(padding(values.byteLength)),
+  ];
 }
 
 // ---- the model ----
@@ -127,7 +125,7 @@ function handler(folder, description) {
 // The sizes of a shape, null where any goes; of an unknown shape null.
 const sizes = (shape) => shape?.map((size) => (size == null || size < 0 ? null : size)) ?? null;
 const plain = (name) => name.replace(/:0$/, "");
-const input = (name, { dtype, shape }) => ({ name, dtype, shape: sizes(shape) });
+const input = (name, { dtype = "unknown", shape }) => ({ name, dtype, shape: sizes(shape) });
 
 // A model: its inputs, the names of its outputs, and `run` from and to lists of tensors.
 
@@ -192,8 +190,8 @@ async function tryOut(model) {
   if (!inputs.every(({ dtype, shape }) => DTYPES.includes(dtype) && shape?.[0] === null)) {
     return unknown;
   }
-  const make = () =>
-    inputs.map(({ dtype, shape }) => tf.zeros([2, ...shape.slice(1).map((size) => size ?? 1)], dtype));
+  const two = (shape) => [2, ...shape.slice(1).map((size) => size ?? 1)];
+  const make = () => inputs.map(({ dtype, shape }) => tf.zeros(two(shape), dtype));
   const take = (tensors) =>
     tensors.map(({ dtype, shape: [rows, ...rest] }, index) => ({
       name: model.outputs[index],
@@ -217,7 +215,7 @@ const isUnavailable = ({ message }) => UNKNOWN_OP.test(message) || UNKNOWN_KERNE
 function explain(error) {
   const library = `TensorFlow.js ${tf.version.tfjs}`;
   const op = UNKNOWN_OP.exec(error.message);
-  if (op) return `custom op '${op[1]}' is not available in ${library}; convert the model without it`;
+  if (op) return `custom op '${op[1]}' is not available in ${library}. Convert without it`;
   const kernel = UNKNOWN_KERNEL.exec(error.message);
   if (kernel) return `op '${kernel[1]}' is not available in the WebAssembly backend of ${library}`;
   return error.message ?? String(error);
@@ -231,19 +229,23 @@ async function load(folder) {
   return form(folder, description);
 }
 
+const [folder, ...wanted] = process.argv.slice(2);
 let model;
 try {
-  model = await load(process.argv[2]);
+  model = await load(folder);
   const outputs = await tryOut(model);
   writeText(OK, JSON.stringify({ inputs: model.inputs, outputs }));
 } catch (error) {
   writeText(FAILED, explain(error));
   process.exit(0);
 }
+const isSent = (name) => !wanted.length || wanted.includes(name);
+const sent = (tensors) => tensors.filter((_, index) => isSent(model.outputs[index]));
 for (;;) {
   const bytes = readFrame();
   try {
-    writeFrame(OK, await predict(model, () => decode(bytes), encode));
+    const make = () => decode(bytes);
+    writeFrame(OK, await predict(model, make, (tensors) => sent(tensors).flatMap(encode)));
   } catch (error) {
     // A trap leaves WebAssembly's memory as nobody knows: better no prediction than a wrong one.
     if (error instanceof WebAssembly.RuntimeError) {
