@@ -51,7 +51,11 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Files = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+Files = Annotated[
+    list[str],
+    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+    Field(min_length=1),
+]
 
 
 def _numbers(value: Any) -> list[float]:
@@ -246,7 +250,10 @@ class Model(_Strict):
     signature: str = Field(
         "serving_default", description="Which one, of a SavedModel or .tflite file."
     )
-    inputs: Annotated[dict[str, str], BeforeValidator(_mapped)] = Field(
+    inputs: Annotated[
+        dict[str, str],
+        BeforeValidator(_mapped, json_schema_input_type=dict[str, str] | list[str]),
+    ] = Field(
         default_factory=dict,
         description="Model input: column or image, where the names differ; a callable's inputs.",
     )
@@ -316,7 +323,11 @@ def _slice_kind(value: Any) -> str:
 
 # Told apart by their look, so that an error speaks of the way that was meant.
 Slice = Annotated[
-    Annotated[list[Key], BeforeValidator(_listed), Tag("[cross]")]
+    Annotated[
+        list[Key],
+        BeforeValidator(_listed, json_schema_input_type=str | list[Key]),
+        Tag("[cross]"),
+    ]
     | Annotated[Edges, Tag("[edges]")]
     | Annotated[Values, Tag("[values]")],
     Discriminator(_slice_kind),
@@ -415,7 +426,9 @@ class Config(_Strict):
     )
     slices: list[Slice] = Field(default_factory=list)
     metrics: Annotated[
-        list[Annotated[Metric, BeforeValidator(_named)]] | None, Field(min_length=1)
+        list[Annotated[Metric, BeforeValidator(_named, json_schema_input_type=str | Metric)]]
+        | None,
+        Field(min_length=1),
     ] = None
     thresholds: list[FiniteFloat] = Field(
         [0.5], min_length=1, description="Where confusion matrices are kept."
