@@ -198,20 +198,14 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         whole = tfma.eval_config(*described, metric_specs, baseline, weight)
     else:
         whole = tfma.completed(asked.given, names, heads, baseline, weight)
-    by_tfma = None
-    if engine == "tfma":
-        by_tfma = whole
-    elif planned.others or asked.tfma_metrics:
+    by_tfma = whole if engine == "tfma" else None
+    if by_tfma is None and (planned.others or asked.tfma_metrics):
         by_tfma = tfma.eval_config(*described, planned.others, baseline, weight, asked.tfma_metrics)
-        names_of = dict.fromkeys(
-            m.class_name for spec in by_tfma.metrics_specs for m in spec.metrics
-        )
-        notes.append(f"by TFMA's own combiners, which are slower: {', '.join(names_of)}")
+        notes.append(f"by TFMA's own combiners, which are slower: {_metrics_of(by_tfma)}")
     batch_size = settings.data.batch_size or _batch_size(first, image_bytes, heads)
-    measures = {}
-    if scored is not None:
-        by_spec = {version: loaded[version.name] for version in versions}
-        measures = measure.measure(by_spec, scored.batch, batch_size)
+    by_spec = {version: loaded[version.name] for version in versions}
+    # Where no row of the first ones can be scored, nothing is measured either.
+    measures = {} if scored is None else measure.measure(by_spec, scored.batch, batch_size)
     return Job(
         name=settings.name,
         shards=shards,
@@ -235,6 +229,12 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         measures=measures,
         notes=tuple(notes),
     )
+
+
+def _metrics_of(given: Any) -> str:
+    """The classes of an EvalConfig's metrics."""
+    names = dict.fromkeys(one.class_name for spec in given.metrics_specs for one in spec.metrics)
+    return ", ".join(names)
 
 
 def _pairs(settings: config.Config, baseline: str | None) -> tuple[compare.Pair, ...]:
