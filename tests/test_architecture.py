@@ -59,7 +59,7 @@ def test_layers(module):
         if name == "transforms.evaluate_with_tfma":
             assert not at_top, f"{module} imports TFMA before it is needed"
         if package in RUNTIMES:
-            allowed = parts[:2] == ("transforms", "models") or module.name == "demo.py"
+            allowed = parts[:2] == ("transforms", "models") or module.name.startswith("demo")
             assert allowed or module.as_posix() in TFMA_ADAPTER, f"{module} imports {package}"
         noun = parts[0] == "transforms" and (parts[1] in NOUNS or module.stem in TOP_NOUNS)
         if package == "apache_beam" and noun and module.as_posix() not in TFMA_ADAPTER:

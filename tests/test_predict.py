@@ -27,6 +27,7 @@ class Linear:
     slope: float = 0.01
     refuses: tuple[float, ...] = ()
     calls: list[int] = dataclasses.field(default_factory=list)
+    inputs: tuple = ()
 
     def predict(self, examples):
         x = examples.columns.column("x").to_numpy(zero_copy_only=False)

@@ -82,7 +82,7 @@ def convert():
     if not (CONVERTER / ".ready").exists():
         pytest.skip(
             f"TensorFlow.js's converter is not in {CONVERTER}: `make test-conversions` installs "
-            "it, with Python 3.10 to 3.12"
+            "it, with Python 3.10 or 3.11"
         )
 
     def run(*conversions):
