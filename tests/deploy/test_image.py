@@ -74,6 +74,9 @@ class Image:
 
     def _copy(self, value: str) -> None:
         *sources, target = value.split()
+        if sources[0] == "--from=node":
+            self._copy_from_node(sources[1], target)
+            return
         if sources[0].startswith("--from="):
             assert sources[0] == f"--from=apache/beam_python3.11_sdk:{_locked_beam()}"
             return  # the boot fixture's
@@ -83,6 +86,18 @@ class Image:
                 shutil.copytree(ROOT / source, self.path(target), ignore=ignored)
             else:
                 shutil.copy(ROOT / source, self.path(target))
+
+    def _copy_from_node(self, source: str, target: str) -> None:
+        """The machine's Node.js, and the packages that its npm installs in that stage's way."""
+        if source.endswith("/node"):
+            (self.root / "venv" / "bin" / "node").symlink_to(needs("node"))
+            return
+        inside = re.fullmatch(r"/usr/local/lib/python3\.11/(site-packages/.*)/node_modules", target)
+        (library,) = (self.root / "venv" / "lib").glob("python3.*")
+        package = library / inside[1]
+        assert (package / "package-lock.json").exists(), f"{target} is not where the package is"
+        (command,) = (step["value"] for step in _stages()["node"] if step["instruction"] == "RUN")
+        output_of(*command.split(), cwd=package, env=_machine())
 
     def _run(self, value: str) -> None:
         command = re.sub(r"^(--mount=\S+\s+)+", "", value)
@@ -207,13 +222,17 @@ def test_what_is_copied_exists_and_is_sent_to_docker() -> None:
         if step["instruction"] == "COPY" and "--from=" not in step["value"]
         for source in step["value"].split()[:-1]
     ]
-    assert sorted(sent) == sorted(copied)
+    folders = {source for source in copied if (ROOT / source).is_dir()}
+    # What is in a folder that is sent is sent.
+    needed = [one for one in copied if not any(one.startswith(f"{f}/") for f in folders)]
+    assert sorted(sent) == sorted(needed)
     made = {"deploy/jars"}  # by the commands of deploy/README.md
     assert [source for source in copied if not (ROOT / source).exists()] in ([], list(made))
 
 
 def test_no_stage_runs_as_root_unless_it_has_to() -> None:
     stages = _stages()
+    del stages["node"]  # it runs nothing
     last = {
         name: [step["value"] for step in steps if step["instruction"] == "USER"][-1]
         for name, steps in stages.items()
@@ -236,6 +255,8 @@ def test_the_workers_stage_is_built(image: Image) -> None:
     assert image.left_out == ["useradd"]
     assert "pip check" in DOCKERFILE.read_text()
     assert "No broken requirements found" in image.run("pip", "check")
+    examined = image.run("evalbeam", "doctor", cwd="/")
+    assert re.search(r"TensorFlow\.js +4\.", examined), examined
     where = image.run("python", "-c", "import beam_jobs; print(beam_jobs.__file__)", cwd="/")
     assert where.startswith(str(image.root / "venv"))
     assert image.run("evalbeam", "--version").startswith("evalbeam, version ")
