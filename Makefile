@@ -24,8 +24,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
 	--custom-compile-command "make lock" $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster test-conversions test-deploy bench lint types format lock \
-	clean
+.PHONY: help setup demo demo-digits test test-cluster test-conversions test-deploy bench lint types \
+	format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,10 +35,13 @@ setup: $(READY) $(NPM)  ## install the locked packages into .venv (every target 
 demo: $(READY)  ## train two versions on real data, evaluate and compare them
 	@$(BIN)/evalbeam demo
 
+demo-digits: $(READY) $(NPM)  ## the same for one model of images, in every form that it ships in
+	@$(BIN)/evalbeam demo digits
+
 test: $(READY) $(NPM)  ## run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-cluster: $(READY)  ## run the job on real clusters: Flink, Spark, Prism (a quarter of an hour)
+test-cluster: $(READY) $(NPM)  ## run the job on real clusters: Flink, Spark, Prism (a quarter of an hour)
 	@tests/cluster/fetch.sh $(BIN)/python
 	@$(BIN)/python -m pytest tests/cluster $(ARGS)
 

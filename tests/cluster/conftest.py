@@ -312,6 +312,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
 
 
 @pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
+    """The demo of one model in every form, and its results on the local runner."""
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run(
+        [BIN / "evalbeam", "demo", "digits"], cwd=folder, check=True, capture_output=True
+    )
+    job = Job(folder, "demo/digits.yaml")
+    return job, (folder / "results" / "latest").resolve()
+
+
+@pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     """Some seconds of work in 40 shards, 4 million examples, and its results locally."""
     folder = tmp_path_factory.mktemp("large")
@@ -345,6 +356,15 @@ def assert_equal(found: Path, expected: Path, *, exactly: bool = False) -> None:
     for split, entry in entries[1].items():
         for part in ("read", "scored", "dead_lettered", "fingerprint"):
             assert entries[0][split][part] == entry[part], (split, part)
+
+
+def findings(run: Path) -> list[dict]:
+    """What was found, without what a run measures anew."""
+    found = json.loads((run / "findings.json").read_text())
+    for one in found:
+        for name in ("speed_ratio", "single_speed_ratio"):
+            assert one["evidence"].pop(name) > 0
+    return found
 
 
 def manifest(run: Path) -> dict:

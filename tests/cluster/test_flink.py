@@ -9,8 +9,10 @@ from pathlib import Path
 
 import boto3
 import pytest
-from conftest import Flink, Job, assert_equal, ended, eventually, manifest
+from conftest import Flink, Job, assert_equal, ended, eventually, findings, manifest
 from moto.server import ThreadedMotoServer
+
+from transforms.models.tfjs import node
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,16 @@ def test_the_demo_through_worker_pools(flink: Flink, demo: tuple[Job, Path]) -> 
     assert told["job_id"].startswith("BeamApp-")
     assert told["options"]["flink_master"] == flink.master
     assert len(told["workers"]) == 2
+
+
+def test_a_model_in_every_form(flink: Flink, digits: tuple[Job, Path]) -> None:
+    job, expected = digits
+    found = job.run("forms", *flink.flags, *flink.pools)
+    assert_equal(found, expected)
+    assert findings(found) == findings(expected)
+    kinds = {model["kind"] for model in manifest(found)["models"].values()}
+    assert kinds >= {"saved_model", "keras", "tflite", "onnx"}
+    assert "tfjs" in kinds or node.missing()
 
 
 def test_work_is_spread_and_only_sums_are_shuffled(
