@@ -93,7 +93,7 @@ def plan(job: check.Job) -> str:
     return "\n".join(lines)
 
 
-def _name(row: pd.Series) -> str:
+def _name(row: pd.Series | Mapping[str, Any]) -> str:
     """A metric's name with what tells its variants apart."""
     marks = [
         *([f"output {row['output']}"] if row["output"] else []),
@@ -236,7 +236,8 @@ def _moved(change: Mapping[str, Any] | None) -> str:
     """A metric before and after."""
     if change is None or change["relative"] == 0:
         return "-"
-    return f"{change['metric']} {_number(change['before'])} -> {_number(change['after'])}"
+    name = _name({**change, "output": "", "class_id": None})
+    return f"{name} {_number(change['before'])} -> {_number(change['after'])}"
 
 
 def _times(ratio: float | None) -> str:

@@ -30,9 +30,18 @@ _WHICH = ["metric", "class_id", "k", "top_k", "aggregation", "weighted", "thresh
 
 @dataclass(frozen=True)
 class Change:
-    """A metric's values before and after the conversion; `relative` is negative where worse."""
+    """A metric's values before and after the conversion; `relative` is negative where worse.
+
+    `aggregation`, `k`, `top_k`, `weighted` and `threshold` say which of its variants, as in
+    metrics.parquet.
+    """
 
     metric: str
+    aggregation: str
+    k: int | None
+    top_k: int | None
+    weighted: bool
+    threshold: float | None
     slice: str
     examples: int
     before: float
@@ -227,13 +236,18 @@ def _worst(changes: pd.DataFrame) -> Change | None:
 
 def _change(row: Any) -> Change:
     return Change(
-        str(row.metric),
-        str(row.slice),
-        int(row.n_after),
-        float(row.value_before),
-        float(row.value_after),
-        float(row.relative),
-        str(row.verdict),
+        metric=str(row.metric),
+        aggregation=str(row.aggregation),
+        k=None if pd.isna(row.k) else int(row.k),
+        top_k=None if pd.isna(row.top_k) else int(row.top_k),
+        weighted=bool(row.weighted),
+        threshold=None if pd.isna(row.threshold) else float(row.threshold),
+        slice=str(row.slice),
+        examples=int(row.n_after),
+        before=float(row.value_before),
+        after=float(row.value_after),
+        relative=float(row.relative),
+        verdict=str(row.verdict),
     )
 
 
