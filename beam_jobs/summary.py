@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,8 @@ def show(results: Path, published: str, seconds: float) -> None:
     findings = json.loads((results / "findings.json").read_text())
     if findings:
         console.print(_conversions(findings))
-        for one in findings:
-            if one["explanation"]:
-                console.print(
-                    f"{one['converted']} is {one['verdict']}, {one['cause']}: {one['explanation']}",
-                    soft_wrap=True,
-                )
+        for line in itertools.chain.from_iterable(map(_details, findings)):
+            console.print(line, soft_wrap=True)
 
 
 def _counted(count: int, what: str) -> str:
@@ -158,34 +155,36 @@ def _overall(frame: pd.DataFrame, heading: Heading, split: str) -> rich.table.Ta
 
 
 def _costs(models: Mapping[str, Any]) -> rich.table.Table:
-    """What each version costs."""
-    rows = next(m["measures"]["batch"]["rows"] for m in models.values() if m["measures"])
-    table = _table(
-        "What versions cost (us: microseconds to predict an example, median and 95th percentile)"
-    )
-    table.add_column("version", no_wrap=True)
-    table.add_column("form", no_wrap=True)
-    batches = f"{rows:,} at once"
-    for column in ("size", "parameters", "load", f"us, {batches}", "p95", "us, alone", "p95"):
-        table.add_column(column, justify="right")
-    table.add_column("memory", justify="right", no_wrap=True)
-    for name, model in models.items():
-        measures = model["measures"]
-        if measures is None:
-            table.add_row(name, model["kind"])
-            continue
-        parameters, batches, single = (measures[k] for k in ("parameters", "batch", "single"))
-        table.add_row(
-            name,
-            model["kind"],
-            _bytes(measures["size_bytes"]),
-            "-" if parameters is None else f"{parameters:,}",
-            f"{1000 * measures['load_s']:,.0f} ms",
-            *(f"{batches[which]:,.3g}" for which in ("median_us", "p95_us")),
-            *(f"{single[which]:,.0f}" for which in ("median_us", "p95_us")),
-            _bytes(measures["memory_bytes"]),
-        )
+    """What each version costs, versions side by side."""
+    table = _table("What versions cost")
+    table.add_column("", no_wrap=True)
+    for name in models:
+        table.add_column(name, justify="right", overflow="fold")
+    costs = [_cost(model["measures"]) for model in models.values()]
+    table.add_row("form", *(model["kind"] for model in models.values()))
+    for label in next(filter(None, costs)):
+        table.add_row(label, *(cost.get(label, "-") for cost in costs))
     return table
+
+
+def _cost(measures: Mapping[str, Any] | None) -> dict[str, str]:
+    if measures is None:
+        return {}
+    batches, single = measures["batch"], measures["single"]
+    return {
+        "size": _bytes(measures["size_bytes"]),
+        "parameters": "-" if measures["parameters"] is None else f"{measures['parameters']:,}",
+        "time to load": f"{1000 * measures['load_s']:,.0f} ms",
+        "memory": _bytes(measures["memory_bytes"]),
+        f"us each, {batches['rows']:,} at once": _microseconds(batches["median_us"]),
+        "  95th percentile": _microseconds(batches["p95_us"]),
+        "us alone": _microseconds(single["median_us"]),
+        "  95th percentile ": _microseconds(single["p95_us"]),
+    }
+
+
+def _microseconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _bytes(size: int | None) -> str:
@@ -199,31 +198,39 @@ def _bytes(size: int | None) -> str:
 
 def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
     table = _table("Conversions: are they still the same model?")
-    table.add_column("version", no_wrap=True)
-    table.add_column("of", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("metric that moved most")
-    table.add_column("changed decisions", justify="right")
-    table.add_column("largest difference", justify="right")
-    table.add_column("slice hit worst", overflow="fold")
-    for column in ("size", "speed"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("version", "of", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for column in ("decisions changed", "largest difference", "size", "speed"):
+        table.add_column(column, justify="right")
     for one in findings:
         facts = one["evidence"]
-        output = f" ({one['output']})" if one["output"] else ""
-        moved = max(facts["metrics"], key=_severity, default=None)
-        slices = facts["worst_slice"]
         table.add_row(
-            one["converted"] + output,
+            _converted(one),
             one["original"],
             one["verdict"],
-            _moved(moved),
             "-" if facts["changed"] is None else f"{facts['changed']:.2%}",
             f"{facts['largest_difference']:.2g}",
-            "-" if slices is None else f"{slices['slice']}: {_moved(slices)}",
             *(_times(facts[ratio]) for ratio in ("size_ratio", "speed_ratio")),
         )
     return table
+
+
+def _details(finding: Mapping[str, Any]) -> Iterator[str]:
+    """What a conversion changed, and why, in sentences."""
+    facts = finding["evidence"]
+    moved = max(facts["metrics"], key=_severity, default=None)
+    changes = [moved] if moved is not None and moved["relative"] != 0 else []
+    changes += [facts["worst_slice"]] if facts["worst_slice"] else []
+    if changes:
+        yield f"{_converted(finding)}: {'; '.join(map(_moved, changes))}"
+    if finding["explanation"]:
+        verdict = f"{finding['verdict']}, {finding['cause']}"
+        yield f"{_converted(finding)} is {verdict}: {finding['explanation']}"
+
+
+def _converted(finding: Mapping[str, Any]) -> str:
+    output = f" ({finding['output']})" if finding["output"] else ""
+    return finding["converted"] + output
 
 
 def _severity(change: Mapping[str, Any]) -> tuple[int, float]:
@@ -232,12 +239,11 @@ def _severity(change: Mapping[str, Any]) -> tuple[int, float]:
     return compare.VERDICTS.index(change["verdict"]), np.inf if relative is None else abs(relative)
 
 
-def _moved(change: Mapping[str, Any] | None) -> str:
-    """A metric before and after."""
-    if change is None or change["relative"] == 0:
-        return "-"
+def _moved(change: Mapping[str, Any]) -> str:
+    """A metric before and after, and where."""
     name = _name({**change, "output": "", "class_id": None})
-    return f"{name} {_number(change['before'])} -> {_number(change['after'])}"
+    where = "" if change["slice"] == "overall" else f" in {change['slice']}"
+    return f"{name} {_number(change['before'])} -> {_number(change['after'])}{where}"
 
 
 def _times(ratio: float | None) -> str:
