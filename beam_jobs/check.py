@@ -29,7 +29,7 @@ from transforms import (
 from transforms.formats import files
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import columns, images, measure
+from transforms.models import columns, images
 
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
@@ -87,7 +87,7 @@ class Job:
       identity: what identifies an example.
       digests: by version, the SHA-256 of its files, before they were loaded.
       pairs: the versions to compare: the baseline with the others, originals with conversions.
-      measures: by version, what it costs.
+      first: first examples, such as all versions can score; None if none of those looked at.
       notes: what was inferred or decided and the user should know.
     """
 
@@ -110,7 +110,7 @@ class Job:
     identity: str
     digests: Mapping[str, str]
     pairs: tuple[compare.Pair, ...]
-    measures: Mapping[str, measure.Measures]
+    first: batch.Batch | None
     notes: tuple[str, ...]
 
     @property
@@ -202,15 +202,11 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     if by_tfma is None and (planned.others or asked.tfma_metrics):
         by_tfma = tfma.eval_config(*described, planned.others, baseline, weight, asked.tfma_metrics)
         notes.append(f"by TFMA's own combiners, which are slower: {_metrics_of(by_tfma)}")
-    batch_size = settings.data.batch_size or _batch_size(first, image_bytes, heads)
-    by_spec = {version: loaded[version.name] for version in versions}
-    # Where no row of the first ones can be scored, nothing is measured either.
-    measures = {} if scored is None else measure.measure(by_spec, scored.batch, batch_size)
     return Job(
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=batch_size,
+        batch_size=settings.data.batch_size or _batch_size(first, image_bytes, heads),
         models=versions,
         baseline=baseline,
         specs=asked.specs,
@@ -226,7 +222,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         identity=identity,
         digests=digests,
         pairs=pairs,
-        measures=measures,
+        first=None if scored is None else scored.batch,
         notes=tuple(notes),
     )
 

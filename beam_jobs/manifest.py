@@ -14,6 +14,7 @@ import yaml
 
 from beam_jobs import check
 from transforms import ledger, models, slices
+from transforms.models import measure
 
 # The packages whose versions a result depends on.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
@@ -23,6 +24,7 @@ def build(
     job: check.Job,
     entered: ledger.Ledger,
     findings: Sequence[Mapping[str, Any]],
+    costs: Mapping[str, measure.Measures],
     *,
     run_id: str,
     config_path: str,
@@ -44,7 +46,9 @@ def build(
             "content": yaml.safe_load(config_text),
         },
         "data": _data(job, entered),
-        "models": {model.name: _model(job, model, entered, findings) for model in job.models},
+        "models": {
+            model.name: _model(job, model, entered, findings, costs) for model in job.models
+        },
         "baseline": job.baseline,
         "slices": [slices.describe(spec) for spec in job.specs],
         "engine": job.engine,
@@ -86,9 +90,10 @@ def _model(
     model: models.ModelSpec,
     entered: ledger.Ledger,
     findings: Sequence[Mapping[str, Any]],
+    costs: Mapping[str, measure.Measures],
 ) -> dict[str, Any]:
     seconds = entered.predict_seconds.get(model.name, 0.0)
-    measures = job.measures.get(model.name)
+    measures = costs.get(model.name)
     return {
         **dataclasses.asdict(model),
         "sha256": job.digests.get(model.name),

@@ -10,12 +10,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import (
@@ -33,6 +34,7 @@ from beam_jobs import (
 )
 from transforms import batch, conversions, errors, finish, ledger, meter, slices
 from transforms.metrics import table, tfma
+from transforms.models import measure
 from transforms.sinks import state, tables, tfma_result
 
 # On a cluster the slices are merged in so many parts, by as many workers.
@@ -98,6 +100,7 @@ def run(request: Request) -> None:
         print(described, file=sys.stderr)
     if told := runner.use_processes(options, request.beam_options, job.shards):
         print(told, file=sys.stderr)
+    costs = _costs(job)
     if not runner.is_local(options):
         job = check.with_absolute_paths(job)
     with staging.staged(output, run_id) as stage:
@@ -116,7 +119,7 @@ def run(request: Request) -> None:
         with stage.dead_letters.open("w") as file:
             file.writelines(letters)
         _write_results(job, merged, stage)
-        found = _findings(job, merged, entered, stage.folder)
+        found = _findings(job, merged, entered, stage.folder, costs)
         (stage.folder / "findings.json").write_text(json.dumps(found, indent=2) + "\n")
         clock.append(time.monotonic())
         steps = ("check", "pipeline", "finish")
@@ -124,6 +127,7 @@ def run(request: Request) -> None:
             job,
             entered,
             found,
+            costs,
             run_id=run_id,
             config_path=request.config_path,
             config_text=request.config_text,
@@ -180,6 +184,16 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     return dataclasses.replace(job, specs=tuple(tuple(map(cut, spec)) for spec in job.specs))
 
 
+def _costs(job: check.Job) -> dict[str, measure.Measures]:
+    """What each version costs; says so where one cannot be measured."""
+    if job.first is None:
+        return {}
+    found, failed = measure.measure(job.models, job.first, job.batch_size)
+    for name, why in failed.items():
+        print(f"version {name!r} was not measured: {why}", file=sys.stderr)
+    return found
+
+
 def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> str | None:
     """Runs the pipeline; returns the cluster's name for the job."""
     built = runner.pipeline(options)
@@ -227,14 +241,20 @@ def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) 
 
 
 def _findings(
-    job: check.Job, merged: table.Table, entered: ledger.Ledger, folder: Path
+    job: check.Job,
+    merged: table.Table,
+    entered: ledger.Ledger,
+    folder: Path,
+    costs: Mapping[str, measure.Measures],
 ) -> list[dict[str, Any]]:
     """The entries of findings.json."""
     if not job.conversions:
         return []
-    values = pd.read_parquet(folder / "metrics.parquet")
+    # Of classes there are many rows, and their averages say what is asked.
+    wanted = (pc.field("split") == batch.MAIN_SPLIT) & pc.field("class_id").is_null()
+    values = pq.read_table(folder / "metrics.parquet", filters=wanted).to_pandas()
     found = conversions.findings(
-        merged, job.evaluation, job.pairs, values, entered.differences, job.measures
+        merged, job.evaluation, job.pairs, values, entered.differences, costs
     )
     return [one.entry() for one in found]
 

@@ -17,13 +17,12 @@ import rich.console
 import rich.table
 
 from beam_jobs import check
-from transforms import compare, metrics, slices
+from transforms import compare, conversions, metrics, slices
 
-# Below this many examples the worst slice is mostly the unluckiest one.
-_FEWEST_EXAMPLES = 30
 _MOST_ROWS = 40
 _MOST_WORST_ROWS = 16
 _MOST_DIFFERENCES = 1
+_TIMES = ("median_us", "p95_us")
 
 
 @dataclass(frozen=True)
@@ -160,27 +159,28 @@ def _costs(models: Mapping[str, Any]) -> rich.table.Table:
     table.add_column("", no_wrap=True)
     for name in models:
         table.add_column(name, justify="right", overflow="fold")
-    costs = [_cost(model["measures"]) for model in models.values()]
+    measured = next(model["measures"] for model in models.values() if model["measures"])
+    rows = f"{measured['batch']['rows']:,}"
+    labels = ["size", "parameters", "time to load", "memory", f"us each, {rows} at once"]
+    labels += ["  95th percentile", "us alone", "  95th percentile"]
+    costs = [_cost(model["measures"]) or ["-"] * len(labels) for model in models.values()]
     table.add_row("form", *(model["kind"] for model in models.values()))
-    for label in next(filter(None, costs)):
-        table.add_row(label, *(cost.get(label, "-") for cost in costs))
+    for label, *cells in zip(labels, *costs, strict=True):
+        table.add_row(label, *cells)
     return table
 
 
-def _cost(measures: Mapping[str, Any] | None) -> dict[str, str]:
+def _cost(measures: Mapping[str, Any] | None) -> list[str]:
     if measures is None:
-        return {}
-    batches, single = measures["batch"], measures["single"]
-    return {
-        "size": _bytes(measures["size_bytes"]),
-        "parameters": "-" if measures["parameters"] is None else f"{measures['parameters']:,}",
-        "time to load": f"{1000 * measures['load_s']:,.0f} ms",
-        "memory": _bytes(measures["memory_bytes"]),
-        f"us each, {batches['rows']:,} at once": _microseconds(batches["median_us"]),
-        "  95th percentile": _microseconds(batches["p95_us"]),
-        "us alone": _microseconds(single["median_us"]),
-        "  95th percentile ": _microseconds(single["p95_us"]),
-    }
+        return []
+    times = [measures[calls][which] for calls in ("batch", "single") for which in _TIMES]
+    return [
+        _bytes(measures["size_bytes"]),
+        "-" if measures["parameters"] is None else f"{measures['parameters']:,}",
+        f"{1000 * measures['load_s']:,.0f} ms",
+        _bytes(measures["memory_bytes"]),
+        *map(_microseconds, times),
+    ]
 
 
 def _microseconds(value: float) -> str:
@@ -260,12 +260,12 @@ def _worst(frame: pd.DataFrame, heading: Heading) -> rich.table.Table | None:
     """For each metric that has a better way: each version's worst slice."""
     known = metrics.HIGHER_IS_BETTER | metrics.LOWER_IS_BETTER
     # Of a metric by class the average says enough here.
-    frame = frame[(frame["n"] >= _FEWEST_EXAMPLES) & frame["metric"].isin(known)]
+    frame = frame[(frame["n"] >= conversions.FEWEST_EXAMPLES) & frame["metric"].isin(known)]
     frame = frame[frame["class_id"].isna()]
     frame = _named(frame[frame["value"].notna()])
     if not len(frame):
         return None
-    table = _table(f"Worst slices of at least {_FEWEST_EXAMPLES} examples")
+    table = _table(f"Worst slices of at least {conversions.FEWEST_EXAMPLES} examples")
     for column in ("metric", "version"):
         table.add_column(column, no_wrap=True)
     table.add_column("value", justify="right")

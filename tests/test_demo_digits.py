@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn import datasets
 
 from beam_jobs import check, config, demo_digits
+from transforms import models
 from transforms.models.tfjs import node
 
 
@@ -53,7 +54,7 @@ def test_all_forms_fit_and_the_job_is_one_of_ten_classes(folder: Path) -> None:
     loaded, _ = config.load(folder / "digits.yaml")
     job = check.check(loaded)
     assert [head.classes for head in job.evaluation.heads] == [10]
-    assert {one.parameters for one in job.measures.values()} == {1610}
+    assert {models.load(spec).parameters for spec in job.models} == {1610}
 
 
 def test_what_is_missing_is_left_out_and_said(

@@ -125,7 +125,7 @@ def findings(
       merged: the sums of all slices.
       evaluation: what they are of.
       pairs: those with bounds are conversions.
-      values: the rows of metrics.parquet.
+      values: the rows of metrics.parquet of the main split and no class.
       largest: by converted version and output, the largest difference of a score.
       measures: by version, what it costs.
     """
@@ -134,7 +134,7 @@ def findings(
     for pair in pairs:
         if pair.bounds is None:
             continue
-        changes = _changes(values[values["split"] == batch.MAIN_SPLIT], pair, pair.bounds)
+        changes = _changes(values, pair, pair.bounds)
         for head in evaluation.heads:
             of_head = changes[changes["output"] == head.output]
             most = largest[pair.candidate][head.output]
@@ -213,8 +213,7 @@ def _ratios(
 def _changes(values: pd.DataFrame, pair: compare.Pair, bounds: compare.Bounds) -> pd.DataFrame:
     """The metrics that are judged, of all slices, with their relative change and verdict."""
     better = {name: metrics.direction(name) for name in values["metric"].unique()}
-    # By class a metric has few examples, and the average says it; see `agreement`.
-    values = values[values["class_id"].isna() & (values["metric"].map(better).astype(int) != 0)]
+    values = values[values["metric"].map(better).astype(int) != 0]
     on = ["output", "slice", *_WHICH]
     both = values[values["model"] == pair.baseline].merge(
         values[values["model"] == pair.candidate], on=on, suffixes=("_before", "_after")

@@ -1,30 +1,28 @@
 """What a version costs, measured on real models."""
 
+import collections
 import os
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from transforms import batch, models
+from transforms import models
 from transforms.models import measure, memory
 
 
 def test_a_models_files_parameters_and_times(folder, examples):
     spec = models.ModelSpec("v1", "keras", str(folder / "named.keras"), outputs=("p",))
     data = examples(age=[1.0, 2.0], x=[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    model = models.load(spec)
-    model.predict(data)
-    found = measure.measure({spec: model}, data, 64)["v1"]
-    assert found.size_bytes == (folder / "named.keras").stat().st_size
-    assert found.parameters == (4 * 1 + 1) + (4 * 2 + 2)
-    assert 0 < found.load_s < 60
-    assert found.batch.rows == 64
-    assert found.single.rows == 1
-    for times in (found.batch, found.single):
+    found, failed = measure.measure([spec], data, 64)
+    one = found["v1"]
+    assert failed == {}
+    assert one.size_bytes == (folder / "named.keras").stat().st_size
+    assert one.parameters == (4 * 1 + 1) + (4 * 2 + 2)
+    assert one.load_s > 0
+    assert one.single.rows == 1
+    for times in (one.batch, one.single):
         assert times.calls >= 1
         assert 0 < times.median_us <= times.p95_us
 
@@ -36,45 +34,78 @@ def test_variables_of_a_saved_model_are_counted(folder):
 
 def test_stored_predictions_cost_nothing(examples):
     spec = models.ModelSpec("v1", "stored", predictions=(("", "p"),))
-    assert measure.measure({spec: models.load(spec)}, examples(p=[0.5]), 64) == {}
+    assert measure.measure([spec], examples(p=[0.5]), 64) == ({}, {})
 
 
-@dataclass
-class Slow:
-    """Takes so many seconds a row, notes its calls' rows; the second call takes longer."""
+class Fake:
+    """A model on a clock of its own: so many seconds a row, and longer for three calls of any size.
 
-    seconds: float
-    rows: list
-    inputs: tuple = ()
-    parameters: int | None = None
-    pid: int | None = None
+    It raises for more than `most` rows, and for fewer than `least`.
+    """
 
-    def predict(self, examples: batch.Batch):
-        time.sleep(self.seconds * len(examples) + (0.1 if len(self.rows) == 1 else 0.0))
-        self.rows.append(len(examples))
+    parameters = pid = None
 
+    def __init__(self, clock, seconds, most, least):
+        self.clock, self.seconds, self.most, self.least = clock, seconds, most, least
+        self.calls = collections.Counter()
 
-def _measured(examples, monkeypatch, batch_size, **seconds):
-    made = {models.ModelSpec(name, "keras"): Slow(s, []) for name, s in seconds.items()}
-    loading = models.Loading(None, (), 1.5, 1000, 600)
-    monkeypatch.setattr(models, "loading", lambda spec: loading)
-    data = examples(x=np.arange(10.0))
-    return measure.measure(made, data, batch_size), {m.name: made[m].rows for m in made}
+    def predict(self, examples):
+        rows = len(examples)
+        if not self.least <= rows <= self.most:
+            raise ValueError(f"{rows} rows")
+        self.calls[rows] += 1
+        self.clock[0] += self.seconds * rows + (1.0 if self.calls[rows] <= 3 else 0.0)
 
 
-def test_warm_up_is_left_out_and_the_share_of_a_row_is_told(examples, monkeypatch):
-    found, _ = _measured(examples, monkeypatch, 20, v1=0.0005)
-    assert found["v1"].batch.rows == 20
-    assert 500 <= found["v1"].batch.median_us < 700
-    assert 500 <= found["v1"].single.median_us < 1000
+@pytest.fixture
+def measured(examples, monkeypatch):
+    """Measures fakes, given as (seconds a row, most rows, least rows), with 10 examples."""
+    clock = [0.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+
+    def run(batch_size, **fakes):
+        made = {name: Fake(clock, *fake) for name, fake in fakes.items()}
+        loading = models.Loading(None, (), 1.5, 1000, 600)
+        monkeypatch.setattr(models, "loading", lambda spec: loading)
+        monkeypatch.setattr(models, "load", lambda spec: made[spec.name])
+        specs = [models.ModelSpec(name, "keras") for name in fakes]
+        data = examples(x=np.arange(10.0))
+        for fake in made.values():
+            fake.calls[len(data)] = 3  # the check's
+        return (*measure.measure(specs, data, batch_size), made)
+
+    return run
+
+
+def test_warm_up_is_left_out(measured):
+    found, _, _ = measured(20, v1=(0.001, 1e9, 1))
+    for times, rows in ((found["v1"].batch, 20), (found["v1"].single, 1)):
+        assert times.rows == rows
+        # The first calls took a second more.
+        assert times.median_us == pytest.approx(1000)
+        assert times.p95_us == pytest.approx(1000)
     assert found["v1"].load_s == 1.5
 
 
-def test_a_slow_version_is_measured_with_fewer_rows_as_are_those_beside_it(examples, monkeypatch):
-    found, rows = _measured(examples, monkeypatch, 10_000, fast=1e-6, slow=0.01)
+def test_a_slow_version_has_fewer_rows_and_so_have_those_beside_it(measured):
+    found, _, made = measured(10_000, fast=(1e-6, 1e9, 1), slow=(0.005, 1e9, 1))
     assert found["fast"].batch.rows == found["slow"].batch.rows < 10
-    assert found["slow"].batch.calls == found["fast"].batch.calls
-    assert sum(rows["slow"]) * 0.01 < 4
+    assert found["fast"].batch.calls == found["slow"].batch.calls >= 1
+    assert found["slow"].batch.median_us == pytest.approx(5000)
+    assert sum(rows * calls for rows, calls in made["slow"].calls.items()) * 0.005 < 2
+
+
+def test_a_version_that_fails_on_large_batches_is_measured_on_smaller_ones(measured):
+    found, failed, _ = measured(64, v1=(1e-6, 20, 1), v2=(1e-6, 1e9, 1))
+    assert failed == {}
+    assert found["v1"].batch.rows == found["v2"].batch.rows == 16
+
+
+def test_a_version_that_cannot_be_measured_does_not_stop_the_run(measured):
+    found, failed, _ = measured(64, alone=(1e-6, 1e9, 2), good=(1e-6, 1e9, 1))
+    assert failed == {"alone": "ValueError: 1 rows"}
+    assert list(found) == ["good"]
+    assert measured(64, none=(1e-6, 5, 1))[:2] == ({}, {"none": "ValueError: 10 rows"})
 
 
 needs_clear_refs = pytest.mark.skipif(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,19 +51,35 @@ class Measures:
 
 
 def measure(
-    loaded: Mapping[models.ModelSpec, models.Model], examples: batch.Batch, batch_size: int
-) -> dict[str, Measures]:
-    """By version's name, what it costs, with examples that all versions can score.
+    specs: Sequence[models.ModelSpec], examples: batch.Batch, batch_size: int
+) -> tuple[dict[str, Measures], dict[str, str]]:
+    """By version's name, what it costs; and why some could not be measured, by name too.
 
-    Stored predictions cost nothing now, and are left out.
+    Stored predictions cost nothing now, and are in neither.
+
+    Args:
+      specs: the versions; they are loaded already.
+      examples: such as all versions can score.
+      batch_size: the job's.
     """
-    made = {spec: model for spec, model in loaded.items() if spec.kind != "stored"}
+    one = examples.take(np.arange(1))
+    made, failed, affordable = {}, {}, [batch_size]
+    for spec in specs:
+        if spec.kind == "stored":
+            continue
+        model = models.load(spec)
+        # What the job would survive, by scoring such batches in halves, is no reason to end here.
+        try:
+            model.predict(one)
+            affordable.append(_affordable(model, examples))
+            made[spec] = model
+        except Exception as error:
+            failed[spec.name] = f"{type(error).__name__}: {error}"
     if not made:
-        return {}
-    rows = min(batch_size, *(_affordable(model, examples) for model in made.values()))
-    large = examples.take(np.resize(np.arange(len(examples)), rows))
+        return {}, failed
+    large = _large(list(made.values()), examples, min(affordable))
     predicting = {spec: _peak(model, large) for spec, model in made.items()}
-    batches, singles = _times(made, large), _times(made, examples.take(np.arange(1)))
+    batches, singles = _times(made, large), _times(made, one)
     found = {}
     for spec, model in made.items():
         loading = models.loading(spec)
@@ -75,7 +91,7 @@ def measure(
             batches[spec],
             singles[spec],
         )
-    return found
+    return found, failed
 
 
 def _affordable(model: models.Model, examples: batch.Batch) -> int:
@@ -87,6 +103,20 @@ def _affordable(model: models.Model, examples: batch.Batch) -> int:
         model.predict(examples)
         seconds.append(time.perf_counter() - started)
     return max(1, int(_SECONDS / (2 * _WARM_UP) / min(seconds) * len(examples)))
+
+
+def _large(made: Sequence[models.Model], examples: batch.Batch, rows: int) -> batch.Batch:
+    """A batch of so many of the examples, again and again; of fewer where some model raises."""
+    while True:
+        large = examples.take(np.resize(np.arange(len(examples)), rows))
+        try:
+            for model in made:
+                model.predict(large)
+            return large
+        except Exception:
+            if rows == 1:
+                raise
+            rows //= 2
 
 
 def _peak(model: models.Model, examples: batch.Batch) -> int | None:
