@@ -34,6 +34,8 @@ from transforms.models import columns, images
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
 
+_DEFAULT_SIGNATURE = config.Model.model_fields["signature"].default
+
 # A batch has this many examples, of at most so many bytes and so many scores of a version.
 _BATCH = 16_384
 _BATCH_BYTES = 32 << 20
@@ -301,7 +303,12 @@ def _version(
     if model.predictions is not None:
         stored = model.predictions
         pairs = {"": stored} if isinstance(stored, str) else stored
-        return models.ModelSpec(model.name, "stored", predictions=tuple(pairs.items()))
+        return models.ModelSpec(
+            model.name,
+            "stored",
+            predictions=tuple(pairs.items()),
+            outputs=tuple(model.outputs),
+        )
     if model.callable is not None:
         return models.ModelSpec(
             model.name,
@@ -316,6 +323,15 @@ def _version(
         kind = models.infer_kind(model.path)
     except errors.ConfigError as e:
         raise errors.ConfigError(f"Version {model.name!r}: {e}") from e
+    for key, given, kinds in (
+        ("signature", model.signature != _DEFAULT_SIGNATURE, ("saved_model", "tflite")),
+        ("allow_unsafe", model.allow_unsafe, ("keras",)),
+    ):
+        if given and kind not in kinds:
+            raise errors.ConfigError(
+                f"Version {model.name!r}: `{key}` is for models of the kind {' or '.join(kinds)}, "
+                f"and {model.path} is of the kind {kind}: drop it"
+            )
     return models.ModelSpec(
         model.name,
         kind,

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from transforms import batch, errors, formats, slices
+from transforms import batch, compare, errors, formats, slices
 from transforms.metrics import plan
 from transforms.models import images
 from transforms.slices import Spec  # Config.slices hides the module
@@ -83,7 +83,10 @@ def _number(value: Any) -> float:
         ) from e
 
 
-_NUMBER_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+_DIGITS = r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?"
+_NUMBER_SCHEMA = {
+    "anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_DIGITS}( */ *{_DIGITS})?$"}]
+}
 Numbers = Annotated[
     list[float],
     BeforeValidator(_numbers),
@@ -93,23 +96,31 @@ Numbers = Annotated[
 ]
 
 
+def _sizes(count: int) -> WithJsonSchema:
+    """For editors; what the user is told when sizes are wrong says which they are."""
+    size = {"type": "integer", "minimum": 1}
+    return WithJsonSchema({"type": "array", "items": size, "minItems": count, "maxItems": count})
+
+
 class Image(_Strict):
     """What a model's input is made of: encoded images or raw arrays of a column."""
 
     column: str | None = Field(None, description="Left out: the column of the image's name.")
-    shape: list[int] | None = Field(
+    shape: Annotated[list[int], _sizes(3)] | None = Field(
         None,
         description="Of raw arrays, lists of numbers or uint8 bytes: [height, width, channels]; "
         "left out: PNG or JPEG bytes.",
     )
-    size: list[int] | None = Field(
+    size: Annotated[list[int], _sizes(2)] | None = Field(
         None, description="[height, width] that images are resized to; left out: they stay."
     )
     channels: Literal[1, 3, 4] | None = Field(
         None, description="What encoded images are brought to: grey, RGB or RGBA."
     )
     interpolation: str = Field(
-        "bilinear", description=f"How they are resized: {', '.join(images.INTERPOLATIONS)}."
+        "bilinear",
+        description="How they are resized: Pillow's filters.",
+        json_schema_extra={"enum": list(images.INTERPOLATIONS)},
     )
     scale: Numbers = Field(
         [1.0], description="Values are times this, plus `offset`; one, or one for each channel."
@@ -268,8 +279,11 @@ class Model(_Strict):
                 f"model {self.name!r} needs one of `path` (a model), `callable` (a function) and "
                 "`predictions` (a column)"
             )
-        if self.sha256 is not None and self.path is None:
-            raise ValueError(f"model {self.name!r} has no files for `sha256` to be of")
+        for key in ("sha256", "allow_unsafe", "signature"):
+            if self.path is None and key in self.model_fields_set:
+                raise ValueError(f"model {self.name!r} has no model file for `{key}` to be of")
+        if self.predictions is not None and self.inputs:
+            raise ValueError(f"model {self.name!r} has no inputs: `predictions` are made already")
         return self
 
 
@@ -398,9 +412,13 @@ class Confidence(_Strict):
 class Conversion(_Strict):
     """How far the metrics of a converted model may be from the original's."""
 
-    good: float = Field(0.01, ge=0, description="Within this share of the original's value.")
-    acceptable: float = Field(0.02, ge=0)
-    bad: float = Field(0.05, ge=0, description="Worse by more than this; between is worse.")
+    good: FiniteFloat = Field(
+        compare.Bounds.good, ge=0, description="Within this share of the original's value."
+    )
+    acceptable: FiniteFloat = Field(compare.Bounds.acceptable, ge=0)
+    bad: FiniteFloat = Field(
+        compare.Bounds.bad, ge=0, description="Worse by more than this; between is worse."
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> Conversion:
@@ -447,18 +465,28 @@ class Config(_Strict):
         if len(baselines) > 1:
             raise ValueError(f"only one model may be the baseline, not {' and '.join(baselines)}")
         for model in self.models:
-            if model.conversion_of == model.name:
-                raise ValueError(f"model {model.name!r} is a conversion of itself")
             if model.conversion_of is not None and model.conversion_of not in names:
                 raise ValueError(
                     f"model {model.name!r}, conversion_of: "
                     + _unknown("model", model.conversion_of, names)
                 )
+        self._check_conversions()
         if self.eval_config is not None and (self.slices or self.metrics is not None):
             raise ValueError("`eval_config` stands in place of `slices` and `metrics`: drop those")
         if self.eval_config is None and self.data.label is None:
             raise ValueError("data.label is missing: name the column that holds the label")
         return self
+
+    def _check_conversions(self) -> None:
+        """No version may be, over others, a conversion of itself."""
+        originals = {model.name: model.conversion_of for model in self.models}
+        for name in originals:
+            chain = [name]
+            while (original := originals[chain[-1]]) is not None:
+                if original in chain:
+                    loop = " of ".join(map(repr, [*chain, original]))
+                    raise ValueError(f"conversions go in a circle: {loop}")
+                chain.append(original)
 
     def slicing_specs(self) -> tuple[Spec, ...]:
         """The slicing specs, the overall one first, each once."""

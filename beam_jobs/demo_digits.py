@@ -11,6 +11,9 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +77,9 @@ def prepare(folder: Path) -> Path:
     for form in filter(lacking.get, lacking):
         click.echo(f"without {form}: {lacking[form]}", err=True)
     paths = {form: models / name for form, (name, _) in _FORMS.items() if not lacking.get(form)}
-    with quiet.converting():
+    # What goes wrong is raised; the rest is about the converters' own insides.
+    with quiet.without(re.compile(b"")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for form, path in paths.items():
             _FORMS[form][1](model, images[in_train], path)
     entries = [
@@ -105,35 +110,19 @@ def train(images: np.ndarray, digits: np.ndarray) -> keras.Model:
     return model
 
 
-def _write_saved_model(model: keras.Model, _: np.ndarray, folder: Path) -> None:
-    model.export(str(folder), verbose=False)
-
-
-def _write_keras(model: keras.Model, _: np.ndarray, path: Path) -> None:
-    model.save(path)
-
-
 def _to_tflite(path: Path) -> tf.lite.TFLiteConverter:
     """Of the SavedModel beside the path: it would print one that it makes itself."""
     return tf.lite.TFLiteConverter.from_saved_model(str(path.with_name("saved_model")))
 
 
-def _write_tflite(_model: keras.Model, _images: np.ndarray, path: Path) -> None:
-    path.write_bytes(_to_tflite(path).convert())
-
-
-def _write_int8(_model: keras.Model, images: np.ndarray, path: Path) -> None:
+def _int8(path: Path, images: np.ndarray) -> bytes:
     """Full-integer TFLite: weights, activations, input and output are int8."""
     converter = _to_tflite(path)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images[:200])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    path.write_bytes(converter.convert())
-
-
-def _write_onnx(model: keras.Model, _: np.ndarray, path: Path) -> None:
-    model.export(str(path), format="onnx", verbose=False)
+    return converter.convert()
 
 
 def _lacking_for_onnx() -> str | None:
@@ -142,7 +131,7 @@ def _lacking_for_onnx() -> str | None:
     return "pip install 'evalbeam[demo]'"
 
 
-def _write_tfjs(model: keras.Model, _: np.ndarray, folder: Path) -> None:
+def _write_tfjs(model: keras.Model, folder: Path) -> None:
     """The network of `train` as a TensorFlow.js layers model.
 
     Its format is Keras 2's. TensorFlow.js' own converter writes it too, but cannot be installed
@@ -190,13 +179,22 @@ def _write_tfjs(model: keras.Model, _: np.ndarray, folder: Path) -> None:
 
 
 # By form, what its file or folder is called, and what writes it; the first is the original.
-_FORMS = {
-    "saved_model": ("saved_model", _write_saved_model),
-    "keras": ("digits.keras", _write_keras),
-    "tflite": ("digits.tflite", _write_tflite),
-    "tflite-int8": ("digits-int8.tflite", _write_int8),
-    "tfjs": ("tfjs", _write_tfjs),
-    "onnx": ("digits.onnx", _write_onnx),
+_FORMS: dict[str, tuple[str, Callable[[keras.Model, np.ndarray, Path], Any]]] = {
+    "saved_model": ("saved_model", lambda model, _, path: model.export(str(path), verbose=False)),
+    "keras": ("digits.keras", lambda model, _, path: model.save(path)),
+    "tflite": (
+        "digits.tflite",
+        lambda model, _, path: path.write_bytes(_to_tflite(path).convert()),
+    ),
+    "tflite-int8": (
+        "digits-int8.tflite",
+        lambda model, images, path: path.write_bytes(_int8(path, images)),
+    ),
+    "tfjs": ("tfjs", lambda model, _, path: _write_tfjs(model, path)),
+    "onnx": (
+        "digits.onnx",
+        lambda model, _, path: model.export(str(path), format="onnx", verbose=False),
+    ),
 }
 
 

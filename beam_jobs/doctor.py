@@ -89,7 +89,7 @@ def _java() -> Part:
     """What Beam's job servers for Flink and Spark run on."""
     found = None
     if java := shutil.which("java"):
-        told = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
         found = (re.findall(r'version "([^"]+)"', told) or [None])[0]
     remedy = "a JDK of version 17; see deploy/README.md"
     return Part("Java", "Flink and Spark", found, remedy)

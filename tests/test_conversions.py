@@ -279,8 +279,10 @@ def test_a_conversion_of_a_version_that_is_not_the_baseline(run_job, tmp_path):
             {"conversion_of": "v"},
             "job.yaml:1: model 'lite', conversion_of: unknown model 'v'; did you mean 'v1'?",
         ),
-        ({"conversion_of": "lite"}, "model 'lite' is a conversion of itself"),
-        ({"sha256": "ab" * 32}, "model 'lite' has no files for `sha256` to be of"),
+        ({"conversion_of": "lite"}, "conversions go in a circle: 'lite' of 'lite'"),
+        ({"inputs": ["a"]}, "model 'lite' has no inputs: `predictions` are made already"),
+        ({"signature": "s"}, "model 'lite' has no model file for `signature` to be of"),
+        ({"sha256": "ab" * 32}, "model 'lite' has no model file for `sha256` to be of"),
         ({"path": "m"}, "model 'lite' needs one of `path` (a model), `callable` (a function) and"),
         ({"sha256": "ab"}, "models.1.sha256"),
     ],
@@ -295,6 +297,18 @@ def test_mistakes_in_the_config(evalbeam, tmp_path, change, said):
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_conversions_do_not_go_in_circles(evalbeam, tmp_path):
+    models = [
+        {"name": one, "predictions": one, "conversion_of": other}
+        for one, other in ("ab", "bc", "ca")
+    ]
+    config = {"data": {"files": "data.csv", "label": "label"}, "models": models}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 2
+    assert "conversions go in a circle: 'a' of 'b' of 'c' of 'a'" in result.output
 
 
 def test_bounds_must_ascend(evalbeam, tmp_path):

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 
 # Lines of absl's C++ log from before it is set up, which no environment variable silences:
@@ -27,7 +26,7 @@ def starting_tensorflow() -> Iterator[None]:
     if "tensorflow" in sys.modules:
         yield
         return
-    with _without(_BANNER):
+    with without(_BANNER):
         yield
 
 
@@ -37,23 +36,16 @@ def starting_litert() -> Iterator[None]:
 
     Its delegate tells, once per process, that it was created; the log has no switch in Python.
     """
-    with _without(_LITERT_NEWS):
+    with without(_LITERT_NEWS):
         yield
 
 
 @contextlib.contextmanager
-def converting() -> Iterator[None]:
-    """Holds back what converters of TensorFlow models write to stderr in this block, for good.
+def without(lines: re.Pattern[bytes]) -> Iterator[None]:
+    """Holds back what the process writes to stderr in this block, and drops these lines from it.
 
-    What goes wrong is raised; the rest is about their own insides.
+    A process that aborts in the block takes what was held back with it.
     """
-    with _without(re.compile(b"")), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _without(lines: re.Pattern[bytes]) -> Iterator[None]:
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as held:
