@@ -571,13 +571,13 @@ def _first_predictions(
     for rows in (np.arange(len(first)), *(np.array([row]) for row in range(len(first)))):
         try:
             return loaded[version.name].predict(first.take(rows))
-        except errors.EvalbeamError:
-            raise
+        except errors.JobError as e:
+            raise errors.JobError(f"Version {version.name!r}: {e}") from e
         except Exception as e:  # a row of it may be at fault: dead letters are the job's affair
             reason = e
     raise errors.JobError(
         f"Version {version.name!r} can score none of the first {len(first)} examples of "
-        f"{first.shard}: {reason}"
+        f"{first.shard}: {type(reason).__name__}: {reason}"
     )
 
 

@@ -10,6 +10,7 @@ import difflib
 import fractions
 import json
 import math
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -231,6 +233,20 @@ def _mapped(value: Any) -> Any:
     return {name: name for name in value} if isinstance(value, list) else value
 
 
+def _function(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        raise ValueError(
+            f"{value!r} names no function; write module:function, as my_models:predict"
+        )
+    return value
+
+
+def _digest(value: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise ValueError(f"{value!r} is no SHA-256; that has 64 hexadecimal digits")
+    return value.lower()
+
+
 class Model(_Strict):
     """One version."""
 
@@ -243,17 +259,15 @@ class Model(_Strict):
     predictions: str | dict[str, str] | None = Field(
         None, description="Stored predictions: their column, or output: column."
     )
-    callable: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        description="A Python function, module:function, of columns (`inputs`) by name.",
+    callable: Annotated[str, AfterValidator(_function)] | None = Field(
+        None, description="A Python function, module:function, of columns (`inputs`) by name."
     )
     baseline: bool = Field(False, description="The version that the others are compared with.")
     conversion_of: str | None = Field(
         None, description="The version that this one was converted from, and must agree with."
     )
-    sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="What the model's digest must be."
+    sha256: Annotated[str, AfterValidator(_digest)] | None = Field(
+        None, description="What the model's digest must be."
     )
     allow_unsafe: bool = Field(
         False, description="Whether code inside a .keras file (a Lambda layer) may run."
@@ -274,11 +288,15 @@ class Model(_Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        if sum(one is not None for one in (self.path, self.predictions, self.callable)) != 1:
+        sources = ("path", "callable", "predictions")
+        given = [f"`{key}`" for key in sources if getattr(self, key) is not None]
+        if not given:
             raise ValueError(
                 f"model {self.name!r} needs one of `path` (a model), `callable` (a function) and "
                 "`predictions` (a column)"
             )
+        if len(given) > 1:
+            raise ValueError(f"model {self.name!r} has {' and '.join(given)}: keep one")
         for key in ("sha256", "allow_unsafe", "signature"):
             if self.path is None and key in self.model_fields_set:
                 raise ValueError(f"model {self.name!r} has no model file for `{key}` to be of")

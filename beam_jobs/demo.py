@@ -117,7 +117,7 @@ def _rows() -> pd.DataFrame:
     except ImportError as error:
         raise errors.ConfigError(
             "the demo's data comes with statsmodels, which is not installed: "
-            "pip install 'evalbeam[demo]'"
+            "pip install statsmodels"
         ) from error
     rows = randhie.load_pandas().data
     features = rows[[*_PLAN, *_HEALTH]].astype(float)

@@ -128,7 +128,7 @@ def _int8(path: Path, images: np.ndarray) -> bytes:
 def _lacking_for_onnx() -> str | None:
     if all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnxruntime")):
         return None
-    return "pip install 'evalbeam[demo]'"
+    return "pip install tf2onnx onnx onnxruntime"
 
 
 def _write_tfjs(model: keras.Model, folder: Path) -> None:
@@ -210,7 +210,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     except ImportError as error:
         raise errors.ConfigError(
             "the demo's images come with scikit-learn, which is not installed: "
-            "pip install 'evalbeam[demo]'"
+            "pip install scikit-learn"
         ) from error
     found = datasets.load_digits()
     return (found.images[..., None] / _LARGEST).astype(np.float32), found.target

@@ -43,11 +43,11 @@ def parts() -> list[Part]:
         _package("tensorflow-model-analysis", "metrics without a kernel, --engine tfma"),
         _package("ai-edge-litert", "TFLite models"),
         _package("pillow", "images"),
-        _package("onnxruntime", "ONNX models", "onnx"),
+        _package("onnxruntime", "ONNX models", "onnxruntime onnx"),
         _tensorflow_js(),
-        _package("boto3", "s3:// URLs", "s3"),
-        _package("statsmodels", "evalbeam demo", "demo"),
-        _package("scikit-learn", "evalbeam demo digits", "demo"),
+        _package("boto3", "s3:// URLs"),
+        _package("statsmodels", "evalbeam demo"),
+        _package("scikit-learn", "evalbeam demo digits"),
         _java(),
     ]
 
@@ -69,13 +69,12 @@ def report() -> str:
     return printed.get().rstrip()
 
 
-def _package(name: str, purpose: str, extra: str = "") -> Part:
+def _package(name: str, purpose: str, needed: str = "") -> Part:
     try:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
         found = None
-    remedy = f"pip install 'evalbeam[{extra}]'" if extra else f"pip install {name}"
-    return Part(name, purpose, found, remedy)
+    return Part(name, purpose, found, f"pip install {needed or name}")
 
 
 def _tensorflow_js() -> Part:

@@ -95,7 +95,8 @@ def _model(
     seconds = entered.predict_seconds.get(model.name, 0.0)
     measures = costs.get(model.name)
     return {
-        **dataclasses.asdict(model),
+        # The images stand in the config, once.
+        **{name: part for name, part in dataclasses.asdict(model).items() if name != "images"},
         "sha256": job.digests.get(model.name),
         "measures": None if measures is None else dataclasses.asdict(measures),
         "forms": _forms(job, model, findings),

@@ -200,7 +200,7 @@ def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
     table = _table("Conversions: are they still the same model?")
     for column in ("version", "of", "verdict"):
         table.add_column(column, no_wrap=True)
-    for column in ("decisions changed", "largest difference", "size", "speed"):
+    for column in ("decisions changed", "largest difference", "times as large", "times as fast"):
         table.add_column(column, justify="right")
     for one in findings:
         facts = one["evidence"]
@@ -224,7 +224,7 @@ def _details(finding: Mapping[str, Any]) -> Iterator[str]:
     if changes:
         yield f"{_converted(finding)}: {'; '.join(map(_moved, changes))}"
     if finding["explanation"]:
-        verdict = f"{finding['verdict']}, {finding['cause']}"
+        verdict = ", ".join(filter(None, (finding["verdict"], finding["cause"])))
         yield f"{_converted(finding)} is {verdict}: {finding['explanation']}"
 
 
@@ -247,7 +247,7 @@ def _moved(change: Mapping[str, Any]) -> str:
 
 
 def _times(ratio: float | None) -> str:
-    return "-" if ratio is None else f"x {ratio:.2g}"
+    return "-" if ratio is None else f"{ratio:.2g}"
 
 
 def _signed(value: float) -> str:

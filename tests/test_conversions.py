@@ -209,6 +209,7 @@ def test_a_bad_conversion_of_neither_kind_is_bad_all_the_same(judged):
     noisy = np.where(rng.random(800) < 0.85, label, rng.integers(0, 10, 800))
     found, _ = judged(label, {"v1": _scores(label, 10), "js": _scores(noisy, 10)})
     assert (found["js"]["verdict"], found["js"]["cause"]) == ("bad", None)
+    assert found["js"]["explanation"].startswith("the cause is not known")
 
 
 def test_a_regression_is_judged_by_its_errors(judged):
@@ -224,6 +225,49 @@ def test_a_regression_is_judged_by_its_errors(judged):
     assert (facts["changed"], facts["kappa"], facts["agreement"]) == (None, None, [])
     assert facts["largest_difference"] == np.abs(versions["off"] - before).max()
     assert "changed_decisions" not in set(pd.read_parquet(folder / "metrics.parquet")["metric"])
+
+
+def test_outputs_of_different_tasks_are_judged_each_by_its_own(run_job, tmp_path):
+    rng = np.random.default_rng(4)
+    bought, spent = rng.integers(0, 2, 200), rng.normal(50, 5, 200)
+    p, amount = np.where(bought == 1, 0.9, 0.1), spent + rng.normal(size=200)
+    pd.DataFrame(
+        {"bought": bought, "spent": spent, "p": p, "amount": amount, "broken": 9999 - 50 * amount}
+    ).to_parquet(tmp_path / "data.parquet")
+    folder = run_job(
+        {
+            "task": {"buys": "binary", "spends": "regression"},
+            "data": {"files": "data.parquet", "label": {"buys": "bought", "spends": "spent"}},
+            "models": [
+                {"name": "v1", "predictions": {"buys": "p", "spends": "amount"}},
+                {
+                    "name": "lite",
+                    "predictions": {"buys": "p", "spends": "broken"},
+                    "conversion_of": "v1",
+                },
+            ],
+        }
+    )
+    found = json.loads((folder / "findings.json").read_text())
+    assert {one["output"]: one["verdict"] for one in found} == {"buys": "good", "spends": "bad"}
+
+
+def test_scores_without_a_last_softmax_are_named(judged):
+    rng = np.random.default_rng(2)
+    label = rng.integers(0, 4, 200)
+    logits = _scores(label, 4) * 20 - 3
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found, _ = judged(label, {"v1": shares, "js": logits})
+    assert (found["js"]["verdict"], found["js"]["cause"]) == ("good", "scores")
+    assert "the scores of 200 of 200 examples differ by more than 1" in found["js"]["explanation"]
+
+
+def test_without_a_metric_to_judge_by_it_says_so(judged):
+    label, scores = _binary(45, 5, 3, 47)
+    found, _ = judged(label, {"v1": scores, "js": 1 - scores}, metrics=["ExampleCount"])
+    assert (found["js"]["verdict"], found["js"]["cause"]) == ("undecided", None)
+    assert "there is no metric to judge it by" in found["js"]["explanation"]
+    assert found["js"]["evidence"]["changed"] == 1.0
 
 
 def test_labels_of_many_are_compared_one_by_one(judged):
@@ -283,7 +327,8 @@ def test_a_conversion_of_a_version_that_is_not_the_baseline(run_job, tmp_path):
         ({"inputs": ["a"]}, "model 'lite' has no inputs: `predictions` are made already"),
         ({"signature": "s"}, "model 'lite' has no model file for `signature` to be of"),
         ({"sha256": "ab" * 32}, "model 'lite' has no model file for `sha256` to be of"),
-        ({"path": "m"}, "model 'lite' needs one of `path` (a model), `callable` (a function) and"),
+        ({"path": "m"}, "model 'lite' has `path` and `predictions`: keep one"),
+        ({"predictions": None}, "model 'lite' needs one of `path` (a model), `callable` (a functi"),
         ({"sha256": "ab"}, "models.1.sha256"),
     ],
 )

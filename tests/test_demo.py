@@ -135,5 +135,5 @@ def test_without_statsmodels_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "statsmodels.datasets", None)
-    with pytest.raises(errors.ConfigError, match=r"pip install 'evalbeam\[demo\]'"):
+    with pytest.raises(errors.ConfigError, match="pip install statsmodels"):
         demo.prepare(tmp_path)

@@ -61,10 +61,10 @@ def test_what_is_missing_is_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(node, "missing", lambda: "Run `npm ci`")
-    monkeypatch.setattr(demo_digits, "_lacking_for_onnx", lambda: "pip install 'evalbeam[demo]'")
+    monkeypatch.setattr(demo_digits, "_lacking_for_onnx", lambda: "pip install onnx")
     loaded, _ = config.load(demo_digits.prepare(tmp_path))
     names = [model.name for model in loaded.models]
     assert names == ["saved_model", "keras", "tflite", "tflite-int8"]
     said = capsys.readouterr().err
     assert "without tfjs: Run `npm ci`" in said
-    assert "without onnx: pip install 'evalbeam[demo]'" in said
+    assert "without onnx: pip install onnx" in said

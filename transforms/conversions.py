@@ -59,8 +59,8 @@ class Finding:
       bounds: what it is judged by.
       verdict: of its worst metric over all examples: of rates such as accuracy and recall, or, if
         there are none, of errors; "undecided" without any.
-      cause: "class order" or "preprocessing" where that is what went wrong, else None.
-      explanation: the cause in a sentence.
+      cause: "class order", "preprocessing" or "scores" where that is what went wrong, else None.
+      explanation: the cause in a sentence, or that it is not known; None where all is well.
       metrics: of all examples, those that the verdict is made of.
       worst_slice: the metric and slice of at least FEWEST_EXAMPLES that lost most, if any lost.
       examples: how many there are.
@@ -136,7 +136,7 @@ def findings(
             continue
         changes = _changes(values, pair, pair.bounds)
         for head in evaluation.heads:
-            of_head = changes[changes["output"] == head.output]
+            of_head = _judged(changes[changes["output"] == head.output])
             most = largest[pair.candidate][head.output]
             ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
             yield _finding(whole, evaluation, pair, pair.bounds, head, of_head, most, ratios)
@@ -168,9 +168,7 @@ def _finding(
     counts = whole.total(apart)[0].astype(int)
     decided = plan.decisions(pair.baseline, pair.candidate, head, evaluation.thresholds)
     joint = None if decided is None else decided.joint(whole.total(decided))[0]
-    cause, explanation = None, None
-    if joint is not None and verdict in ("better", "worse", "bad"):
-        cause, explanation = _cause(joint)
+    cause, explanation = _explained(verdict, joint, counts)
     size_ratio, speed_ratio, single_speed_ratio = ratios
     return Finding(
         original=pair.baseline,
@@ -222,7 +220,13 @@ def _changes(values: pd.DataFrame, pair: compare.Pair, bounds: compare.Bounds) -
     before, after = both["value_before"].to_numpy(), both["value_after"].to_numpy()
     both["relative"] = compare.changes(before, after, direction)
     both["verdict"] = compare.verdicts(both["relative"].to_numpy(), bounds)
-    return both[direction > 0] if (direction > 0).any() else both
+    both["is_rate"] = direction > 0
+    return both
+
+
+def _judged(changes: pd.DataFrame) -> pd.DataFrame:
+    """Those that an output's verdict is made of: its rates; where it has none, its errors."""
+    return changes[changes["is_rate"]] if changes["is_rate"].any() else changes
 
 
 def _worst(changes: pd.DataFrame) -> Change | None:
@@ -279,7 +283,35 @@ def _kappa(joint: np.ndarray) -> float:
     return (_agreeing(joint) - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
-def _cause(joint: np.ndarray) -> tuple[str, str] | tuple[None, None]:
+def _explained(
+    verdict: str, joint: np.ndarray | None, differences: np.ndarray
+) -> tuple[str | None, str | None]:
+    """The cause of what is wrong, if it is known, and a sentence."""
+    if verdict in ("better", "worse", "bad") and joint is not None:
+        cause = _cause_of_decisions(joint)
+        if cause is not None:
+            return cause
+    beyond_one = differences[statistics.DIFFERENCES.index(1.0) + 1 :].sum()
+    if joint is not None and beyond_one > differences.sum() / 2:
+        return "scores", (
+            f"the scores of {beyond_one:,} of {differences.sum():,} examples differ by more than "
+            "1, which probabilities cannot: a last softmax or sigmoid is in one of the two only."
+        )
+    if verdict in ("better", "worse", "bad"):
+        return None, (
+            "the cause is not known; compare what both do before their first layer, the versions "
+            "of operators, and, after quantisation, the data it was calibrated with. The evidence "
+            "in findings.json has agreement by class and differences of scores."
+        )
+    if verdict == "undecided":
+        return None, (
+            "there is no metric to judge it by; add one with a better way, such as AUC, "
+            "CategoricalAccuracy or MeanSquaredError."
+        )
+    return None, None
+
+
+def _cause_of_decisions(joint: np.ndarray) -> tuple[str, str] | None:
     """What makes a conversion's decisions another model's, and a sentence that says so."""
     matrix = joint.sum(axis=0)
     agreement = _agreeing(matrix)
@@ -292,13 +324,14 @@ def _cause(joint: np.ndarray) -> tuple[str, str] | tuple[None, None]:
         return "class order", (
             f"the conversion has its classes in another order (it says {', '.join(moved[:10])}"
             f"{more}): {agreement:.1%} of its decisions agree, and {explained:.1%} would with them "
-            "in place. Give it the original's order of classes"
+            "in place. Give it the original's order of classes."
         )
     if _kappa(matrix) <= _FAIR:
         return "preprocessing", (
             f"{agreement:.1%} of its decisions agree, where chance alone gives "
             f"{_by_chance(matrix):.1%}: the conversion gets its input in another form than it was "
             "made for (scaling, offset, order of channels or inputs). Compare what both do before "
-            "their first layer, `data.images` and `inputs`"
+            "their first layer. If it takes an image in another scale, declare a second one of the "
+            "same column in `data.images`, and map it: `inputs: {<model input>: <image>}`."
         )
-    return None, None
+    return None

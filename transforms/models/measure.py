@@ -95,14 +95,15 @@ def measure(
 
 
 def _affordable(model: models.Model, examples: batch.Batch) -> int:
-    """How many rows a few calls can have."""
+    """How many rows a few calls can have, a power of two, so that runs can be compared."""
     seconds: list[float] = []
     # The fastest of some: the first may still be warming up. Of a slow model one says enough.
     while len(seconds) < _WARM_UP and sum(seconds) < _SECONDS:
         started = time.perf_counter()
         model.predict(examples)
         seconds.append(time.perf_counter() - started)
-    return max(1, int(_SECONDS / (2 * _WARM_UP) / min(seconds) * len(examples)))
+    rows = max(1, int(_SECONDS / (2 * _WARM_UP) / min(seconds) * len(examples)))
+    return 1 << (rows.bit_length() - 1)
 
 
 def _large(made: Sequence[models.Model], examples: batch.Batch, rows: int) -> batch.Batch:
