@@ -10,9 +10,11 @@ from transforms import errors, models
 from transforms.models import columns
 
 onnx = pytest.importorskip("onnx", reason="needs the extra evalbeam[onnx]")
-pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
 
 from onnx import helper, numpy_helper  # noqa: E402
+
+from transforms.models import onnx as kind  # noqa: E402
 
 FLOAT, DOUBLE, HALF, TEXT = (
     onnx.TensorProto.FLOAT,
@@ -195,15 +197,39 @@ def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
         ("open", {"inputs": (("z", "x"),)}, "maps 'z', but the model's inputs are 'x'"),
         ("custom", {}, r"ONNX Runtime .* cannot load it: .*my.ops.*operators of ONNX's own"),
         ("unknown", {}, r"ONNX Runtime .* cannot load it: .*Frobnicate"),
-        ("alone", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
-        ("lacks/model", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
-        ("beside/model", {}, r"weights in another file, 'weights.bin'. Put both in a folder of th"),
+        ("alone", {}, r"weights in another file, 'weights.bin'. Put both in a folder of their"),
+        ("beside/model", {}, r"weights in another file, 'weights.bin'. Put both in a folder of t"),
         ("sizes", {}, r"different numbers of rows: 'x' \[1, 6\], 'z' \[3, 6\]"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_load(made, name, fields, message):
     with pytest.raises(errors.ConfigError, match=rf"Version 'v1' \(.*{name}.onnx\): .*{message}"):
         models.load(spec(made / f"{name}.onnx", **fields))
+
+
+def test_a_folder_without_its_weights(made):
+    message = r"cannot load it: .*weights.bin.*in files that belong beside it"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.load(spec(made / "lacks"))
+
+
+@pytest.mark.parametrize("name", ["open.onnx", "beside"])
+def test_a_file_is_parsed_once_and_before_its_session(made, monkeypatch, name):
+    calls = []
+
+    def noted(module, function):
+        call = getattr(module, function)
+
+        def note(*arguments, **keywords):
+            calls.append(function)
+            return call(*arguments, **keywords)
+
+        monkeypatch.setattr(module, function, note)
+
+    noted(onnx, "load_model")
+    noted(onnxruntime, "InferenceSession")
+    kind.load(spec(made / name), str(made / name))
+    assert calls == ["load_model", "InferenceSession"]
 
 
 CUT_SHORT = """
