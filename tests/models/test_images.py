@@ -219,11 +219,11 @@ def test_images_in_threads_come_in_order(monkeypatch, kind):
     noise = RNG.integers(0, 256, (50, 64, 64), np.uint8)
     blobs = [encoded(one, kind) for one in noise]
     blobs[7] = blobs[7][:100]
-    monkeypatch.setattr(images, "_THREADS", 3)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     assert reasons(pixels, *blobs).keys() == {7}
     del blobs[7]
     threaded = pixels(*blobs)
-    monkeypatch.setattr(images, "_THREADS", 1)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     np.testing.assert_array_equal(threaded, pixels(*blobs))
 
 

@@ -13,7 +13,6 @@ import concurrent.futures
 import dataclasses
 import io
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ import PIL.PngImagePlugin
 import pyarrow as pa
 
 from transforms import errors
-from transforms.models import columns
+from transforms.models import columns, threads
 
 INTERPOLATIONS = {one.name.lower(): one for one in PIL.Image.Resampling}
 
@@ -41,7 +40,8 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 # Threads pay from this many bytes per image: below, most of the work is Python's.
 _THREADED_BYTES = 4096
-_THREADS = min(4, os.cpu_count() or 1)
+# More would wait for Python.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -305,12 +305,13 @@ def _map(decode: Callable[[bytes], np.ndarray | str], blobs: np.ndarray) -> list
     def run(part: np.ndarray) -> list[np.ndarray | str]:
         return [decode(blob) for blob in part]
 
-    if _THREADS == 1 or sum(map(len, blobs)) < _THREADED_BYTES * max(2, len(blobs)):
+    workers = min(_MOST_THREADS, threads.share())
+    if workers == 1 or sum(map(len, blobs)) < _THREADED_BYTES * max(2, len(blobs)):
         return run(blobs)
     # A pool for each batch costs little; one for all would not outlive a fork. In parts: handing
     # over single images takes as long as decoding small ones.
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        parts = pool.map(run, np.array_split(blobs, 4 * _THREADS))
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(run, np.array_split(blobs, 4 * workers))
         return [one for part in parts for one in part]
 
 
