@@ -86,10 +86,6 @@ class Image:
         """Whether every image gets the same height, width and channels, or cannot be had."""
         return bool(self.shape or (self.size and self.channels))
 
-    def pixels(self, column: pa.Array) -> np.ndarray:
-        """The column's images, float32[N, height, width, channels]; see `decoded` and `scaled`."""
-        return self.scaled(self.decoded(column)).astype(np.float32, copy=False)
-
     def decoded(self, column: pa.Array) -> np.ndarray:
         """The images before scaling, uint8 or float32 [N, height, width, channels].
 
@@ -116,18 +112,7 @@ class Image:
         """Decoded images times scale, plus offset, in float32 as Keras' Rescaling does it.
 
         With channels first if that is declared. Images that nothing scales keep their dtype.
-
-        Raises:
-          JobError: a scale or offset for another number of channels.
         """
-        channels = images.shape[-1]
-        for what, values in (("scale", self.scale), ("offset", self.offset)):
-            if len(values) not in (1, channels):
-                raise errors.JobError(
-                    f"{self}: `{what}` has {len(values)} numbers, and the images have {channels} "
-                    "channels. Give one number, or one for each channel; `channels` brings "
-                    "encoded images to 1, 3 or 4"
-                )
         if self.scale != (1.0,) or self.offset != (0.0,):
             images = images.astype(np.float32)
             images *= np.array(self.scale, np.float32)
