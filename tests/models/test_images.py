@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from transforms import batch, errors, models
-from transforms.models import columns, images
+from transforms.models import arrow, columns, images
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (6, 5), np.uint8)
@@ -46,7 +46,7 @@ def pixels(*blobs, **fields):
 
 
 def reasons(call, *arguments):
-    with pytest.raises(columns.UnscorableRowsError) as caught:
+    with pytest.raises(arrow.UnscorableRowsError) as caught:
         call(*arguments)
     return caught.value.reasons
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow
 
 onnx = pytest.importorskip("onnx", reason="needs the extra evalbeam[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
@@ -164,9 +164,7 @@ def test_dtypes(made, examples):
 def test_strings_are_utf8(made, examples):
     model = models.load(spec(made / "text.onnx", outputs=("code",)))
     assert model.predict(examples(s=["Rome", "Köln", ""]))[""].tolist() == [2.0, 1.0, -1.0]
-    with pytest.raises(
-        columns.UnscorableRowsError, match=r"row 1: input 's' takes UTF-8"
-    ) as caught:
+    with pytest.raises(arrow.UnscorableRowsError, match=r"row 1: input 's' takes UTF-8") as caught:
         model.predict(examples(s=[b"Rome", b"K\xf6ln", b""]))
     assert list(caught.value.reasons) == [1]
 

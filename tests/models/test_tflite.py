@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow
 
 # What rounding may do to a probability: float forms differ by the order of their sums, float16 by
 # its 11 bits, 8-bit weights and activations by a step or two of the output's, which is 1/256.
@@ -213,9 +213,7 @@ def test_values_beyond_the_quantised_range_are_clipped_and_nan_is_refused(digits
     beyond = model.predict(examples(image=[[-1e30] * 64, [1e30] * 64, [float("inf")] * 64]))[""]
     within = model.predict(examples(image=[least, most, most]))[""]
     np.testing.assert_array_equal(beyond, within)
-    with pytest.raises(
-        columns.UnscorableRowsError, match=r"row 1: .*'image' is quantised"
-    ) as caught:
+    with pytest.raises(arrow.UnscorableRowsError, match=r"row 1: .*'image' is quantised") as caught:
         model.predict(examples(image=[least, [*least[1:], float("nan")], most]))
     assert list(caught.value.reasons) == [1]
 

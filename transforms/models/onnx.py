@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from transforms import errors, models
-from transforms.models import columns, function, tensors, threads
+from transforms.models import arrow, function, tensors, threads
 
 try:
     import onnx
@@ -195,7 +195,7 @@ def _texts(name: str, array: np.ndarray) -> np.ndarray:
             row = index * len(array) // array.size
             bad[row] = f"input {name!r} takes UTF-8: {error}"
     if bad:
-        raise columns.UnscorableRowsError(bad)
+        raise arrow.UnscorableRowsError(bad)
     return texts.reshape(array.shape)
 
 

@@ -16,7 +16,7 @@ from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
 from transforms import errors, models
-from transforms.models import columns, function, quiet, tensors, threads
+from transforms.models import arrow, function, quiet, tensors, threads
 
 _QUANTIZED = (np.int8, np.uint8, np.int16)
 _FLOATS = (
@@ -113,7 +113,7 @@ class _Port:
             return values
         bad = np.flatnonzero(np.isnan(values).reshape(len(values), -1).any(axis=1))
         if len(bad):
-            raise columns.UnscorableRowsError(
+            raise arrow.UnscorableRowsError(
                 {
                     int(row): f"input {self.name!r} is quantised, which has no value NaN"
                     for row in bad
