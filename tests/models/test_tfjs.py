@@ -345,6 +345,14 @@ def test_a_process_that_ends_while_it_starts(copy, monkeypatch, tmp_path):
         models.load(spec(copy("dense")))
 
 
+def test_a_process_that_closes_its_pipe_and_goes_on_is_ended(copy, monkeypatch, tmp_path):
+    (tmp_path / "hang.cjs").write_text('require("fs").closeSync(1); for (;;);')
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'hang.cjs'}")
+    monkeypatch.setattr(node, "_END_SECONDS", 0.1)
+    with pytest.raises(errors.ConfigError, match="ended by signal SIGKILL"):
+        models.load(spec(copy("dense")))
+
+
 def test_much_on_stderr_stops_nothing(copy, examples, monkeypatch, tmp_path):
     (tmp_path / "talk.cjs").write_text('console.error("word ".repeat(1 << 18))')
     monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'talk.cjs'}")
