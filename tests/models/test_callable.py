@@ -62,10 +62,6 @@ def texts(columns):
 
 def nothing(columns):
     pass
-
-
-def short(columns):
-    return columns["a"][1:]
 """
 
 
@@ -182,7 +178,6 @@ def test_several_outputs(examples):
         ("ragged", (), "evalbeam_mine:ragged gives no array"),
         ("texts", (), "gives list of <U3 for output ''; numbers of shape"),
         ("nothing", (), "gives NoneType of object for output ''"),
-        ("short", (), r"has the shape \[1\] for 2 examples"),
     ],
 )
 def test_results_that_are_no_predictions(examples, function, outputs, message):

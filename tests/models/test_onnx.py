@@ -1,6 +1,4 @@
-import concurrent.futures
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -109,8 +107,6 @@ def made(tmp_path_factory):
         [tensor("s", TEXT, ["N"])],
         [tensor("same", TEXT, ["N"]), tensor("code", FLOAT, ["N"])],
     )
-    mean = helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=1)
-    save(folder / "mean.onnx", [mean], [tensor("x", FLOAT, ["N", 1])], [tensor("y", FLOAT, [1, 1])])
     custom = helper.make_node("Secret", ["x"], ["y"], domain="my.ops")
     save(folder / "custom.onnx", [custom], *ends)
     unknown = helper.make_node("Frobnicate", ["x"], ["y"])
@@ -169,21 +165,6 @@ def test_strings_are_utf8(made, examples):
     assert list(caught.value.reasons) == [1]
 
 
-def test_threads_share_a_model_while_predicting(made, examples):
-    model = models.load(spec(made / "open.onnx"))
-    batches = [examples(x=(X * row).tolist()) for row in range(1, 40)]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(model.predict, batches))
-    for row, result in enumerate(results, 1):
-        np.testing.assert_allclose(result[""], X * row @ WEIGHTS, rtol=1e-4, atol=1e-5)
-
-
-def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
-    model = models.load(spec(made / "mean.onnx"))
-    with pytest.raises(errors.JobError, match=r"has the shape \[1, 1\] for 3 examples.*\[3\]"):
-        model.predict(examples(x=[1.0, 2.0, 3.0]))
-
-
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
@@ -228,31 +209,6 @@ def test_a_file_is_parsed_once_and_before_its_session(made, monkeypatch, name):
     noted(onnxruntime, "InferenceSession")
     kind.load(spec(made / name), str(made / name))
     assert calls == ["load_model", "InferenceSession"]
-
-
-CUT_SHORT = """
-import pathlib, sys
-from transforms import errors, models
-
-content = pathlib.Path(sys.argv[1]).read_bytes()
-path = pathlib.Path(sys.argv[2])
-for length in range(0, len(content), 5):
-    path.write_bytes(content[:length])
-    try:
-        models.load(models.ModelSpec("v1", "onnx", str(path)))
-    except errors.ConfigError as error:
-        assert "cannot load it" in str(error), error
-    else:
-        raise AssertionError(f"{length} of {len(content)} bytes were loaded")
-"""
-
-
-def test_files_cut_short_are_refused_and_the_screen_stays_clean(made, tmp_path):
-    arguments = [str(made / "open.onnx"), str(tmp_path / "cut.onnx")]
-    result = subprocess.run(
-        [sys.executable, "-c", CUT_SHORT, *arguments], capture_output=True, text=True
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

@@ -153,12 +153,6 @@ def test_a_column_absent_from_a_batch_has_no_values(folder, examples):
         models.load(spec(folder, "mean")).predict(examples(other=[1, 2]))
 
 
-def test_a_model_that_does_not_give_one_prediction_per_example(folder, examples):
-    model = models.load(spec(folder, "mean"))
-    with pytest.raises(errors.JobError, match=r"'m' has the shape \[1\] for 3 examples.*\[3\]"):
-        model.predict(examples(age=[1.0, 2.0, 3.0]))
-
-
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
