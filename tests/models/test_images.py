@@ -1,6 +1,7 @@
 """Images as TensorFlow and Keras read them; what cannot be read is told."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -273,8 +274,7 @@ def test_rows_without_an_image(blobs, expected):
     found = reasons(pictures, images.Image("png", name="digit"), column)
     assert found.keys() == expected.keys()
     for row, reason in expected.items():
-        with pytest.raises(AssertionError, match=f"image 'digit' of column 'png'.*{reason}"):
-            raise AssertionError(found[row])
+        assert re.search(f"image 'digit' of column 'png'.*{reason}", found[row])
 
 
 @pytest.mark.parametrize(
@@ -292,8 +292,7 @@ def test_rows_without_a_raw_array(column, expected):
     image = images.Image("x", shape=(2, 2, 1), name="x")
     found = reasons(pictures, image, pa.array(column))
     assert found.keys() == {1}
-    with pytest.raises(AssertionError, match=expected):
-        raise AssertionError(found[1])
+    assert re.search(expected, found[1])
 
 
 @pytest.mark.parametrize(
@@ -392,8 +391,7 @@ def test_whole_numbers_survive_their_scale(examples):
 def test_other_shapes_are_told_with_the_remedy(examples, shape, fields, remedy):
     one = declared("f4", shape, **fields)
     (reason,) = reasons(array, examples, one).values()
-    with pytest.raises(AssertionError, match=rf"input 'x' \(image 'digit' of col.*{remedy}"):
-        raise AssertionError(reason)
+    assert re.search(rf"input 'x' \(image 'digit' of col.*{remedy}", reason)
     # Where the config fixes the shape, no row could fit.
     with pytest.raises(errors.JobError, match="the image has"):
         array(examples, declared("f4", shape, size=(6, 5), channels=1, **fields))

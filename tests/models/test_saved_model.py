@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -123,8 +125,7 @@ def test_rows_that_an_input_cannot_take(folder, examples, column, reasons):
         model.predict(examples(age=column))
     assert list(caught.value.reasons) == list(reasons)
     for row, reason in reasons.items():
-        with pytest.raises(AssertionError, match=reason):
-            raise AssertionError(caught.value.reasons[row])
+        assert re.search(reason, caught.value.reasons[row])
 
 
 @pytest.mark.parametrize("value", [2**40, -(2**31) - 1, 1.5, float("nan")])
