@@ -29,7 +29,7 @@ from transforms import (
 from transforms.formats import files
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import columns, images
+from transforms.models import arrow, columns, images
 
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
@@ -265,7 +265,7 @@ def _batch_size(first: batch.Batch, image_bytes: int, heads: Sequence[labels.Hea
     """As many examples as are fast together, and fewer where they or their scores are large."""
     raw = sum(map(len, first.serialized)) if first.serialized is not None else 0
     # Without dictionaries, which are those of many examples.
-    read = sum(columns.flatten(column)[0].nbytes for column in first.columns.columns)
+    read = sum(arrow.flatten(column)[0].nbytes for column in first.columns.columns)
     example = max(1, (raw + read) // len(first) + image_bytes)
     classes = max(head.classes or 1 for head in heads)
     return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
@@ -281,7 +281,7 @@ def _image_bytes(first: batch.Batch, loaded: Collection[models.Model]) -> int:
     }
     for row in range(len(first) if inputs else 0):
         one = first.take(np.array([row]))
-        with contextlib.suppress(columns.UnscorableRowsError, errors.JobError):
+        with contextlib.suppress(arrow.UnscorableRowsError, errors.JobError):
             return sum(
                 columns.arrays((declared,), one)[declared.name].nbytes
                 for declared in inputs.values()

@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 from transforms import batch, errors, identity, labels, models, predict
-from transforms.models import columns
+from transforms.models import arrow
 
 HEAD = labels.Head("", "y", "binary")
 SHARD = batch.Shard("eval", "data/eval-0", "parquet")
@@ -97,7 +97,7 @@ def test_versions_share_what_is_made_of_the_rest_behind_a_bad_row():
             examples.memo.once("image", lambda: made.append(len(examples)))
             x = examples.columns.column("x").to_numpy()
             if (x == 3).any():
-                raise columns.UnscorableRowsError({int(np.argmax(x == 3)): "damaged"})
+                raise arrow.UnscorableRowsError({int(np.argmax(x == 3)): "damaged"})
             return super().predict(examples)
 
     scored, letters = score(rows(8), {name: Sharing() for name in ("v1", "v2", "v3")})

@@ -29,7 +29,7 @@ from tensorflow_model_analysis.writers import (
 )
 
 from transforms import batch, errors, labels, slices
-from transforms.models import columns
+from transforms.models import arrow
 
 # Their merge_accumulators takes the first accumulator and then merges all of them into it, the
 # first one included: what that bundle saw counts twice.
@@ -173,7 +173,7 @@ def _row(extracts: Any, row: int) -> Any:
 
 def _values(column: pa.Array) -> list[np.ndarray]:
     """Each row's values; text as bytes, as tf.Example has it, and a missing value as no value."""
-    flat, lengths = columns.flatten(column)
+    flat, lengths = arrow.flatten(column)
     if pa.types.is_string(flat.type) or pa.types.is_large_string(flat.type):
         flat = flat.cast(pa.binary())
     return np.split(flat.to_numpy(zero_copy_only=False), np.cumsum(lengths)[:-1])

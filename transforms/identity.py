@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from transforms import batch, errors
 from transforms.formats import files
-from transforms.models import columns
+from transforms.models import arrow
 
 # 2**64 over the golden ratio: its multiples lie far apart, so places in a list do not collide.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -64,7 +64,7 @@ def _ids(examples: batch.Batch, column: str) -> pa.Array:
             f"{', '.join(sorted(names))}). Name another column as `id`, or leave `id` out to "
             "identify examples by their content"
         )
-    values, lengths = columns.flatten(examples.columns.column(column))
+    values, lengths = arrow.flatten(examples.columns.column(column))
     wrong = np.flatnonzero(lengths != 1)
     if len(wrong) or values.null_count:
         row = wrong[0] if len(wrong) else values.is_null().index(True).as_py()
@@ -107,7 +107,7 @@ def _content(examples: batch.Batch) -> np.ndarray:
     """
     total = np.zeros(len(examples), np.uint64)
     for name, column in zip(examples.columns.schema.names, examples.columns.columns, strict=True):
-        values, lengths = columns.flatten(column)
+        values, lengths = arrow.flatten(column)
         if not len(values):
             continue
         ends = np.cumsum(lengths)
@@ -134,7 +134,7 @@ def _bits(values: pa.Array) -> np.ndarray:
         numbers += 0.0  # One zero, and below one NaN.
         numbers[np.isnan(numbers)] = np.nan
         return numbers.view(np.uint64)
-    if columns.is_number(values.type):
+    if arrow.is_number(values.type):
         return values.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
     return _hash_text(values)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import batch, errors
-from transforms.models import columns
+from transforms.models import arrow
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -146,9 +146,9 @@ def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
         raise errors.JobError(
             f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
         )
-    values, lengths = columns.flatten(examples.columns.column(column))
+    values, lengths = arrow.flatten(examples.columns.column(column))
     _refuse(examples, where, lengths == 0, lambda row: "is missing; every example needs one")
-    if not columns.is_number(values.type):
+    if not arrow.is_number(values.type):
         raise errors.JobError(
             f"{examples.shard}: {where} holds {values.type}, such as {values[0].as_py()!r}; it "
             "must be numeric. Encode it as numbers (class names as indices from 0)"

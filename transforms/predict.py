@@ -21,7 +21,7 @@ from transforms import (  # noqa: F401  # coders: registers itself
     ledger,
     models,
 )
-from transforms.models import columns
+from transforms.models import arrow, columns
 
 LEDGERS = "ledgers"
 
@@ -196,7 +196,7 @@ def _attempt(
         return [_call(model, examples, rows, shared=not halved)]
     except errors.EvalbeamError:
         raise
-    except columns.UnscorableRowsError as error:
+    except arrow.UnscorableRowsError as error:
         failed |= {int(rows[row]): why for row, why in error.reasons.items()}
         rest = np.delete(rows, list(error.reasons))
         return _attempt(model, examples, rest, failed, halved=halved)

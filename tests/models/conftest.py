@@ -1,11 +1,15 @@
 """Small real models, built once."""
 
 import importlib.util
+import json
+import pathlib
+import subprocess
 
 import numpy as np
 import pytest
 
 from transforms import batch
+from transforms.models.tfjs import node
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +172,51 @@ def digits(tmp_path_factory, to_onnx):
         convert(dtype.name, **quantized, target_spec=integers, **ends)
     ends = {"inference_input_type": tf.int16, "inference_output_type": tf.int16}
     convert("int16", **quantized, target_spec=wide, **ends)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tfjs_models(tmp_path_factory):
+    """A folder with models that TensorFlow.js made, and graphs; skips where it cannot run."""
+    if missing := node.missing():
+        pytest.skip(missing)
+    folder = tmp_path_factory.mktemp("tfjs")
+    make = pathlib.Path(__file__).with_name("make_tfjs.mjs")
+    subprocess.run(["node", make, node.FOLDER, folder], check=True)
+    rows, number = {"dim": [{"size": "-1"}]}, {"type": "DT_FLOAT"}
+
+    def graph(name, dtype, operation, signature=None):
+        takes = {"dtype": {"type": dtype}, "shape": {"shape": rows}}
+        nodes = [
+            {"name": "x", "op": "Placeholder", "attr": takes},
+            {"name": "y", "input": ["x"], **operation},
+        ]
+        described = {
+            "format": "graph-model",
+            "modelTopology": {"node": nodes, "versions": {}},
+            "weightsManifest": [],
+        }
+        (folder / name).mkdir()
+        (folder / name / "model.json").write_text(
+            json.dumps(described | ({"signature": signature} if signature else {}))
+        )
+
+    cast = {"op": "Cast", "attr": {"DstT": number}}
+    graph("cast", "DT_BOOL", cast)
+    tensor = {"dtype": "DT_INT64", "tensorShape": rows}
+    named = {
+        "inputs": {"count": {**tensor, "name": "x:0"}},
+        "outputs": {"p": {**tensor, "name": "y:0", "dtype": "DT_FLOAT"}},
+    }
+    graph("named", "DT_INT64", cast, named)
+    tensors = {
+        "inputs": {"x:0": {**tensor, "name": "x:0"}},
+        "outputs": {"y:0": {**tensor, "name": "y:0"}},
+    }
+    graph("tensors", "DT_INT64", cast, tensors)
+    graph("text", "DT_STRING", {"op": "Identity"})
+    graph("custom", "DT_FLOAT", {"op": "FrobnicateV2"})
+    graph("once", "DT_FLOAT", {"op": "Shape"})
     return folder
 
 

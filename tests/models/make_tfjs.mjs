@@ -63,5 +63,9 @@ await save("open", tokens, pooled);
 
 await save("wide", x, dense(32768, { name: "wide" }).apply(x));
 
+const pixels = input("image", [64]);
+await save("three", pixels, dense(3, { name: "digit" }).apply(pixels));
+await save("single", pixels, dense(1, { name: "p" }).apply(pixels));
+
 const fixed = tf.input({ name: "x", batchShape: [8, 3] });
 await save("fixed", fixed, dense(1).apply(fixed));

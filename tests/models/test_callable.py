@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow
 
 MODULE = """
 import numpy as np
@@ -62,10 +62,6 @@ def texts(columns):
 
 def nothing(columns):
     pass
-
-
-def short(columns):
-    return columns["a"][1:]
 """
 
 
@@ -140,7 +136,7 @@ def test_inputs_have_the_names_of_the_config(examples):
 
 def test_rows_without_a_value_cannot_be_scored(examples):
     model = models.load(spec("look"))
-    with pytest.raises(columns.UnscorableRowsError, match="row 1: no value for input 'a'"):
+    with pytest.raises(arrow.UnscorableRowsError, match="row 1: no value for input 'a'"):
         model.predict(examples(a=[1.0, None]))
     with pytest.raises(errors.JobError, match=r"takes numbers or strings, the data has date32"):
         model.predict(examples(a=pa.array([1, 2], pa.date32())))
@@ -182,7 +178,6 @@ def test_several_outputs(examples):
         ("ragged", (), "evalbeam_mine:ragged gives no array"),
         ("texts", (), "gives list of <U3 for output ''; numbers of shape"),
         ("nothing", (), "gives NoneType of object for output ''"),
-        ("short", (), r"has the shape \[1\] for 2 examples"),
     ],
 )
 def test_results_that_are_no_predictions(examples, function, outputs, message):

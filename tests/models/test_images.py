@@ -1,6 +1,7 @@
 """Images as TensorFlow and Keras read them; what cannot be read is told."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -9,8 +10,8 @@ import PIL.Image
 import pyarrow as pa
 import pytest
 
-from transforms import errors, models
-from transforms.models import columns, images
+from transforms import batch, errors, models
+from transforms.models import arrow, columns, images
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (6, 5), np.uint8)
@@ -32,12 +33,21 @@ def palette(**options):
     return encoded(PIL.Image.fromarray(COLOUR).quantize(7), **options)
 
 
+def pictures(image, column):
+    """The column's images as a function takes them, which takes them as they are."""
+    record = pa.RecordBatch.from_arrays([column], [image.column])
+    shard = batch.Shard("eval", "data/eval-0", "parquet")
+    declared = columns.Input("x", image.column, np.dtype(np.float32), None, image)
+    data = batch.Batch(shard, np.arange(len(column)), record)
+    return columns.arrays((declared,), data)["x"]
+
+
 def pixels(*blobs, **fields):
-    return images.Image("png", **fields).pixels(pa.array(blobs, pa.binary()))
+    return pictures(images.Image("png", **fields), pa.array(blobs, pa.binary()))
 
 
 def reasons(call, *arguments):
-    with pytest.raises(columns.UnscorableRowsError) as caught:
+    with pytest.raises(arrow.UnscorableRowsError) as caught:
         call(*arguments)
     return caught.value.reasons
 
@@ -145,7 +155,7 @@ def test_raw_numbers_are_resized_as_floats():
     ramp = np.arange(16, dtype=float).reshape(1, 4, 4, 1) / 7
     image = images.Image("x", shape=(4, 4, 1), size=(2, 2), interpolation="box")
     expected = ramp.reshape(2, 2, 2, 2).mean(axis=(1, 3)).reshape(1, 2, 2, 1)
-    found = image.pixels(pa.array(ramp.reshape(1, -1).tolist()))
+    found = pictures(image, pa.array(ramp.reshape(1, -1).tolist()))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -161,11 +171,6 @@ def test_scaling_is_that_of_keras_rescaling(scale, offset):
     first = pixels(PNGS["colour"], scale=scale, offset=offset, channels_first=True)
     np.testing.assert_array_equal(first, expected.transpose(0, 3, 1, 2))
     assert first.flags.c_contiguous
-
-
-def test_a_scale_for_another_number_of_channels():
-    with pytest.raises(errors.JobError, match=r"`scale` has 3 numbers, and the images have 1 ch"):
-        pixels(PNGS["grey"], scale=(1.0, 2.0, 3.0))
 
 
 RAW = RNG.integers(0, 256, (3, 2, 2, 3))
@@ -190,8 +195,8 @@ FLAT = RAW.reshape(3, -1).tolist()
 )
 def test_raw_arrays_of_every_arrow_type(column):
     image = images.Image("x", shape=(2, 2, 3))
-    np.testing.assert_array_equal(image.pixels(column), RAW)
-    np.testing.assert_array_equal(image.pixels(column.slice(1)), RAW[1:])
+    np.testing.assert_array_equal(pictures(image, column), RAW)
+    np.testing.assert_array_equal(pictures(image, column.slice(1)), RAW[1:])
 
 
 @pytest.mark.parametrize(
@@ -209,9 +214,9 @@ def test_encoded_images_of_every_arrow_type(kind):
     blobs = [PNGS["grey"], encoded(255 - GREY), PNGS["grey"]]
     listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     column = pa.array([[blob] if listed else blob for blob in blobs], kind)
-    found = images.Image("png").pixels(column)
+    found = pictures(images.Image("png"), column)
     np.testing.assert_array_equal(found[:, :, :, 0], [GREY, 255 - GREY, GREY])
-    np.testing.assert_array_equal(images.Image("png").pixels(column.slice(1)), found[1:])
+    np.testing.assert_array_equal(pictures(images.Image("png"), column.slice(1)), found[1:])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -219,11 +224,11 @@ def test_images_in_threads_come_in_order(monkeypatch, kind):
     noise = RNG.integers(0, 256, (50, 64, 64), np.uint8)
     blobs = [encoded(one, kind) for one in noise]
     blobs[7] = blobs[7][:100]
-    monkeypatch.setattr(images, "_THREADS", 3)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     assert reasons(pixels, *blobs).keys() == {7}
     del blobs[7]
     threaded = pixels(*blobs)
-    monkeypatch.setattr(images, "_THREADS", 1)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     np.testing.assert_array_equal(threaded, pixels(*blobs))
 
 
@@ -266,11 +271,10 @@ GOOD = PNGS["grey"]
 def test_rows_without_an_image(blobs, expected):
     listed = isinstance(blobs[0], list)
     column = pa.array(blobs, pa.list_(pa.binary()) if listed else pa.binary())
-    found = reasons(images.Image("png", name="digit").pixels, column)
+    found = reasons(pictures, images.Image("png", name="digit"), column)
     assert found.keys() == expected.keys()
     for row, reason in expected.items():
-        with pytest.raises(AssertionError, match=f"image 'digit' of column 'png'.*{reason}"):
-            raise AssertionError(found[row])
+        assert re.search(f"image 'digit' of column 'png'.*{reason}", found[row])
 
 
 @pytest.mark.parametrize(
@@ -286,10 +290,9 @@ def test_rows_without_an_image(blobs, expected):
 )
 def test_rows_without_a_raw_array(column, expected):
     image = images.Image("x", shape=(2, 2, 1), name="x")
-    found = reasons(image.pixels, pa.array(column))
+    found = reasons(pictures, image, pa.array(column))
     assert found.keys() == {1}
-    with pytest.raises(AssertionError, match=expected):
-        raise AssertionError(found[1])
+    assert re.search(expected, found[1])
 
 
 @pytest.mark.parametrize(
@@ -306,7 +309,7 @@ def test_columns_that_hold_no_images(column, fields, expected):
     with pytest.raises(
         errors.JobError, match=f"image 'a' of column 'x': the data has .*{expected}"
     ):
-        images.Image("x", name="a", **fields).pixels(pa.array(column))
+        pictures(images.Image("x", name="a", **fields), pa.array(column))
 
 
 def test_damage_anywhere_is_a_reason_or_a_picture():
@@ -319,10 +322,10 @@ def test_damage_anywhere_is_a_reason_or_a_picture():
                 damaged[place] = rng.integers(256)
             blobs.append(bytes(damaged[: rng.integers(1, len(whole) + 200)]))
     image = images.Image("png", size=(4, 4), channels=3)
-    found = reasons(image.pixels, pa.array(blobs, pa.binary()))
+    found = reasons(pictures, image, pa.array(blobs, pa.binary()))
     healthy = [blob for row, blob in enumerate(blobs) if row not in found]
     assert len(found) > len(blobs) // 4
-    assert image.pixels(pa.array(healthy, pa.binary())).shape == (len(healthy), 4, 4, 3)
+    assert pictures(image, pa.array(healthy, pa.binary())).shape == (len(healthy), 4, 4, 3)
 
 
 def declared(dtype, shape, **fields):
@@ -388,8 +391,7 @@ def test_whole_numbers_survive_their_scale(examples):
 def test_other_shapes_are_told_with_the_remedy(examples, shape, fields, remedy):
     one = declared("f4", shape, **fields)
     (reason,) = reasons(array, examples, one).values()
-    with pytest.raises(AssertionError, match=rf"input 'x' \(image 'digit' of col.*{remedy}"):
-        raise AssertionError(reason)
+    assert re.search(rf"input 'x' \(image 'digit' of col.*{remedy}", reason)
     # Where the config fixes the shape, no row could fit.
     with pytest.raises(errors.JobError, match="the image has"):
         array(examples, declared("f4", shape, size=(6, 5), channels=1, **fields))

@@ -1,7 +1,13 @@
 """Laws of every kind: what a job relies on, whatever the model is."""
 
+import concurrent.futures
 import dataclasses
 import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,52 +22,78 @@ import numpy as np
 weights = np.random.default_rng(0).standard_normal((64, 3))
 
 
-def predict(columns):
+def three(columns):
     return columns["image"] @ weights
 
 
 def single(columns):
     return columns["image"] @ weights[:, :1]
+
+
+def once(columns):
+    return columns["image"].mean(axis=0, keepdims=True)[:, :1]
 """
 LITE = ("float", "float16", "dynamic", "float_int8", "int8", "uint8", "int16")
-KINDS = ["keras", "saved_model", "callable", "stored", "onnx", *LITE]
+KINDS = {
+    **{kind: kind for kind in ("keras", "saved_model", "onnx", "tfjs", "callable", "stored")},
+    **dict.fromkeys(LITE, "tflite"),
+}
 _NEEDS_ONNX = pytest.mark.skipif(
     not (importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("tf2onnx")),
     reason="needs the extra evalbeam[onnx], and tf2onnx, through which Keras exports",
 )
-FORMS = [pytest.param(kind, marks=_NEEDS_ONNX if kind == "onnx" else ()) for kind in KINDS]
+
+
+def forms(*but):
+    """All forms but these, for a test to run over."""
+    return pytest.mark.parametrize(
+        "form",
+        [
+            pytest.param(form, marks=_NEEDS_ONNX if form == "onnx" else ())
+            for form in KINDS
+            if form not in but
+        ],
+    )
+
+
+def test_every_kind_has_a_form():
+    assert set(KINDS.values()) == set(models.REGISTRY)
 
 
 @pytest.fixture(scope="module")
-def specs(digits, tmp_path_factory, to_onnx):
-    """By form, a model of images with three outputs a row, and one with a single output."""
+def specs(request, digits, tmp_path_factory, to_onnx):
+    """By form, a model of images: `three` outputs a row, a `single` one, `once` for all rows."""
     import keras
     import tensorflow as tf
 
     folder = tmp_path_factory.mktemp("kinds")
     (folder / "evalbeam_kinds.py").write_text(MODULE)
-    single = keras.Sequential([keras.Input((64,), name="image"), keras.layers.Dense(1)])
-    single.save(folder / "m.keras")
-    single.export(str(folder / "saved"), verbose=False)
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
-    (folder / "float.tflite").write_bytes(converter.convert())
-    to_onnx(single, folder / "m.onnx")
+    image = keras.Input((64,), name="image")
+    dense = keras.layers.Dense(1)
+    for name, output in (
+        ("single", dense(image)),
+        ("once", dense(keras.ops.mean(image, axis=0, keepdims=True))),
+    ):
+        model = keras.Model(image, output)
+        (folder / name).mkdir()
+        model.save(folder / name / "m.keras")
+        model.export(str(folder / name / "saved"), verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / name / "saved"))
+        (folder / name / "float.tflite").write_bytes(converter.convert())
+        to_onnx(model, folder / name / "m.onnx")
 
-    def make(form, single=False):
-        where = folder if single else digits
-        if form == "callable":
-            name = "single" if single else "predict"
-            return models.ModelSpec(
-                "v", form, function=f"evalbeam_kinds:{name}", inputs=(("image", "image"),)
-            )
-        if form == "stored":
-            column = "first" if single else "three"
-            return models.ModelSpec("v", form, predictions=(("", column),))
-        if form in LITE:
-            file = where / ("float.tflite" if single else f"{form}.tflite")
-            return models.ModelSpec("v", "tflite", str(file))
+    def make(form, model="three"):
+        kind = KINDS[form]
+        if kind == "callable":
+            function, inputs = f"evalbeam_kinds:{model}", (("image", "image"),)
+            return models.ModelSpec("v", kind, function=function, inputs=inputs)
+        if kind == "stored":
+            return models.ModelSpec("v", kind, predictions=(("", model),))
+        if kind == "tfjs":
+            return models.ModelSpec("v", kind, str(request.getfixturevalue("tfjs_models") / model))
+        where = digits if model == "three" else folder / model
         files = {"keras": "m.keras", "saved_model": "saved", "onnx": "m.onnx"}
-        return models.ModelSpec("v", form, str(where / files[form]))
+        return models.ModelSpec("v", kind, str(where / files.get(form, f"{form}.tflite")))
 
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(str(folder))
@@ -70,10 +102,10 @@ def specs(digits, tmp_path_factory, to_onnx):
 
 @pytest.fixture
 def data(examples):
-    return examples(image=X.tolist(), three=X[:, :3].tolist(), first=X[:, :1].tolist())
+    return examples(image=X.tolist(), three=X[:, :3].tolist(), single=X[:, :1].tolist())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@forms()
 def test_any_batching_gives_the_same_predictions_in_the_order_of_the_rows(specs, data, form):
     model = models.load(specs(form))
     whole = model.predict(data)[""]
@@ -89,37 +121,88 @@ def test_any_batching_gives_the_same_predictions_in_the_order_of_the_rows(specs,
             np.testing.assert_allclose(part, whole[some], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", [one for one in FORMS if one.values[0] not in LITE[1:]])
+@forms(*LITE[1:])
 def test_one_value_a_row_is_one_dimension(specs, data, form):
-    model = models.load(specs(form, single=True))
+    model = models.load(specs(form, "single"))
     assert model.outputs == ("",)
     assert model.predict(data)[""].shape == (37,)
     assert model.predict(data.take(np.array([4])))[""].shape == (1,)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@forms("stored", *LITE[1:])
+def test_a_model_that_does_not_give_one_prediction_per_example(specs, data, form):
+    with pytest.raises((errors.ConfigError, errors.JobError), match="must give one prediction for"):
+        models.load(specs(form, "once")).predict(data)
+
+
+@forms()
+def test_threads_share_a_model_while_predicting(specs, data, form):
+    model = models.load(specs(form))
+    rng = np.random.default_rng(4)
+    batches = [data.take(rng.integers(0, 37, size)) for size in range(1, 40)]
+    expected = [model.predict(one)[""] for one in batches]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: model.predict(one)[""], batches))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+@forms()
 def test_what_a_model_says_of_itself(specs, form):
     spec = specs(form)
     model = models.load(spec)
     assert model.projection.columns == tuple(one.column for one in model.inputs)
     assert model.outputs == ("",)
-    assert model.pid is None
+    assert model.pid != os.getpid()
     assert model.parameters is None or model.parameters > 0
     if spec.path:
         assert models.infer_kind(spec.path) == spec.kind
 
 
-@pytest.mark.parametrize("form", [one for one in FORMS if one.values[0] != "callable"])
+@forms("callable")
 def test_an_output_that_it_does_not_have(specs, form):
     wrong = dataclasses.replace(specs(form), outputs=("logits",))
     with pytest.raises(errors.ConfigError, match=r"Version 'v'.*unknown output 'logits'"):
         models.load(wrong)
 
 
-@pytest.mark.parametrize(
-    "form", [one for one in FORMS if one.values[0] not in ("callable", "stored")]
-)
+@forms("callable", "stored")
 def test_a_digest_that_does_not_fit(specs, form):
     wrong = dataclasses.replace(specs(form), sha256="00")
     with pytest.raises(errors.ConfigError, match=r"its SHA-256 is .* and the config says 00"):
         models.load(wrong)
+
+
+CUT_SHORT = """
+import pathlib, sys
+from transforms import errors, models
+from transforms.models import files
+
+spec = models.ModelSpec("v", *sys.argv[1:])
+for file in map(pathlib.Path, files.tree(spec.path)):
+    whole = file.read_bytes()
+    step = len(whole) // 97 + 1
+    for length in sorted({*range(min(64, len(whole))), *range(0, len(whole), step)}):
+        file.write_bytes(whole[:length])
+        try:
+            models.load(spec)
+        except errors.ConfigError:
+            continue
+        raise AssertionError(f"{length} of the {len(whole)} bytes of {file} were loaded")
+    file.write_bytes(whole)
+models.load(spec)
+"""
+
+
+# A SavedModel runs without its fingerprint, which TensorFlow only logs.
+@forms("callable", "stored", "saved_model")
+def test_files_cut_short_are_refused_and_the_screen_stays_clean(specs, form, tmp_path):
+    """In a process of its own, which a crash of the runtime's would end."""
+    spec = specs(form)
+    path = pathlib.Path(spec.path)
+    cut = tmp_path / path.name
+    (shutil.copytree if path.is_dir() else shutil.copy)(path, cut)
+    result = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT, spec.kind, str(cut)], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

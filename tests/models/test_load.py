@@ -38,15 +38,6 @@ def test_threads_that_ask_at_once_share_one_load(folder, monkeypatch):
     assert all(model is found[0] for model in found)
 
 
-def test_threads_share_a_model_while_predicting(folder, examples):
-    model = models.load(spec(folder / "several", outputs=("both",)))
-    batches = [examples(age=[float(row)] * (row + 1)) for row in range(32)]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(model.predict, batches))
-    for row, result in enumerate(results):
-        assert result[""].tolist() == [[row, -row]] * (row + 1)
-
-
 def test_a_model_trained_again_is_loaded_again(folder, tmp_path, examples):
     shutil.copytree(folder / "features", tmp_path / "model")
     assert len(models.load(spec(tmp_path / "model")).projection.columns) == 3

@@ -1,18 +1,18 @@
-import concurrent.futures
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow
 
 onnx = pytest.importorskip("onnx", reason="needs the extra evalbeam[onnx]")
-pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
 
 from onnx import helper, numpy_helper  # noqa: E402
+
+from transforms.models import onnx as kind  # noqa: E402
 
 FLOAT, DOUBLE, HALF, TEXT = (
     onnx.TensorProto.FLOAT,
@@ -107,8 +107,6 @@ def made(tmp_path_factory):
         [tensor("s", TEXT, ["N"])],
         [tensor("same", TEXT, ["N"]), tensor("code", FLOAT, ["N"])],
     )
-    mean = helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=1)
-    save(folder / "mean.onnx", [mean], [tensor("x", FLOAT, ["N", 1])], [tensor("y", FLOAT, [1, 1])])
     custom = helper.make_node("Secret", ["x"], ["y"], domain="my.ops")
     save(folder / "custom.onnx", [custom], *ends)
     unknown = helper.make_node("Frobnicate", ["x"], ["y"])
@@ -162,26 +160,9 @@ def test_dtypes(made, examples):
 def test_strings_are_utf8(made, examples):
     model = models.load(spec(made / "text.onnx", outputs=("code",)))
     assert model.predict(examples(s=["Rome", "Köln", ""]))[""].tolist() == [2.0, 1.0, -1.0]
-    with pytest.raises(
-        columns.UnscorableRowsError, match=r"row 1: input 's' takes UTF-8"
-    ) as caught:
+    with pytest.raises(arrow.UnscorableRowsError, match=r"row 1: input 's' takes UTF-8") as caught:
         model.predict(examples(s=[b"Rome", b"K\xf6ln", b""]))
     assert list(caught.value.reasons) == [1]
-
-
-def test_threads_share_a_model_while_predicting(made, examples):
-    model = models.load(spec(made / "open.onnx"))
-    batches = [examples(x=(X * row).tolist()) for row in range(1, 40)]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(model.predict, batches))
-    for row, result in enumerate(results, 1):
-        np.testing.assert_allclose(result[""], X * row @ WEIGHTS, rtol=1e-4, atol=1e-5)
-
-
-def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
-    model = models.load(spec(made / "mean.onnx"))
-    with pytest.raises(errors.JobError, match=r"has the shape \[1, 1\] for 3 examples.*\[3\]"):
-        model.predict(examples(x=[1.0, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize(
@@ -195,9 +176,8 @@ def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
         ("open", {"inputs": (("z", "x"),)}, "maps 'z', but the model's inputs are 'x'"),
         ("custom", {}, r"ONNX Runtime .* cannot load it: .*my.ops.*operators of ONNX's own"),
         ("unknown", {}, r"ONNX Runtime .* cannot load it: .*Frobnicate"),
-        ("alone", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
-        ("lacks/model", {}, r"cannot load it: .*weights.bin.*in files that belong beside it"),
-        ("beside/model", {}, r"weights in another file, 'weights.bin'. Put both in a folder of th"),
+        ("alone", {}, r"weights in another file, 'weights.bin'. Put both in a folder of their"),
+        ("beside/model", {}, r"weights in another file, 'weights.bin'. Put both in a folder of t"),
         ("sizes", {}, r"different numbers of rows: 'x' \[1, 6\], 'z' \[3, 6\]"),
     ],
 )
@@ -206,29 +186,29 @@ def test_what_does_not_fit_is_refused_at_load(made, name, fields, message):
         models.load(spec(made / f"{name}.onnx", **fields))
 
 
-CUT_SHORT = """
-import pathlib, sys
-from transforms import errors, models
-
-content = pathlib.Path(sys.argv[1]).read_bytes()
-path = pathlib.Path(sys.argv[2])
-for length in range(0, len(content), 5):
-    path.write_bytes(content[:length])
-    try:
-        models.load(models.ModelSpec("v1", "onnx", str(path)))
-    except errors.ConfigError as error:
-        assert "cannot load it" in str(error), error
-    else:
-        raise AssertionError(f"{length} of {len(content)} bytes were loaded")
-"""
+def test_a_folder_without_its_weights(made):
+    message = r"cannot load it: .*weights.bin.*in files that belong beside it"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.load(spec(made / "lacks"))
 
 
-def test_files_cut_short_are_refused_and_the_screen_stays_clean(made, tmp_path):
-    arguments = [str(made / "open.onnx"), str(tmp_path / "cut.onnx")]
-    result = subprocess.run(
-        [sys.executable, "-c", CUT_SHORT, *arguments], capture_output=True, text=True
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+@pytest.mark.parametrize("name", ["open.onnx", "beside"])
+def test_a_file_is_parsed_once_and_before_its_session(made, monkeypatch, name):
+    calls = []
+
+    def noted(module, function):
+        call = getattr(module, function)
+
+        def note(*arguments, **keywords):
+            calls.append(function)
+            return call(*arguments, **keywords)
+
+        monkeypatch.setattr(module, function, note)
+
+    noted(onnx, "load_model")
+    noted(onnxruntime, "InferenceSession")
+    kind.load(spec(made / name), str(made / name))
+    assert calls == ["load_model", "InferenceSession"]
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

@@ -1,9 +1,11 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow, columns
 
 
 def spec(folder, name, **fields):
@@ -119,44 +121,37 @@ def test_open_sizes_are_the_rows(folder, examples):
 )
 def test_rows_that_an_input_cannot_take(folder, examples, column, reasons):
     model = models.load(spec(folder, "mean"))
-    with pytest.raises(columns.UnscorableRowsError) as caught:
+    with pytest.raises(arrow.UnscorableRowsError) as caught:
         model.predict(examples(age=column))
     assert list(caught.value.reasons) == list(reasons)
     for row, reason in reasons.items():
-        with pytest.raises(AssertionError, match=reason):
-            raise AssertionError(caught.value.reasons[row])
+        assert re.search(reason, caught.value.reasons[row])
 
 
 @pytest.mark.parametrize("value", [2**40, -(2**31) - 1, 1.5, float("nan")])
 def test_rows_outside_an_integer_input(folder, examples, value):
     data = {**FEATURES["whole numbers"], "n": pa.array([7, value])}
-    with pytest.raises(columns.UnscorableRowsError, match="row 1: input 'n' takes int32"):
+    with pytest.raises(arrow.UnscorableRowsError, match="row 1: input 'n' takes int32"):
         models.load(spec(folder, "features")).predict(examples(**data))
 
 
 def test_unsigned_values_do_not_wrap_around(examples):
     declared = columns.Input("n", "n", np.dtype(np.int64), ())
     data = examples(n=pa.array([1, 2**63 + 5], pa.uint64()))
-    with pytest.raises(columns.UnscorableRowsError, match="row 1"):
+    with pytest.raises(arrow.UnscorableRowsError, match="row 1"):
         columns.arrays((declared,), data)
 
 
 def test_reasons_of_all_inputs_come_together(folder, examples):
     data = {**FEATURES["tf.Example"], "n": [None, [1]], "x": [[1.0, 2.0, 3.0], [1.0]]}
-    with pytest.raises(columns.UnscorableRowsError) as caught:
+    with pytest.raises(arrow.UnscorableRowsError) as caught:
         models.load(spec(folder, "features")).predict(examples(**data))
     assert sorted(caught.value.reasons) == [0, 1]
 
 
 def test_a_column_absent_from_a_batch_has_no_values(folder, examples):
-    with pytest.raises(columns.UnscorableRowsError, match="2 rows; row 0: no value for input"):
+    with pytest.raises(arrow.UnscorableRowsError, match="2 rows; row 0: no value for input"):
         models.load(spec(folder, "mean")).predict(examples(other=[1, 2]))
-
-
-def test_a_model_that_does_not_give_one_prediction_per_example(folder, examples):
-    model = models.load(spec(folder, "mean"))
-    with pytest.raises(errors.JobError, match=r"'m' has the shape \[1\] for 3 examples.*\[3\]"):
-        model.predict(examples(age=[1.0, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow
 
 
 def spec(*predictions, **fields):
@@ -30,10 +30,10 @@ def test_lists_and_several_outputs(examples):
 
 def test_rows_unlike_the_others_cannot_be_scored(examples):
     data = examples(scores=[[0.5], [0.25, 0.75], None, [0.5, 0.5], [0.0, 1.0]])
-    with pytest.raises(columns.UnscorableRowsError) as caught:
+    with pytest.raises(arrow.UnscorableRowsError) as caught:
         models.load(spec(("", "scores"))).predict(data)
     assert caught.value.reasons.keys() == {2}
-    with pytest.raises(columns.UnscorableRowsError, match="takes 2 values, the row has 1"):
+    with pytest.raises(arrow.UnscorableRowsError, match="takes 2 values, the row has 1"):
         models.load(spec(("", "scores"))).predict(data.take(np.array([0, 1, 3, 4])))
 
 

@@ -1,6 +1,5 @@
 """TensorFlow.js models, run by the real library; the models are made by it too."""
 
-import concurrent.futures
 import json
 import os
 import pathlib
@@ -18,62 +17,29 @@ from transforms import batch, errors, labels, models, predict
 from transforms.models import tfjs
 from transforms.models.tfjs import node
 
-pytestmark = pytest.mark.skipif(
-    node.missing() is not None, reason=f"TensorFlow.js cannot run here: {node.missing()}"
-)
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc here")
 
 X = np.float32([[1, 2, 3], [-1, 0.5, 0], [0.25, -2, 4]])
 
 
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory):
-    """A folder with a model of every form that the tests load."""
-    folder = tmp_path_factory.mktemp("tfjs")
-    make = pathlib.Path(__file__).with_name("make_tfjs.mjs")
-    subprocess.run(["node", make, node.FOLDER, folder], check=True)
-    rows, number = {"dim": [{"size": "-1"}]}, {"type": "DT_FLOAT"}
-
-    def graph(name, dtype, operation, signature=None):
-        takes = {"dtype": {"type": dtype}, "shape": {"shape": rows}}
-        nodes = [
-            {"name": "x", "op": "Placeholder", "attr": takes},
-            {"name": "y", "input": ["x"], **operation},
-        ]
-        described = {
-            "format": "graph-model",
-            "modelTopology": {"node": nodes, "versions": {}},
-            "weightsManifest": [],
-        }
-        (folder / name).mkdir()
-        (folder / name / "model.json").write_text(
-            json.dumps(described | ({"signature": signature} if signature else {}))
-        )
-
-    cast = {"op": "Cast", "attr": {"DstT": number}}
-    graph("cast", "DT_BOOL", cast)
-    tensor = {"dtype": "DT_INT64", "tensorShape": rows}
-    named = {
-        "inputs": {"count": {**tensor, "name": "x:0"}},
-        "outputs": {"p": {**tensor, "name": "y:0", "dtype": "DT_FLOAT"}},
-    }
-    graph("named", "DT_INT64", cast, named)
-    tensors = {
-        "inputs": {"x:0": {**tensor, "name": "x:0"}},
-        "outputs": {"y:0": {**tensor, "name": "y:0"}},
-    }
-    graph("tensors", "DT_INT64", cast, tensors)
-    graph("text", "DT_STRING", {"op": "Identity"})
-    graph("custom", "DT_FLOAT", {"op": "FrobnicateV2"})
-    graph("counted", "DT_FLOAT", {"op": "Shape"})
-    graph("where", "DT_BOOL", {"op": "Where"})
-    return folder
+@pytest.fixture
+def copy(tfjs_models, tmp_path):
+    """Copies a model into the test's own folder."""
+    return lambda name: pathlib.Path(shutil.copytree(tfjs_models / name, tmp_path / name))
 
 
 @pytest.fixture
-def copy(saved, tmp_path):
-    """Copies a model into the test's own folder."""
-    return lambda name: pathlib.Path(shutil.copytree(saved / name, tmp_path / name))
+def written(tmp_path):
+    """A folder with what is read of a model before Node.js is asked for."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    weights = [{"name": "w", "shape": [3, 7], "dtype": "float32"}]
+    manifest = [{"paths": ["shard1.bin", "shard2.bin"], "weights": weights}]
+    model = {"format": "layers-model", "modelTopology": {}, "weightsManifest": manifest}
+    (folder / "model.json").write_text(json.dumps(model))
+    (folder / "shard1.bin").write_bytes(bytes(83))
+    (folder / "shard2.bin").write_bytes(bytes(1))
+    return folder
 
 
 def spec(path, **fields):
@@ -102,9 +68,9 @@ def close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_dense_model(saved, examples):
-    model = models.load(spec(saved / "dense"))
-    hidden, bias, output, shift = weights(saved / "dense").values()
+def test_a_dense_model(tfjs_models, examples):
+    model = models.load(spec(tfjs_models / "dense"))
+    hidden, bias, output, shift = weights(tfjs_models / "dense").values()
     expected = 1 / (1 + np.exp(-(np.maximum(X @ hidden + bias, 0) @ output + shift)))
     predictions = model.predict(examples(x=lists(X)))
     close(predictions[""], expected[:, 0])
@@ -114,36 +80,36 @@ def test_a_dense_model(saved, examples):
     assert model.pid != os.getpid()
 
 
-def test_a_convolution(saved, examples):
+def test_a_convolution(tfjs_models, examples):
     images = np.random.default_rng(7).normal(size=(5, 4, 4, 1)).astype(np.float32)
-    kernel, bias, dense, shift = weights(saved / "conv").values()
+    kernel, bias, dense, shift = weights(tfjs_models / "conv").values()
     windows = np.lib.stride_tricks.sliding_window_view(images[..., 0], (3, 3), axis=(1, 2))
     seen = np.maximum(np.einsum("nijab,abcf->nijf", windows, kernel) + bias, 0)
     logits = seen.reshape(5, -1) @ dense + shift
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    predictions = models.load(spec(saved / "conv")).predict(examples(image=lists(images)))
+    predictions = models.load(spec(tfjs_models / "conv")).predict(examples(image=lists(images)))
     close(predictions[""], expected)
 
 
-def test_two_inputs_and_two_outputs_go_by_their_names(saved, examples):
-    model = models.load(spec(saved / "two", inputs=(("age", "years"),)))
+def test_two_inputs_and_two_outputs_go_by_their_names(tfjs_models, examples):
+    model = models.load(spec(tfjs_models / "two", inputs=(("age", "years"),)))
     assert model.outputs == ("one", "two")
     ages = np.float32([20, 30, 40])
     predictions = model.predict(examples(x=lists(X), years=pa.array(ages)))
-    kept = weights(saved / "two")
+    kept = weights(tfjs_models / "two")
     for name in model.outputs:
         both = np.concatenate([ages[:, None], X], axis=1)
         expected = both @ kept[f"{name}/kernel"] + kept[f"{name}/bias"]
         close(predictions[name], expected[:, 0] if name == "one" else expected)
-    one = models.load(spec(saved / "two", inputs=(("age", "years"),), outputs=("two",)))
+    one = models.load(spec(tfjs_models / "two", inputs=(("age", "years"),), outputs=("two",)))
     np.testing.assert_array_equal(
         one.predict(examples(x=lists(X), years=pa.array(ages)))[""], predictions["two"]
     )
 
 
-def test_integers_and_an_error_of_a_batch(saved, examples):
-    model = models.load(spec(saved / "embedding"))
-    table, dense, shift = weights(saved / "embedding").values()
+def test_integers_and_an_error_of_a_batch(tfjs_models, examples):
+    model = models.load(spec(tfjs_models / "embedding"))
+    table, dense, shift = weights(tfjs_models / "embedding").values()
     tokens = np.array([[0, 4], [3, 3]])
     expected = table[tokens].reshape(2, -1) @ dense + shift
     with pytest.raises(RuntimeError, match=r"index value 5 is not in \[0, 4\]"):
@@ -151,8 +117,8 @@ def test_integers_and_an_error_of_a_batch(saved, examples):
     close(model.predict(examples(token=lists(tokens)))[""], expected[:, 0])
 
 
-def test_the_rows_at_fault_are_found(saved):
-    model = models.load(spec(saved / "embedding"))
+def test_the_rows_at_fault_are_found(tfjs_models):
+    model = models.load(spec(tfjs_models / "embedding"))
     tokens = np.zeros((64, 2), np.int64)
     tokens[[7, 40], 1] = 99
     record = pa.RecordBatch.from_pydict({"token": lists(tokens), "y": pa.array(np.zeros(64))})
@@ -164,16 +130,16 @@ def test_the_rows_at_fault_are_found(saved):
     assert "RuntimeError: GatherV2: the index value 99" in letters[0].reason
 
 
-def test_graph_models_go_by_their_nodes_or_their_signature(saved, examples):
-    model = models.load(spec(saved / "cast"))
+def test_graph_models_go_by_their_nodes_or_their_signature(tfjs_models, examples):
+    model = models.load(spec(tfjs_models / "cast"))
     assert (model.inputs[0].name, model.inputs[0].dtype) == ("x", np.bool_)
     # Five and three: no multiples of 4 bytes.
     for flags in ([True, False, True, True, False], [False, False, True]):
         np.testing.assert_array_equal(model.predict(examples(x=flags))[""], np.float32(flags))
-    named = models.load(spec(saved / "named", outputs=("p",)))
+    named = models.load(spec(tfjs_models / "named", outputs=("p",)))
     assert (named.inputs[0].name, named.inputs[0].dtype) == ("count", np.int32)
     np.testing.assert_array_equal(named.predict(examples(count=[3, -4]))[""], [3, -4])
-    tensors = models.load(spec(saved / "tensors", outputs=("y",)))
+    tensors = models.load(spec(tfjs_models / "tensors", outputs=("y",)))
     np.testing.assert_array_equal(tensors.predict(examples(x=[3, -4]))[""], [3, -4])
 
 
@@ -191,21 +157,10 @@ def test_an_output_of_strings_may_be_left_out(copy, examples):
     np.testing.assert_array_equal(chosen.predict(examples(x=[True, False]))[""], [1, 0])
 
 
-def test_open_sizes_are_the_rows(saved, examples):
+def test_open_sizes_are_the_rows(tfjs_models, examples):
     tokens = np.random.default_rng(7).normal(size=(3, 4, 2)).astype(np.float32)
-    predictions = models.load(spec(saved / "open")).predict(examples(tokens=lists(tokens)))
+    predictions = models.load(spec(tfjs_models / "open")).predict(examples(tokens=lists(tokens)))
     close(predictions[""], tokens.mean(axis=1))
-
-
-def test_threads_share_a_model(saved, examples):
-    model = models.load(spec(saved / "cast"))
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        results = pool.map(lambda rows: model.predict(examples(x=[True] * rows)), range(1, 40))
-        assert [len(result[""]) for result in results] == list(range(1, 40))
-
-
-def test_a_folder_with_model_json_is_of_this_kind(saved):
-    assert models.infer_kind(str(saved / "dense")) == "tfjs"
 
 
 # What cannot be run, told before the data is read.
@@ -218,81 +173,88 @@ def test_a_folder_with_model_json_is_of_this_kind(saved):
         ("text", {}, "input 'x' takes string; a column fills float32, int32 or bool"),
         ("fixed", {}, r"'x' has the shape \[8, 3\], batches of exactly 8. Export"),
         ("unflattened", {}, r"is float32 of shape \[None, 2, 2, 2\]; numbers of shape \[None\]"),
-        ("counted", {}, r"output 'y' has the shape \[1\] for two examples. A model must give"),
         ("two", {"outputs": ("on",)}, "unknown output 'on'.*'one', 'two'. Did you mean 'one'"),
         ("dense", {"inputs": (("X", "a"),)}, "maps 'X', but the model's inputs are 'x'"),
     ],
 )
-def test_what_does_not_fit_is_refused_at_load(saved, name, fields, message):
+def test_what_does_not_fit_is_refused_at_load(tfjs_models, name, fields, message):
     with pytest.raises(errors.ConfigError, match=message):
-        models.load(spec(saved / name, **fields))
+        models.load(spec(tfjs_models / name, **fields))
 
 
-def test_files_that_are_no_model_are_refused(saved, copy):
-    folder = copy("dense")
+def test_files_that_are_no_model_are_refused(written):
     with pytest.raises(
         errors.ConfigError, match=r"path must be the folder that has the model.json"
     ):
-        models.load(spec(folder / "model.json"))
+        models.load(spec(written / "model.json"))
     for content, message in [
         ("{", "its model.json is no JSON"),
         ("[]", "format None; known are 'graph-model' and 'layers-model'"),
         ('{"format": "tfjs-model"}', "format 'tfjs-model'; known"),
         (
-            '{"format": "layers-model", "modelTopology": {"class_name": "Mine", "config": {}}}',
-            "TensorFlow.js cannot run it: Unknown layer: Mine",
-        ),
-        (
             '{"format": "layers-model", "weightsManifest": [{"weights": []}]}',
             r"lists its weights as no converter does \(KeyError\('paths'\)\)",
         ),
     ]:
-        (folder / "model.json").write_text(content)
+        (written / "model.json").write_text(content)
         with pytest.raises(errors.ConfigError, match=message):
-            models.load(spec(folder))
+            models.load(spec(written))
 
 
-def test_shards_that_are_missing_or_cut_short_are_named(copy):
+def test_a_layer_that_it_does_not_have(copy):
     folder = copy("dense")
-    shard = folder / "shard1.bin"
+    topology = {"class_name": "Mine", "config": {}}
+    model = {"format": "layers-model", "modelTopology": topology}
+    (folder / "model.json").write_text(json.dumps(model))
+    with pytest.raises(errors.ConfigError, match="js cannot run it: Unknown layer: Mine"):
+        models.load(spec(folder))
+
+
+def test_shards_that_are_missing_or_cut_short_are_named(written):
+    shard = written / "shard1.bin"
     shard.write_bytes(shard.read_bytes()[:-10])
     message = r"are 74 bytes, and its model.json lists 84: one of shard1.bin \(73 bytes\), shard2"
     with pytest.raises(errors.ConfigError, match=message):
-        models.load(spec(folder))
+        models.load(spec(written))
     shard.unlink()
     with pytest.raises(errors.ConfigError, match=r"lists the weights shard1.bin, and there is no"):
-        models.load(spec(folder))
+        models.load(spec(written))
 
 
 COMMAND = "npm ci --ignore-scripts --no-audit --no-fund --prefix .*transforms/models/tfjs`"
 
 
-def test_no_node(copy, monkeypatch, tmp_path):
+def fake_node(folder, prints):
+    """A PATH with a `node` that does nothing else."""
+    (folder / "node").write_text(f"#!/bin/sh\n{prints}\n")
+    (folder / "node").chmod(0o755)
+    return str(folder)
+
+
+def test_no_node(written, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(errors.ConfigError, match=f"no `node` on the PATH.*or newer.*{COMMAND}"):
-        models.load(spec(copy("dense")))
+        models.load(spec(written))
 
 
 @pytest.mark.parametrize(
     ("prints", "told"), [("echo v12.0.0", "is v12.0.0"), ("exit 1", "is of no known version")]
 )
-def test_an_old_node(copy, monkeypatch, tmp_path, prints, told):
-    fake = tmp_path / "node"
-    fake.write_text(f"#!/bin/sh\n{prints}\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_an_old_node(written, monkeypatch, tmp_path, prints, told):
+    monkeypatch.setenv("PATH", fake_node(tmp_path, prints))
     with pytest.raises(errors.ConfigError, match=f"need Node.js 16 or newer.*{told}.*{COMMAND}"):
-        models.load(spec(copy("dense")))
+        models.load(spec(written))
 
 
-def test_no_packages_or_others(copy, monkeypatch, tmp_path):
+def test_no_packages_or_others(written, monkeypatch, tmp_path):
     folder = tmp_path / "transforms/models/tfjs"
     folder.mkdir(parents=True)
     shutil.copy(node.FOLDER / "package.json", folder)
     monkeypatch.setattr(node, "FOLDER", folder)
+    monkeypatch.setenv("PATH", fake_node(tmp_path, "echo v20.1.0"))
     message = f"need the npm package @tensorflow/tfjs 4.*it is not installed. Run `{COMMAND}"
     with pytest.raises(errors.ConfigError, match=message):
-        models.load(spec(copy("dense")))
+        models.load(spec(written))
     package = folder / "node_modules/@tensorflow/tfjs/package.json"
     package.parent.mkdir(parents=True)
     package.write_text('{"version": "3.1.0"}')
@@ -301,7 +263,7 @@ def test_no_packages_or_others(copy, monkeypatch, tmp_path):
 
 def test_what_is_missing_is_found_without_loading_anything_heavy():
     program = (
-        "import sys; from transforms.models.tfjs import node; assert node.missing() is None; "
+        "import sys; from transforms.models.tfjs import node; node.missing(); "
         "assert not {'tensorflow', 'keras', 'apache_beam'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -345,6 +307,14 @@ def test_a_process_that_ends_while_it_starts(copy, monkeypatch, tmp_path):
         models.load(spec(copy("dense")))
 
 
+def test_a_process_that_closes_its_pipe_and_goes_on_is_ended(copy, monkeypatch, tmp_path):
+    (tmp_path / "hang.cjs").write_text('require("fs").closeSync(1); for (;;);')
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'hang.cjs'}")
+    monkeypatch.setattr(node, "_END_SECONDS", 0.1)
+    with pytest.raises(errors.ConfigError, match="ended by signal SIGKILL"):
+        models.load(spec(copy("dense")))
+
+
 def test_much_on_stderr_stops_nothing(copy, examples, monkeypatch, tmp_path):
     (tmp_path / "talk.cjs").write_text('console.error("word ".repeat(1 << 18))')
     monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'talk.cjs'}")
@@ -365,8 +335,8 @@ def test_a_call_that_is_broken_off_ends_the_process(copy, examples, monkeypatch)
         model.predict(examples(x=lists(X)))
 
 
-def test_more_than_webassembly_can_hold_is_refused_and_less_still_runs(saved, examples):
-    model = models.load(spec(saved / "wide"))
+def test_more_than_webassembly_can_hold_is_refused_and_less_still_runs(tfjs_models, examples):
+    model = models.load(spec(tfjs_models / "wide"))
     before = model.predict(examples(x=lists(X)))[""]
     # 4 GiB to the byte, which 32 bits take for nothing.
     with pytest.raises(RuntimeError, match="has no room for another 4294967296 bytes"):
@@ -375,15 +345,14 @@ def test_more_than_webassembly_can_hold_is_refused_and_less_still_runs(saved, ex
 
 
 @needs_proc
-def test_memory_does_not_grow(saved, examples):
-    model = models.load(spec(saved / "two"))
-    data = examples(x=lists(np.ones((10_000, 3), np.float32)), age=pa.array(np.ones(10_000)))
-    arrays = models.columns.arrays(model.inputs, data)
+def test_memory_does_not_grow(tfjs_models):
+    process = node.Process(str(tfjs_models / "two"))
+    arrays = {name: np.ones((10_000, size), np.float32) for name, size in (("age", 1), ("x", 3))}
     megabytes = []
     for _ in range(2):
         for _ in range(700):
-            model._process.predict(arrays)
-        status = pathlib.Path(f"/proc/{model.pid}/status").read_text()
+            process.predict(arrays)
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
         megabytes.append(int(status.partition("VmRSS:")[2].split()[0]) / 1024)
     # A tensor left behind by each batch would be at least 27 MB.
     assert megabytes[1] - megabytes[0] < 20
@@ -391,10 +360,10 @@ def test_memory_does_not_grow(saved, examples):
 
 @needs_proc
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit()", "raise ValueError"])
-def test_no_process_is_left_behind(saved, end):
+def test_no_process_is_left_behind(tfjs_models, end):
     program = (
         "import os, sys; from transforms import models\n"
-        f"model = models.load(models.ModelSpec('v', 'tfjs', {str(saved / 'dense')!r}))\n"
+        f"model = models.load(models.ModelSpec('v', 'tfjs', {str(tfjs_models / 'dense')!r}))\n"
         f"print(model.pid, flush=True)\n{end}"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -411,8 +380,8 @@ def test_a_model_that_nobody_has_any_more_takes_its_process_with_it(copy):
 
 
 @needs_proc
-def test_no_socket_is_opened(saved, examples):
-    model = models.load(spec(saved / "dense"))
+def test_no_socket_is_opened(tfjs_models, examples):
+    model = models.load(spec(tfjs_models / "dense"))
     model.predict(examples(x=lists(X)))
     opened = [os.readlink(link) for link in pathlib.Path(f"/proc/{model.pid}/fd").iterdir()]
     assert len(opened) > 3

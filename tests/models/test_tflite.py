@@ -1,4 +1,3 @@
-import concurrent.futures
 import subprocess
 import sys
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 
 from transforms import errors, models
-from transforms.models import columns
+from transforms.models import arrow
 
 # What rounding may do to a probability: float forms differ by the order of their sums, float16 by
 # its 11 bits, 8-bit weights and activations by a step or two of the output's, which is 1/256.
@@ -63,7 +62,6 @@ def made(tmp_path_factory):
         convert(f"fixed{rows}", lambda x, n=rows: tf.reshape(x, [n, 6]) @ weights, fixed)
     convert("resized", lambda x: tf.reshape(x, [-1, 6]) @ weights, {"x": ([1, 2, 3], tf.float32)})
     convert("mixed", mixed, {"x": ([1, 2, 3], tf.float32)})
-    convert("mean", lambda x: tf.reduce_mean(x)[None], x)
     convert("tokens", lambda x: tf.reduce_sum(x, 1), {"x": ([None, None], tf.float32)})
     convert("whole", lambda n: n * 2, {"n": ([None], tf.int32)})
     convert("text", lambda s: {"same": tf.equal(s, "Köln"), "s": s}, {"s": ([None], tf.string)})
@@ -213,9 +211,7 @@ def test_values_beyond_the_quantised_range_are_clipped_and_nan_is_refused(digits
     beyond = model.predict(examples(image=[[-1e30] * 64, [1e30] * 64, [float("inf")] * 64]))[""]
     within = model.predict(examples(image=[least, most, most]))[""]
     np.testing.assert_array_equal(beyond, within)
-    with pytest.raises(
-        columns.UnscorableRowsError, match=r"row 1: .*'image' is quantised"
-    ) as caught:
+    with pytest.raises(arrow.UnscorableRowsError, match=r"row 1: .*'image' is quantised") as caught:
         model.predict(examples(image=[least, [*least[1:], float("nan")], most]))
     assert list(caught.value.reasons) == [1]
 
@@ -285,22 +281,6 @@ def test_open_sizes_are_the_rows(made, examples):
     assert model.predict(examples(x=[[1.0, 2.0]]))[""].tolist() == [3.0]
 
 
-def test_threads_share_a_model_while_predicting(digits, examples):
-    model = models.load(spec(digits / "float.tflite"))
-    batches = [examples(image=listed(images(rows, seed=rows))) for rows in range(1, 40)]
-    expected = [model.predict(one)[""] for one in batches]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda one: model.predict(one)[""], batches))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_model_that_does_not_give_one_prediction_per_example(made, examples):
-    model = models.load(spec(made / "mean.tflite"))
-    with pytest.raises(errors.JobError, match=r"has the shape \[1\] for 3 examples.*\[3\]"):
-        model.predict(examples(x=[1.0, 2.0, 3.0]))
-
-
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
@@ -326,38 +306,6 @@ def test_what_is_no_tflite_file_is_refused(tmp_path):
     (tmp_path / "text.tflite").write_bytes(b"not a model" * 100)
     with pytest.raises(errors.ConfigError, match=r"cannot read its 1100 bytes: .*or a damaged one"):
         models.load(spec(tmp_path / "text.tflite"))
-
-
-TRUNCATED = """
-import pathlib, sys
-from transforms import errors, models
-
-content = pathlib.Path(sys.argv[1]).read_bytes()
-path = pathlib.Path(sys.argv[2])
-refused = 0
-for length in (*range(0, 64), *range(64, len(content), 97), len(content) - 1):
-    path.write_bytes(content[:length])
-    try:
-        models.load(models.ModelSpec("v1", "tflite", str(path), sha256=""))
-    except errors.ConfigError as error:
-        assert "cannot read its" in str(error), error
-        refused += 1
-    else:
-        raise AssertionError(f"{length} of {len(content)} bytes were loaded")
-path.write_bytes(content)
-models.load(models.ModelSpec("v1", "tflite", str(path)))
-print("refused", refused)
-"""
-
-
-def test_files_cut_short_are_refused_and_the_screen_stays_clean(digits, tmp_path):
-    """In a process of its own, which a crash of LiteRT's would end."""
-    arguments = [str(digits / "int8.tflite"), str(tmp_path / "cut.tflite")]
-    result = subprocess.run(
-        [sys.executable, "-c", TRUNCATED, *arguments], capture_output=True, text=True
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("refused ")
 
 
 def test_tensorflow_is_not_needed(digits):

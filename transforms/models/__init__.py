@@ -17,7 +17,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from transforms import batch, errors
-from transforms.models import columns, files, memory, quiet
+from transforms.models import arrow, columns, files, memory, quiet
 from transforms.models.images import Image
 
 # Modules, not objects: TensorFlow loads only when a model needs it.
@@ -96,7 +96,7 @@ class Model(Protocol):
         """By output, float32 or float64, [N] or [N, K].
 
         Raises:
-          columns.UnscorableRowsError: for rows whose values the model's inputs cannot take.
+          arrow.UnscorableRowsError: for rows whose values the model's inputs cannot take.
           JobError: data or predictions that no choice of rows would mend.
           Exception: whatever the model raises.
         """
@@ -192,7 +192,7 @@ def check_inputs(
                 return
             except errors.JobError as error:
                 raise errors.ConfigError(str(error)) from error
-            except columns.UnscorableRowsError as error:
+            except arrow.UnscorableRowsError as error:
                 if len(error.reasons) == len(rest):
                     raise errors.ConfigError(
                         f"no row of the first batch of {examples.shard} can be scored: {error}"

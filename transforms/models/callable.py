@@ -13,7 +13,7 @@ from transforms import batch, errors, models
 from transforms.models import columns, tensors
 
 
-def load(spec: models.ModelSpec, path: str) -> Function:
+def load(spec: models.ModelSpec, path: str) -> PythonFunction:
     """The spec's function; nothing is imported but its module.
 
     Raises:
@@ -24,10 +24,10 @@ def load(spec: models.ModelSpec, path: str) -> Function:
             "it names no columns: say what the function takes, as a list of columns "
             "(`inputs: [age, city]`), or by the names that it knows them by (`inputs: {age: AGE}`)"
         )
-    return Function(spec, _function(spec.function))
+    return PythonFunction(spec, _function(spec.function))
 
 
-class Function:
+class PythonFunction:
     """A version that is a Python function.
 
     It is called with a dict of arrays by the names of the spec's inputs, and gives what NumPy makes

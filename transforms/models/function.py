@@ -1,4 +1,4 @@
-"""A function over named NumPy arrays: what TFLite and ONNX models have in common."""
+"""A function over named NumPy arrays: what TFLite, ONNX and TensorFlow.js models are here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ class Function:
       takes: the inputs.
       gives: the outputs.
       parameters: how many numbers were trained.
+      pid: the process that it runs in, if that is not this one.
 
     Raises:
       ConfigError: inputs that columns cannot fill, or outputs that cannot be evaluated.
     """
-
-    pid = None
 
     def __init__(
         self,
@@ -36,6 +35,7 @@ class Function:
         takes: Iterable[tensors.Tensor],
         gives: Iterable[tensors.Tensor],
         parameters: int | None = None,
+        pid: int | None = None,
     ) -> None:
         self._call = call
         self._chosen = tensors.chosen(spec.outputs, gives)
@@ -45,6 +45,7 @@ class Function:
         self.outputs = tuple(self._chosen)
         self.projection = batch.Projection(columns.names(self.inputs))
         self.parameters = parameters
+        self.pid = pid
 
     def predict(self, examples: batch.Batch) -> Arrays:
         """By output, float32 or float64, [N] or [N, K]; see models.Model."""

@@ -13,7 +13,6 @@ import concurrent.futures
 import dataclasses
 import io
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ import PIL.PngImagePlugin
 import pyarrow as pa
 
 from transforms import errors
-from transforms.models import columns
+from transforms.models import arrow, threads
 
 INTERPOLATIONS = {one.name.lower(): one for one in PIL.Image.Resampling}
 
@@ -39,9 +38,12 @@ MAX_PIXELS = 89_478_485
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
+# So little a number may lie off a whole one, and be meant as one.
+_ALMOST = 1e-3
 # Threads pay from this many bytes per image: below, most of the work is Python's.
 _THREADED_BYTES = 4096
-_THREADS = min(4, os.cpu_count() or 1)
+# More would wait for Python.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,6 @@ class Image:
         """What `decoded` depends on; images that are scaled differently share it."""
         return dataclasses.replace(self, scale=(1.0,), offset=(0.0,), channels_first=False)
 
-    @property
-    def is_of_one_shape(self) -> bool:
-        """Whether every image gets the same height, width and channels, or cannot be had."""
-        return bool(self.shape or (self.size and self.channels))
-
-    def pixels(self, column: pa.Array) -> np.ndarray:
-        """The column's images, float32[N, height, width, channels]; see `decoded` and `scaled`."""
-        return self.scaled(self.decoded(column)).astype(np.float32, copy=False)
-
     def decoded(self, column: pa.Array) -> np.ndarray:
         """The images before scaling, uint8 or float32 [N, height, width, channels].
 
@@ -98,17 +91,17 @@ class Image:
             another size than most, or with raw values that are not `shape`.
           JobError: a column of another type.
         """
-        values, lengths = columns.flatten(column)
+        values, lengths = arrow.flatten(column)
         if not pa.types.is_null(values.type):
             self._check_type(values.type)
-        columns.refuse(lengths == 0, lambda row: f"{self}: the row has none")
-        if columns.is_number(values.type):
+        arrow.refuse(lengths == 0, lambda row: f"{self}: the row has none")
+        if arrow.is_number(values.type):
             return self._resized(self._from_numbers(values, lengths))
-        columns.refuse(
+        arrow.refuse(
             lengths != 1, lambda row: f"{self}: the row has {lengths[row]} values, and must have 1"
         )
         missing = values.is_null().to_numpy(zero_copy_only=False)
-        columns.refuse(missing, lambda row: f"{self}: the row has none")
+        arrow.refuse(missing, lambda row: f"{self}: the row has none")
         blobs = values.cast(pa.large_binary()).to_numpy(zero_copy_only=False)
         return self._resized(self._from_bytes(blobs)) if self.shape else self._from_encoded(blobs)
 
@@ -116,18 +109,7 @@ class Image:
         """Decoded images times scale, plus offset, in float32 as Keras' Rescaling does it.
 
         With channels first if that is declared. Images that nothing scales keep their dtype.
-
-        Raises:
-          JobError: a scale or offset for another number of channels.
         """
-        channels = images.shape[-1]
-        for what, values in (("scale", self.scale), ("offset", self.offset)):
-            if len(values) not in (1, channels):
-                raise errors.JobError(
-                    f"{self}: `{what}` has {len(values)} numbers, and the images have {channels} "
-                    "channels. Give one number, or one for each channel; `channels` brings "
-                    "encoded images to 1, 3 or 4"
-                )
         if self.scale != (1.0,) or self.offset != (0.0,):
             images = images.astype(np.float32)
             images *= np.array(self.scale, np.float32)
@@ -135,7 +117,48 @@ class Image:
                 images += np.array(self.offset, np.float32)
         return np.ascontiguousarray(np.moveaxis(images, -1, 1)) if self.channels_first else images
 
-    def remedy(self, wanted: tuple[int | None, ...], found: tuple[int, ...]) -> str:
+    def fitted(
+        self, images: np.ndarray, dtype: np.dtype, shape: tuple[int | None, ...], what: str
+    ) -> np.ndarray:
+        """Scaled images in the rank and dtype of an input, called `what`, whose sizes they have.
+
+        Raises:
+          UnscorableRowsError: rows with values outside the dtype; all of them, where they have
+            other sizes and other rows may have the input's.
+          JobError: every row has other sizes.
+        """
+        images = self._of_shape(images, shape, what)
+        # All floats have 0 to 255; and bfloat16 and its kin, of kind V, are meant to round.
+        if dtype.kind == "V" or (images.dtype == np.uint8 and dtype.kind == "f"):
+            return images.astype(dtype)
+        if images.dtype != np.uint8 and dtype.kind in "iu":
+            # What a scale makes of whole numbers need not be whole to the last bit.
+            whole = np.rint(images)
+            images = np.where(np.abs(whole - images) < _ALMOST, whole, images)
+        size = math.prod(images.shape[1:])
+        remedy = f". Give {self} a `scale` and `offset` whose results are whole and in range"
+        return arrow.cast(images.reshape(-1), dtype, size, what, remedy).reshape(images.shape)
+
+    def _of_shape(
+        self, images: np.ndarray, wanted: tuple[int | None, ...], what: str
+    ) -> np.ndarray:
+        found = images.shape[1:]
+        if len(wanted) == 2 and self.channels_first and found[0] == 1:
+            images = images[:, 0]
+        elif len(wanted) == 2 and not self.channels_first and found[-1] == 1:
+            images = images[..., 0]
+        sizes = images.shape[1:]
+        if len(wanted) == len(sizes) and all(
+            one in (None, size) for one, size in zip(wanted, sizes, strict=True)
+        ):
+            return images
+        why = f"{what} takes the shape {list(wanted)}, and the image has {list(found)}"
+        why = f"{why.replace('None', 'any')}. {self._remedy(wanted, found)}"
+        if self.shape or (self.size and self.channels):  # Every image has the same.
+            raise errors.JobError(why)
+        raise arrow.UnscorableRowsError(dict.fromkeys(range(len(images)), why))
+
+    def _remedy(self, wanted: tuple[int | None, ...], found: tuple[int, ...]) -> str:
         """What to declare so that images of the shape `found` become `wanted`."""
         if len(wanted) == 2:
             wanted = (1, *wanted) if self.channels_first else (*wanted, 1)
@@ -158,10 +181,10 @@ class Image:
         return f"Set {' and '.join(keys)} of the image"
 
     def _check_type(self, found: pa.DataType) -> None:
-        binary = columns.is_binary(found)
-        if binary or (self.shape and columns.is_number(found)):
+        binary = arrow.is_binary(found)
+        if binary or (self.shape and arrow.is_number(found)):
             return
-        if columns.is_number(found):
+        if arrow.is_number(found):
             remedy = (
                 "They are read as encoded PNG or JPEG bytes. If they are raw arrays, say so: "
                 "`shape: [<height>, <width>, <channels>]`"
@@ -181,7 +204,7 @@ class Image:
 
     def _from_numbers(self, values: pa.Array, lengths: np.ndarray) -> np.ndarray:
         size = math.prod(self.shape)
-        columns.refuse(
+        arrow.refuse(
             lengths != size,
             lambda row: (
                 f"{self}: {_product(self.shape)} values make one, the row has {lengths[row]}"
@@ -194,7 +217,7 @@ class Image:
         array = array.reshape(-1, *self.shape)
         if array.dtype == np.float32:  # A null is NaN.
             finite = np.isfinite(array).all(axis=(1, 2, 3))
-            columns.refuse(~finite, lambda row: f"{self}: a value is null, NaN or infinite")
+            arrow.refuse(~finite, lambda row: f"{self}: a value is null, NaN or infinite")
         return array
 
     def _from_bytes(self, blobs: np.ndarray) -> np.ndarray:
@@ -207,7 +230,7 @@ class Image:
                 f"{self}: {_product(self.shape)} bytes make one, the row has {lengths[row]}{hint}"
             )
 
-        columns.refuse(lengths != size, reason)
+        arrow.refuse(lengths != size, reason)
         return np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, *self.shape)
 
     def _resized(self, images: np.ndarray) -> np.ndarray:
@@ -235,7 +258,7 @@ class Image:
         }
         arrays = [one for one in found if isinstance(one, np.ndarray)]
         if not arrays:
-            raise columns.UnscorableRowsError(reasons)
+            raise arrow.UnscorableRowsError(reasons)
         # Not the first row's shape: a strange row must not condemn the others.
         ((usual, _),) = collections.Counter(one.shape for one in arrays).most_common(1)
         for row, one in enumerate(found):
@@ -246,7 +269,7 @@ class Image:
                     f"{_product(usual)}: give it {keys} to bring all to one"
                 )
         if reasons:
-            raise columns.UnscorableRowsError(reasons)
+            raise arrow.UnscorableRowsError(reasons)
         images = np.empty((len(arrays), *usual), np.result_type(*{one.dtype for one in arrays}))
         for row, one in enumerate(arrays):
             images[row] = one
@@ -305,12 +328,13 @@ def _map(decode: Callable[[bytes], np.ndarray | str], blobs: np.ndarray) -> list
     def run(part: np.ndarray) -> list[np.ndarray | str]:
         return [decode(blob) for blob in part]
 
-    if _THREADS == 1 or sum(map(len, blobs)) < _THREADED_BYTES * max(2, len(blobs)):
+    workers = min(_MOST_THREADS, threads.share())
+    if workers == 1 or sum(map(len, blobs)) < _THREADED_BYTES * max(2, len(blobs)):
         return run(blobs)
     # A pool for each batch costs little; one for all would not outlive a fork. In parts: handing
     # over single images takes as long as decoding small ones.
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        parts = pool.map(run, np.array_split(blobs, 4 * _THREADS))
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(run, np.array_split(blobs, 4 * workers))
         return [one for part in parts for one in part]
 
 

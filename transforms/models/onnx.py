@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from transforms import errors, models
-from transforms.models import columns, function, tensors, threads
+from transforms.models import arrow, function, tensors, threads
 
 try:
     import onnx
@@ -51,12 +51,18 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
       ConfigError: weights outside the file and no folder to hold both, ONNX Runtime cannot load it,
         or an output is no tensor; and what function.Function raises.
     """
-    if os.path.isdir(path):
+    folder = os.path.isdir(path)
+    if folder:
         path = os.path.join(path, _FILE)
-        session = _session(path)
-    else:
-        session = _session(path)
-        _check_whole(path)
+    # Before the session, which has weights of its own: so the two never take memory at once.
+    parameters, elsewhere = _weights(path)
+    # Digest, size and remote copies would lack the other file.
+    if elsewhere and not folder:
+        raise errors.ConfigError(
+            f"it has weights in another file, {elsewhere!r}. Put both in a folder of their own, "
+            f"the model as {_FILE}, and name the folder"
+        )
+    session = _session(path)
     takes = {one.name: one for one in session.get_inputs()}
     gives = {one.name: one for one in session.get_outputs()}
     for name, one in takes.items():
@@ -69,7 +75,7 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
         _Onnx(session, _rows(takes)),
         [_tensor(one) for one in takes.values()],
         [_tensor(one) for one in _evaluable(spec, gives)],
-        _parameters(path),
+        parameters,
     )
 
 
@@ -94,6 +100,27 @@ class _Onnx:
         return function.in_pieces(call, taken, self._rows)
 
 
+def _weights(path: str) -> tuple[int | None, str]:
+    """How many numbers were trained, and the other file that some of them are in, "" for none.
+
+    Counted are the graph's initializers, but for int32 and int64: shapes and indices. So the biases
+    of quantised layers are not counted, nor constants that are nodes, nor the trees of tree
+    operators. None where nothing is.
+    """
+    try:
+        graph = onnx.load_model(path, load_external_data=False).graph
+    except Exception:  # ONNX Runtime, which is asked next, says what is wrong with the file.
+        return None, ""
+    uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
+    count = sum(math.prod(one.dims) for one in graph.initializer if one.data_type not in uncounted)
+    elsewhere = (
+        external_data_helper.ExternalDataInfo(one).location
+        for one in graph.initializer
+        if external_data_helper.uses_external_data(one)
+    )
+    return count or None, next(elsewhere, "")
+
+
 def _session(path: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads.share()
@@ -112,17 +139,6 @@ def _session(path: str) -> Any:
             "of ONNX's own and an opset that this version has; if weights are missing, they are in "
             "files that belong beside it"
         ) from error
-
-
-def _check_whole(path: str) -> None:
-    """Refuses a file with weights in others, which digest, size and remote copies would lack."""
-    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
-        if external_data_helper.uses_external_data(tensor):
-            where = external_data_helper.ExternalDataInfo(tensor).location
-            raise errors.ConfigError(
-                f"it has weights in another file, {where!r}. Put both in a folder of their own, "
-                f"the model as {_FILE}, and name the folder"
-            )
 
 
 def _rows(takes: dict[str, Any]) -> int | None:
@@ -179,22 +195,8 @@ def _texts(name: str, array: np.ndarray) -> np.ndarray:
             row = index * len(array) // array.size
             bad[row] = f"input {name!r} takes UTF-8: {error}"
     if bad:
-        raise columns.UnscorableRowsError(bad)
+        raise arrow.UnscorableRowsError(bad)
     return texts.reshape(array.shape)
-
-
-def _parameters(path: str) -> int | None:
-    """The numbers in the graph's initializers, but for int32 and int64: shapes and indices.
-
-    So the biases of quantised layers are not counted, nor constants that are nodes, nor the trees
-    of tree operators. None where nothing is.
-    """
-    uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
-    graph = onnx.load(path, load_external_data=False).graph
-    return (
-        sum(math.prod(one.dims) for one in graph.initializer if one.data_type not in uncounted)
-        or None
-    )
 
 
 def _told(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from transforms import batch, errors, models
+from transforms import batch, models
 from transforms.models import columns, serialized, tensors
 
 Tensors = dict[str, tf.Tensor]
@@ -70,13 +70,9 @@ class Signature:
 def _inputs(
     spec: models.ModelSpec, takes: Mapping[str, tf.TensorSpec]
 ) -> tuple[columns.Input, ...]:
-    for name, one in takes.items():
-        if isinstance(one, tf.TensorSpec) and one.shape.rank and one.shape[0] is not None:
-            raise errors.ConfigError(
-                f"input {name!r} has the shape {one.shape.as_list()}, batches of exactly "
-                f"{one.shape[0]}. Export the model with None as its first dimension"
-            )
-    return tensors.inputs(spec, map(_tensor, takes, takes.values()))
+    declared = [_tensor(name, one) for name, one in takes.items()]
+    tensors.refuse_fixed_rows(declared)
+    return tensors.inputs(spec, declared)
 
 
 def _tensor(name: str, spec: tf.TensorSpec) -> tensors.Tensor:

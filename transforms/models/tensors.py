@@ -32,6 +32,16 @@ class Tensor:
         return f"{dtype} of shape {'unknown' if self.shape is None else list(self.shape)}"
 
 
+def refuse_fixed_rows(takes: Iterable[Tensor]) -> None:
+    """Raises ConfigError for an input of a fixed number of rows."""
+    for tensor in takes:
+        if tensor.shape and tensor.shape[0] is not None:
+            raise errors.ConfigError(
+                f"input {tensor.name!r} has the shape {list(tensor.shape)}, batches of exactly "
+                f"{tensor.shape[0]}. Export the model with None as its first dimension"
+            )
+
+
 def inputs(spec: models.ModelSpec, takes: Iterable[Tensor]) -> tuple[columns.Input, ...]:
     """What the model takes from the columns: those that the spec maps, else those of its names.
 

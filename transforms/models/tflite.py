@@ -16,7 +16,7 @@ from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
 from transforms import errors, models
-from transforms.models import columns, function, quiet, tensors, threads
+from transforms.models import arrow, function, quiet, tensors, threads
 
 _QUANTIZED = (np.int8, np.uint8, np.int16)
 _FLOATS = (
@@ -58,12 +58,14 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
 
 def _loaded(spec: models.ModelSpec, content: bytes) -> function.Function:
     # It verifies all offsets of the file, so that one cut short is refused, not followed.
-    start = functools.partial(litert.Interpreter, None, content, None, threads.share())
+    start = functools.partial(
+        litert.Interpreter, model_content=content, num_threads=threads.share()
+    )
     interpreter = start()
     graph = schema.Model.GetRootAs(content, 0)
     custom = _custom_operators(graph)
     _refuse_select_tf(custom)
-    lite = _Lite(start, _signature(spec, interpreter), _keeps_state(graph))
+    lite = _Lite(start, interpreter, _signature(spec, interpreter), _keeps_state(graph))
     loaded = function.Function(spec, lite, lite.takes, lite.gives, _parameters(graph))
     try:
         lite.find_rows(tensors.chosen(spec.outputs, lite.gives).values())
@@ -77,8 +79,8 @@ def _loaded(spec: models.ModelSpec, content: bytes) -> function.Function:
 
 
 @dataclass(frozen=True)
-class _Port:
-    """An input or output of the interpreter.
+class _Stored:
+    """An input or output as the interpreter stores it.
 
     Attributes:
       name: the signature's name for it, or the tensor's.
@@ -103,7 +105,7 @@ class _Port:
         dtype = np.dtype(np.float32) if self.scale else self.dtype
         return tensors.Tensor(self.name, dtype, (None, *sizes[1:]) if sizes else ())
 
-    def stored(self, values: np.ndarray) -> np.ndarray:
+    def quantize(self, values: np.ndarray) -> np.ndarray:
         """Values as the tensor has them: quantised to the nearest step, ties to the even one.
 
         Raises:
@@ -113,7 +115,7 @@ class _Port:
             return values
         bad = np.flatnonzero(np.isnan(values).reshape(len(values), -1).any(axis=1))
         if len(bad):
-            raise columns.UnscorableRowsError(
+            raise arrow.UnscorableRowsError(
                 {
                     int(row): f"input {self.name!r} is quantised, which has no value NaN"
                     for row in bad
@@ -133,7 +135,7 @@ class _Port:
         bits = rng.integers(0, 2, shape)
         return bits.astype(bytes if self.dtype == object else np.int8).astype(self.dtype)
 
-    def values(self, stored: np.ndarray) -> np.ndarray:
+    def dequantize(self, stored: np.ndarray) -> np.ndarray:
         """The inverse, up to rounding; float32 where the tensor is quantised."""
         if not self.scale:
             return stored
@@ -144,39 +146,42 @@ class _Lite:
     """A signature of an interpreter, called by one thread at a time.
 
     Args:
-      start: makes an interpreter.
+      start: makes an interpreter, for when one is in ruins.
+      interpreter: the first.
       signature: None for the model itself.
       keeps_state: whether tensors outlive a call, as those of recurrent layers do.
     """
 
-    def __init__(self, start: Callable[[], Any], signature: str | None, keeps_state: bool) -> None:
+    def __init__(
+        self, start: Callable[[], Any], interpreter: Any, signature: str | None, keeps_state: bool
+    ) -> None:
         self._start = start
         self._signature = signature
         self._keeps_state = keeps_state
         self._rows: int | None = None
         self._lock = threading.Lock()
-        self._open()
+        self._use(interpreter)
 
-    def _open(self) -> None:
-        self._interpreter = self._start()
+    def _use(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
         if self._signature is None:
             self._run: Any = _Unsigned(self._interpreter)
         else:
             # It resizes and allocates at each call, which does nothing for the size at hand.
             self._run = self._interpreter.get_signature_runner(self._signature)
         takes, gives = self._run.get_input_details(), self._run.get_output_details()
-        self._takes = {name: _port(name, details) for name, details in takes.items()}
-        self._gives = {name: _port(name, details) for name, details in gives.items()}
+        self._takes = {name: _stored(name, details) for name, details in takes.items()}
+        self._gives = {name: _stored(name, details) for name, details in gives.items()}
 
     @property
     def takes(self) -> list[tensors.Tensor]:
         """The inputs."""
-        return [port.tensor for port in self._takes.values()]
+        return [one.tensor for one in self._takes.values()]
 
     @property
     def gives(self) -> list[tensors.Tensor]:
         """The outputs."""
-        return [port.tensor for port in self._gives.values()]
+        return [one.tensor for one in self._gives.values()]
 
     def __call__(self, arrays: function.Arrays, names: Collection[str]) -> function.Arrays:
         """The outputs of these names, for any number of rows."""
@@ -193,19 +198,19 @@ class _Lite:
           RuntimeError: the model cannot be run with any number of rows.
         """
         # Those that are open have one row at first.
-        own = max(port.shape[0] for port in self._takes.values())
-        declared_open = all(port.open[0] for port in self._takes.values())
+        own = max(one.shape[0] for one in self._takes.values())
+        declared_open = all(one.open[0] for one in self._takes.values())
         rng = np.random.default_rng(0)
-        probe = {name: port.probe(own + 1, rng) for name, port in self._takes.items()}
+        probe = {name: one.probe(own + 1, rng) for name, one in self._takes.items()}
         try:
             alone = self._in_pieces(probe, names, own)
         except RuntimeError as error:
             # Where sizes beside the rows are open, or the values matter, the data may fit.
-            sized = not any(any(port.open[1:]) for port in self._takes.values())
+            sized = not any(any(one.open[1:]) for one in self._takes.values())
             if sized and _UNPREPARED in str(error):
                 raise
             self._rows = None if declared_open else own
-            self._open()
+            self._use(self._start())
             return
         except errors.JobError:  # It does not give a prediction for each row, however it is run.
             return
@@ -213,7 +218,7 @@ class _Lite:
             together = self._in_pieces(probe, names, None)
         except RuntimeError:
             self._rows = own
-            self._open()  # The size that failed has left the interpreter in ruins.
+            self._use(self._start())  # The size that failed has left the interpreter in ruins.
             return
         if not declared_open and not all(self._agree(name, together, alone) for name in names):
             self._rows = own
@@ -221,13 +226,13 @@ class _Lite:
     def _in_pieces(
         self, arrays: function.Arrays, names: Collection[str], rows: int | None
     ) -> function.Arrays:
-        stored = {name: self._takes[name].stored(array) for name, array in arrays.items()}
+        stored = {name: self._takes[name].quantize(array) for name, array in arrays.items()}
 
         def call(piece: function.Arrays) -> function.Arrays:
             results = self._run(**piece)
             if self._keeps_state:
                 self._interpreter.reset_all_variables()
-            return {name: self._gives[name].values(results[name]) for name in names}
+            return {name: self._gives[name].dequantize(results[name]) for name in names}
 
         with self._lock:
             return function.in_pieces(call, stored, rows)
@@ -282,13 +287,13 @@ def _readable(listed: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any
     return dict(zip(names, by_name.values(), strict=True))
 
 
-def _port(name: str, details: Mapping[str, Any]) -> _Port:
+def _stored(name: str, details: Mapping[str, Any]) -> _Stored:
     dtype = np.dtype(object if details["dtype"] is np.bytes_ else details["dtype"])
     # LiteRT leaves this empty where all sizes are fixed in a file of an old converter.
     declared = list(details["shape_signature"]) or list(details["shape"])
     scales = details["quantization_parameters"]["scales"]
     quantized = len(scales) == 1 and dtype in _QUANTIZED
-    return _Port(
+    return _Stored(
         name,
         dtype,
         tuple(map(int, details["shape"])),

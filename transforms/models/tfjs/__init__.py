@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from transforms import batch, errors, models
-from transforms.models import columns, tensors
+from transforms import errors, models
+from transforms.models import function, tensors
 from transforms.models.tfjs import node
 
 _FORMATS = ("graph-model", "layers-model")
@@ -36,7 +36,7 @@ _BYTES = {
 }
 
 
-def load(spec: models.ModelSpec, path: str) -> TensorFlowJs:
+def load(spec: models.ModelSpec, path: str) -> function.Function:
     """The model, in a Node.js process that has tried it out on two examples of zeros.
 
     Raises:
@@ -56,33 +56,19 @@ def load(spec: models.ModelSpec, path: str) -> TensorFlowJs:
     missing = node.missing()
     if missing is not None:
         raise errors.ConfigError(missing)
-    return TensorFlowJs(spec, node.Process(path, spec.outputs), parameters)
+    process = node.Process(path, spec.outputs)
+    takes = [_tensor(one) for one in process.inputs]
+    gives = [_tensor(one) for one in process.outputs]
+    _check_dtypes(process.inputs)
+    tensors.refuse_fixed_rows(takes)
 
+    def call(arrays: function.Arrays, names: Collection[str]) -> function.Arrays:
+        # The names are those that the process was started for.
+        return process.predict(arrays)
 
-class TensorFlowJs:
-    """A version that runs in a Node.js process; see models.Model.
-
-    Raises:
-      ConfigError: inputs that columns cannot fill, or outputs that cannot be evaluated.
-    """
-
-    def __init__(self, spec: models.ModelSpec, process: node.Process, parameters: int) -> None:
-        self._process = process
-        self.pid: int | None = process.pid
-        self.parameters: int | None = parameters
-        self.inputs = _inputs(spec, process.inputs)
-        self._chosen = tensors.chosen(spec.outputs, map(_tensor, process.outputs))
-        _check_rows(process.outputs, self._chosen)
-        self.outputs = tuple(self._chosen)
-        self.projection = batch.Projection(columns.names(self.inputs), False)
-
-    def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
-        """By output, float32 or float64, [N] or [N, K]; see models.Model."""
-        results = self._process.predict(columns.arrays(self.inputs, examples))
-        return {
-            output: tensors.prediction(name, results[name], len(examples))
-            for output, name in self._chosen.items()
-        }
+    loaded = function.Function(spec, call, takes, gives, parameters, process.pid)
+    _check_rows(gives, spec.outputs)
+    return loaded
 
 
 def _description(path: str) -> dict[str, Any]:
@@ -153,7 +139,7 @@ def _parameters(description: Mapping[str, Any]) -> int:
     )
 
 
-def _inputs(spec: models.ModelSpec, takes: Iterable[node.Tensor]) -> tuple[columns.Input, ...]:
+def _check_dtypes(takes: Iterable[node.Tensor]) -> None:
     for tensor in takes:
         if tensor.dtype not in ("float32", "int32", "bool"):
             raise errors.ConfigError(
@@ -161,18 +147,12 @@ def _inputs(spec: models.ModelSpec, takes: Iterable[node.Tensor]) -> tuple[colum
                 "bool in TensorFlow.js. Convert the model without what is before its numbers, "
                 "and bring these as columns"
             )
-        if tensor.shape and tensor.shape[0] is not None:
-            raise errors.ConfigError(
-                f"input {tensor.name!r} has the shape {list(tensor.shape)}, batches of exactly "
-                f"{tensor.shape[0]}. Export the model with None as its first dimension"
-            )
-    return tensors.inputs(spec, map(_tensor, takes))
 
 
-def _check_rows(gives: Iterable[node.Tensor], chosen: Mapping[str, str]) -> None:
+def _check_rows(gives: Iterable[tensors.Tensor], wanted: Collection[str]) -> None:
     for tensor in gives:
-        shape = tensor.shape
-        if tensor.name in chosen.values() and shape is not None and shape[:1] != (None,):
+        chosen, shape = not wanted or tensor.name in wanted, tensor.shape
+        if chosen and shape is not None and shape[:1] != (None,):
             raise errors.ConfigError(
                 f"output {tensor.name!r} has the shape {list(shape)} for two examples. A "
                 "model must give one prediction for each example"

@@ -33,6 +33,8 @@ _STATUS_BYTES = 4
 # Of stderr, what an error tells.
 _STDERR_LINES = 20
 _LINE_BYTES = 1000
+# After it has closed its pipes.
+_END_SECONDS = 5.0
 
 Bytes = bytes | memoryview
 
@@ -132,7 +134,10 @@ class Process:
         # By a thread: a pipe that nobody reads would stop the process, a file would grow for ever.
         self._stderr: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._reader = threading.Thread(
-            target=_collect, args=(self._process.stderr, self._stderr), daemon=True
+            # Buffered: else reading a line is a call of the system for each byte.
+            target=_collect,
+            args=(io.BufferedReader(cast(io.FileIO, self._process.stderr)), self._stderr),
+            daemon=True,
         )
         self._reader.start()
         try:
@@ -190,7 +195,11 @@ class Process:
         return buffer
 
     def _how_it_ended(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:  # Its pipes are closed, and it goes on.
+            self._process.kill()
+            code = self._process.wait()
         self._reader.join(timeout=1)
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         words = "\n".join(self._stderr).strip() or "(nothing)"
