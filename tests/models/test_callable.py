@@ -62,6 +62,10 @@ def texts(columns):
 
 def nothing(columns):
     pass
+
+
+def wrong(columns):
+    return columns["income"]
 """
 
 
@@ -167,6 +171,14 @@ def test_several_outputs(examples):
     assert chosen.predict(examples(a=[1, 2]))[""].tolist() == [1.0, 2.0]
     named = models.load(spec("listed", outputs=("score",)))
     assert named.predict(examples(a=[1, 2]))[""].tolist() == [1.0, 2.0]
+
+
+def test_what_a_function_raises_is_told_with_its_line(examples):
+    model = models.load(spec("wrong"))
+    line = MODULE.splitlines().index('    return columns["income"]') + 1
+    said = rf"evalbeam_mine:wrong raises KeyError: 'income' \(.*evalbeam_mine.py, line {line}\)"
+    with pytest.raises(RuntimeError, match=f"{said}; it was given 'a'"):
+        model.predict(examples(a=[1, 2]))
 
 
 @pytest.mark.parametrize(

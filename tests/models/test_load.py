@@ -51,8 +51,21 @@ def test_kinds_are_inferred(folder):
     assert models.infer_kind(str(folder / "named.keras")) == "keras"
     with pytest.raises(errors.ConfigError, match=r"found a folder with weights.h5; known are"):
         models.infer_kind(str(folder / "no_model"))
-    with pytest.raises(errors.ConfigError, match=r"found the file weights.h5; known are"):
+    with pytest.raises(
+        errors.ConfigError, match=r"weights.h5 is not .* as it is: load it with Keras"
+    ):
         models.infer_kind(str(folder / "no_model" / "weights.h5"))
+    with pytest.raises(errors.ConfigError, match=r"saved_model.pb is not .*: name its folder"):
+        models.infer_kind(str(folder / "mean" / "saved_model.pb"))
+
+
+def test_files_of_no_kind(tmp_path):
+    (tmp_path / "forest.joblib").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(errors.ConfigError, match=r"that: `callable: module:function`"):
+        models.infer_kind(str(tmp_path / "forest.joblib"))
+    with pytest.raises(errors.ConfigError, match=r"found the file notes.txt; known are a folder"):
+        models.infer_kind(str(tmp_path / "notes.txt"))
 
 
 def test_unknown_kinds_and_absent_paths(folder):

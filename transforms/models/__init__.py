@@ -34,6 +34,19 @@ REGISTRY = {
 _FILES = {"saved_model.pb": "saved_model", "model.json": "tfjs", "model.onnx": "onnx"}
 _ENDINGS = {".keras": "keras", ".tflite": "tflite", ".onnx": "onnx"}
 
+# What is no model of a known kind, by the ending of its name, but nearly.
+_NEARLY = {
+    ".h5": "load it with Keras and save it as `.keras`, `model.save('name.keras')`",
+    ".hdf5": "load it with Keras and save it as `.keras`, `model.save('name.keras')`",
+    "saved_model.pb": "name its folder, which has the variables too",
+    "model.json": "name its folder, which has the weights too",
+    **dict.fromkeys(
+        (".joblib", ".pkl", ".pickle", ".pt", ".pth", ".ubj"),
+        "write a Python function that loads it and predicts, and name that: "
+        "`callable: module:function`",
+    ),
+}
+
 # Where models of a kind are deployed.
 RUNS_IN = {
     "saved_model": ("TensorFlow", "TensorFlow Serving"),
@@ -217,6 +230,9 @@ def infer_kind(path: str) -> str:
         return _ENDINGS[local.suffix]
     else:
         found = f"the file {local.name}"
+    for end, remedy in _NEARLY.items():
+        if local.name.endswith(end):
+            raise errors.ConfigError(f"{path} is not evaluated as it is: {remedy}")
     known = [f"a folder with {name} ({kind})" for name, kind in _FILES.items()]
     known += [f"a file whose name ends in {end} ({kind})" for end, kind in _ENDINGS.items()]
     raise errors.ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,11 +50,21 @@ class PythonFunction:
         """By output, float32 or float64, [N] or [N, K]; see models.Model."""
         arrays = columns.arrays(self.inputs, examples)
         # Copies: other versions have the same arrays, and the data's own cannot be written to.
-        results = self._function({name: array.copy() for name, array in arrays.items()})
+        results = self._call({name: array.copy() for name, array in arrays.items()})
         return {
             output: tensors.prediction(name, self._array(name, value), len(examples))
             for output, (name, value) in zip(self.outputs, self._chosen(results), strict=True)
         }
+
+    def _call(self, arrays: dict[str, np.ndarray]) -> Any:
+        try:
+            return self._function(arrays)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise RuntimeError(
+                f"{self._name} raises {type(error).__name__}: {error} ({where.filename}, line "
+                f"{where.lineno}); it was given {', '.join(map(repr, arrays))}"
+            ) from error
 
     def _chosen(self, results: Any) -> list[tuple[str, Any]]:
         """The outputs to evaluate, by the function's names for them."""
