@@ -281,12 +281,19 @@ def _image_bytes(first: batch.Batch, loaded: Collection[models.Model]) -> int:
     }
     for row in range(len(first) if inputs else 0):
         one = first.take(np.array([row]))
-        with contextlib.suppress(arrow.UnscorableRowsError, errors.JobError):
-            return sum(
-                columns.arrays((declared,), one)[declared.name].nbytes
-                for declared in inputs.values()
-            )
+        # A damaged one, or no such column, which is told when inputs are checked.
+        with contextlib.suppress(arrow.UnscorableRowsError, errors.JobError, KeyError):
+            return sum(_bytes_of(declared, one) for declared in inputs.values())
     return 0
+
+
+def _bytes_of(declared: columns.Input, one: batch.Batch) -> int:
+    """What the image of the only row takes, also one that does not fit the model."""
+    assert declared.image is not None
+    try:
+        return int(columns.arrays((declared,), one)[declared.name].nbytes)
+    except (arrow.UnscorableRowsError, errors.JobError):
+        return int(declared.image.decoded(one.columns.column(declared.column)).nbytes)
 
 
 def _identity(id_column: str | None, projection: batch.Projection) -> str:

@@ -111,9 +111,14 @@ def _forms(
 ) -> list[dict[str, Any]]:
     """Where the version runs: in its own form, and in those that it was converted to."""
     kinds = {one.name: one.kind for one in job.models}
-    own = {"version": model.name, "kind": model.kind, "verdict": None}
+    own = {"version": model.name, "output": None, "kind": model.kind, "verdict": None}
     converted = [
-        {"version": one["converted"], "kind": kinds[one["converted"]], "verdict": one["verdict"]}
+        {
+            "version": one["converted"],
+            "output": one["output"],
+            "kind": kinds[one["converted"]],
+            "verdict": one["verdict"],
+        }
         for one in findings
         if one["original"] == model.name
     ]

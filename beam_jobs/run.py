@@ -148,7 +148,7 @@ def _show(results: Path, published: str, seconds: float) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"results are in {published}", file=sys.stderr)
-    except (OSError, UnicodeError) as e:
+    except Exception as e:
         # A closed pipe, or a terminal that lacks a letter. Python would stumble over the rest of
         # the pipe again at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

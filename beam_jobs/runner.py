@@ -47,6 +47,7 @@ _CHATTERERS = (
     "apache_beam.utils.subprocess_server",
 )
 _JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
+_INTERRUPTED = r"^KeyboardInterrupt\s*(\[while running '.*'\])?\s*$"
 # In an option's name, or in its value, such as environment variables or a URL with a password.
 _SECRET = re.compile(
     "secret|pass|pwd|token|key_|_key|apikey|credential|connection_s|auth|sig=|://[^/]*@"
@@ -250,7 +251,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _cause(error: BaseException) -> errors.EvalbeamError:
     """What went wrong on a worker: Beam adds the step to it, or brings home only a traceback."""
     text = str(error)
-    if isinstance(error, KeyboardInterrupt) or re.search(r"^KeyboardInterrupt\s*$", text, re.M):
+    if isinstance(error, KeyboardInterrupt) or re.search(_INTERRUPTED, text, re.M):
         raise KeyboardInterrupt from error
     for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
         named = f"transforms.errors.{kind.__name__}: "

@@ -209,7 +209,9 @@ def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
             one["original"],
             one["verdict"],
             "-" if facts["changed"] is None else f"{facts['changed']:.2%}",
-            f"{facts['largest_difference']:.2g}",
+            _times(facts["largest_difference"])
+            if facts["largest_difference"] is not None
+            else "inf",
             *(_times(facts[ratio]) for ratio in ("size_ratio", "speed_ratio")),
         )
     return table
@@ -243,7 +245,12 @@ def _moved(change: Mapping[str, Any]) -> str:
     """A metric before and after, and where."""
     name = _name({**change, "output": "", "class_id": None})
     where = "" if change["slice"] == "overall" else f" in {change['slice']}"
-    return f"{name} {_number(change['before'])} -> {_number(change['after'])}{where}"
+    # In JSON there is no NaN, nor infinity.
+    before, after = (
+        "undefined" if change[when] is None else _number(change[when])
+        for when in ("before", "after")
+    )
+    return f"{name} {before} -> {after}{where}"
 
 
 def _times(ratio: float | None) -> str:
@@ -271,7 +278,9 @@ def _worst(frame: pd.DataFrame, heading: Heading) -> rich.table.Table | None:
     table.add_column("value", justify="right")
     table.add_column("slice", overflow="fold")
     table.add_column("examples", justify="right")
-    for name in list(dict.fromkeys(frame["name"]))[: _MOST_WORST_ROWS // len(heading.models)]:
+    for name in list(dict.fromkeys(frame["name"]))[
+        : max(1, _MOST_WORST_ROWS // len(heading.models))
+    ]:
         rows = frame[frame["name"] == name]
         lower = rows["metric"].iloc[0] in metrics.LOWER_IS_BETTER
         for model in heading.models:

@@ -29,7 +29,9 @@ BOUNDS = compare.Bounds(good=0.01, acceptable=0.02, bad=0.05)
         (0.0, 0.1, 1, "better"),
         (0.0, 0.1, -1, "bad"),
         (np.nan, 0.1, 1, None),
-        (0.1, np.nan, 1, None),
+        (0.1, np.nan, 1, "bad"),  # no value is left
+        (np.inf, np.inf, -1, "good"),
+        (0.1, np.inf, -1, "bad"),
         (np.nan, np.nan, 1, None),
     ],
 )

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from sklearn import metrics as sklearn_metrics
 
+from beam_jobs import summary
+
 
 def _scores(classes, count, certainty=0.8):
     """Scores, float64[N, K], whose largest is the class's."""
@@ -262,12 +264,44 @@ def test_scores_without_a_last_softmax_are_named(judged):
     assert "the scores of 200 of 200 examples differ by more than 1" in found["js"]["explanation"]
 
 
+def test_scores_on_another_scale_are_named(judged):
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 2, 400)
+    scores = np.clip(0.5 * label + 0.5 * rng.random(400), 0, 1)
+    found, _ = judged(label, {"v1": scores, "half": scores / 2})
+    assert (found["half"]["verdict"], found["half"]["cause"]) == ("bad", "scores")
+    assert "rank the examples as the original's do" in found["half"]["explanation"]
+
+
+def test_few_changed_decisions_are_no_sign_of_another_input(judged):
+    label, scores = np.zeros(2000), np.full(2000, 0.1)
+    label[0] = 1
+    scores[0] = 0.9
+    found, _ = judged(label, {"v1": scores, "js": np.full(2000, 0.1)}, metrics=METRICS)
+    assert (found["js"]["verdict"], found["js"]["cause"]) == ("bad", None)
+    assert found["js"]["evidence"]["kappa"] == pytest.approx(0)
+
+
+def test_a_version_with_infinite_scores_is_shown(judged, capsys):
+    rng = np.random.default_rng(3)
+    label = rng.normal(size=50)
+    after = label + 0.1
+    after[3] = np.inf
+    found, folder = judged(label, {"v1": label + 0.1, "js": after}, task="regression")
+    assert found["js"]["verdict"] == "bad"
+    assert found["js"]["evidence"]["largest_difference"] is None
+    summary.show(folder, "here", 1.0)
+    assert "mean_squared_error 0.0100 -> undefined" in capsys.readouterr().out
+
+
 def test_without_a_metric_to_judge_by_it_says_so(judged):
     label, scores = _binary(45, 5, 3, 47)
-    found, _ = judged(label, {"v1": scores, "js": 1 - scores}, metrics=["ExampleCount"])
+    versions = {"v1": scores, "js": scores, "swapped": 1 - scores}
+    found, _ = judged(label, versions, metrics=["ExampleCount"])
     assert (found["js"]["verdict"], found["js"]["cause"]) == ("undecided", None)
     assert "there is no metric to judge it by" in found["js"]["explanation"]
-    assert found["js"]["evidence"]["changed"] == 1.0
+    # But what its decisions show is told.
+    assert (found["swapped"]["verdict"], found["swapped"]["cause"]) == ("undecided", "class order")
 
 
 def test_labels_of_many_are_compared_one_by_one(judged):

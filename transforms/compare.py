@@ -78,15 +78,17 @@ def differences(block: finish.Block, pairs: Sequence[Pair]) -> Iterator[Differen
 def changes(before: np.ndarray, after: np.ndarray, better: int) -> np.ndarray:
     """How much better (positive) or worse the values after are, as a share of those before.
 
-    From 0 any change is infinite. NaN where either is.
+    From 0 any change is infinite, as is the loss of a value that was defined. NaN where the one
+    before is.
 
     Args:
       before, after: float64 of one shape.
       better: 1 where higher values are better, -1 where lower ones are.
     """
-    moved = better * (after - before)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(moved == 0, 0.0, moved / np.abs(before))
+        moved = better * (after - before)
+        changed = np.where((moved == 0) | (before == after), 0.0, moved / np.abs(before))
+    return np.where(np.isnan(after) & ~np.isnan(before), -np.inf, changed)
 
 
 def verdicts(changed: np.ndarray, bounds: Bounds) -> np.ndarray:

@@ -22,8 +22,9 @@ FEWEST_EXAMPLES = 30
 # (Landis and Koch, "The measurement of observer agreement for categorical data", 1977).
 _FAIR = 0.4
 _SUBSTANTIAL = 0.6
-# So much more agreement, as a share of all examples, exchanged classes must explain.
-_EXPLAINS = 0.1
+# So many decisions, as a share of all, must have changed for a cause to be sought, and must be
+# explained by exchanged classes.
+_MANY = 0.1
 
 _WHICH = ["metric", "class_id", "k", "top_k", "aggregation", "weighted", "threshold"]
 
@@ -168,7 +169,8 @@ def _finding(
     counts = whole.total(apart)[0].astype(int)
     decided = plan.decisions(pair.baseline, pair.candidate, head, evaluation.thresholds)
     joint = None if decided is None else decided.joint(whole.total(decided))[0]
-    cause, explanation = _explained(verdict, joint, counts)
+    ranks = overall[overall["metric"] == "auc"]["verdict"].isin(["good", "acceptable"]).any()
+    cause, explanation = _explained(verdict, joint, counts, bool(ranks))
     size_ratio, speed_ratio, single_speed_ratio = ratios
     return Finding(
         original=pair.baseline,
@@ -284,10 +286,19 @@ def _kappa(joint: np.ndarray) -> float:
 
 
 def _explained(
-    verdict: str, joint: np.ndarray | None, differences: np.ndarray
+    verdict: str, joint: np.ndarray | None, differences: np.ndarray, ranks: bool
 ) -> tuple[str | None, str | None]:
-    """The cause of what is wrong, if it is known, and a sentence."""
-    if verdict in ("better", "worse", "bad") and joint is not None:
+    """The cause of what is wrong, if it is known, and a sentence.
+
+    `ranks` says that the examples' order by score is the original's (AUC). Versions that decide
+    otherwise are another model, though their metrics may chance to be alike.
+    """
+    if joint is not None and 1 - _agreeing(joint.sum(axis=0)) >= _MANY:
+        if ranks:
+            return "scores", (
+                "its scores rank the examples as the original's do, but stand on another scale, so "
+                "that decisions differ. Look for a missing sigmoid, or outputs not dequantised."
+            )
         cause = _cause_of_decisions(joint)
         if cause is not None:
             return cause
@@ -317,7 +328,7 @@ def _cause_of_decisions(joint: np.ndarray) -> tuple[str, str] | None:
     agreement = _agreeing(matrix)
     _, order = optimize.linear_sum_assignment(matrix, maximize=True)
     explained = _agreeing(matrix[:, order])
-    exchanged = explained - agreement >= _EXPLAINS and _kappa(matrix[:, order]) >= _SUBSTANTIAL
+    exchanged = explained - agreement >= _MANY and _kappa(matrix[:, order]) >= _SUBSTANTIAL
     if exchanged and len(joint) == 1:  # of labels it is not known which goes with which
         moved = [f"{b} for {a}" for a, b in enumerate(order) if a != b and matrix[a, b]]
         more = f" and {len(moved) - 10} more" if len(moved) > 10 else ""
@@ -329,9 +340,10 @@ def _cause_of_decisions(joint: np.ndarray) -> tuple[str, str] | None:
     if _kappa(matrix) <= _FAIR:
         return "preprocessing", (
             f"{agreement:.1%} of its decisions agree, where chance alone gives "
-            f"{_by_chance(matrix):.1%}: the conversion gets its input in another form than it was "
-            "made for (scaling, offset, order of channels or inputs). Compare what both do before "
-            "their first layer. If it takes an image in another scale, declare a second one of the "
-            "same column in `data.images`, and map it: `inputs: {<model input>: <image>}`."
+            f"{_by_chance(matrix):.1%}: most likely the conversion gets its input in another form "
+            "than it was made for (scaling, offset, order of channels or inputs). Compare what "
+            "both do before their first layer. If it takes an image in another scale, declare a "
+            "second one of the same column in `data.images`, and map it: `inputs: {<model input>: "
+            "<image>}`."
         )
     return None

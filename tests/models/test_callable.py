@@ -64,6 +64,18 @@ def nothing(columns):
     pass
 
 
+def leaves(columns):
+    raise SystemExit(0)
+
+
+BUFFER = np.zeros(2)
+
+
+def reuses(columns):
+    BUFFER[:] = columns["a"]
+    return BUFFER
+
+
 def wrong(columns):
     return columns["income"]
 """
@@ -179,6 +191,18 @@ def test_what_a_function_raises_is_told_with_its_line(examples):
     said = rf"evalbeam_mine:wrong raises KeyError: 'income' \(.*evalbeam_mine.py, line {line}\)"
     with pytest.raises(RuntimeError, match=f"{said}; it was given 'a'"):
         model.predict(examples(a=[1, 2]))
+
+
+def test_a_function_that_leaves_the_process_is_one_that_raises(examples):
+    with pytest.raises(RuntimeError, match="evalbeam_mine:leaves raises SystemExit: 0"):
+        models.load(spec("leaves")).predict(examples(a=[1, 2]))
+
+
+def test_a_function_may_fill_the_same_array_again(examples):
+    model = models.load(spec("reuses"))
+    before = model.predict(examples(a=[1, 2]))[""]
+    model.predict(examples(a=[3, 4]))
+    assert before.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,20 @@ def test_digests_follow_names_and_contents_alone(tmp_path):
     )
 
 
+def test_files_behind_links_are_part_of_a_model(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "data").write_bytes(b"weights")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "graph").write_bytes(b"graph")
+    (tmp_path / "model" / "variables").symlink_to(tmp_path / "weights")
+    (tmp_path / "weights" / "round").symlink_to(tmp_path / "weights")
+    path = str(tmp_path / "model")
+    assert models.size_bytes(path) == len(b"weights" + b"graph")
+    before = models.digest(path)
+    (tmp_path / "weights" / "data").write_bytes(b"others.")
+    assert models.digest(path) != before
+
+
 class _Remote(localfilesystem.LocalFileSystem):
     """The local disk under another scheme, as Beam finds the filesystems of gs:// and s3://."""
 

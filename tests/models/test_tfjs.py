@@ -204,7 +204,8 @@ def test_files_that_are_no_model_are_refused(written):
 def test_a_layer_that_it_does_not_have(copy):
     folder = copy("dense")
     topology = {"class_name": "Mine", "config": {}}
-    model = {"format": "layers-model", "modelTopology": topology}
+    manifest = [{"paths": [], "weights": []}]
+    model = {"format": "layers-model", "modelTopology": topology, "weightsManifest": manifest}
     (folder / "model.json").write_text(json.dumps(model))
     with pytest.raises(errors.ConfigError, match="js cannot run it: Unknown layer: Mine"):
         models.load(spec(folder))
@@ -218,6 +219,18 @@ def test_shards_that_are_missing_or_cut_short_are_named(written):
         models.load(spec(written))
     shard.unlink()
     with pytest.raises(errors.ConfigError, match=r"lists the weights shard1.bin, and there is no"):
+        models.load(spec(written))
+
+
+def test_weights_are_listed_and_within_the_folder(written):
+    description = json.loads((written / "model.json").read_text())
+    description["weightsManifest"][0]["paths"][0] = "../shard1.bin"
+    (written / "model.json").write_text(json.dumps(description))
+    with pytest.raises(errors.ConfigError, match=r"weights \.\./shard1.bin, outside its folder"):
+        models.load(spec(written))
+    del description["weightsManifest"]
+    (written / "model.json").write_text(json.dumps(description))
+    with pytest.raises(errors.ConfigError, match="lists no weights: it would predict with random"):
         models.load(spec(written))
 
 
@@ -238,7 +251,12 @@ def test_no_node(written, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prints", "told"), [("echo v12.0.0", "is v12.0.0"), ("exit 1", "is of no known version")]
+    ("prints", "told"),
+    [
+        ("echo v12.0.0", "is v12.0.0"),
+        ("exit 1", "is of no known version"),
+        (r"printf '\377\376'", "\ufffd"),
+    ],
 )
 def test_an_old_node(written, monkeypatch, tmp_path, prints, told):
     monkeypatch.setenv("PATH", fake_node(tmp_path, prints))
@@ -257,6 +275,8 @@ def test_no_packages_or_others(written, monkeypatch, tmp_path):
         models.load(spec(written))
     package = folder / "node_modules/@tensorflow/tfjs/package.json"
     package.parent.mkdir(parents=True)
+    package.write_text("{")  # as an installation that broke off leaves it
+    assert "it is not installed. Run" in node.missing()
     package.write_text('{"version": "3.1.0"}')
     assert "and 3.1.0 is installed. Run" in node.missing()
 

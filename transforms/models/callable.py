@@ -59,7 +59,8 @@ class PythonFunction:
     def _call(self, arrays: dict[str, np.ndarray]) -> Any:
         try:
             return self._function(arrays)
-        except Exception as error:
+        # SystemExit would end the process as if all had gone well.
+        except (Exception, SystemExit) as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             raise RuntimeError(
                 f"{self._name} raises {type(error).__name__}: {error} ({where.filename}, line "
@@ -88,7 +89,8 @@ class PythonFunction:
 
     def _array(self, name: str, value: Any) -> np.ndarray:
         try:
-            array = np.asarray(value)
+            # A copy: the function may fill the same array at its next call.
+            array = np.array(value)
         except ValueError as error:  # Lists of different lengths.
             raise errors.JobError(f"{self._name} gives no array: {error}") from error
         if not tensors.is_number(array.dtype):

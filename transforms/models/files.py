@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from transforms import errors
 
@@ -40,7 +40,19 @@ def tree(path: str) -> list[str]:
     root = pathlib.Path(path)
     if root.is_file():
         return [path]
-    return sorted(str(file) for file in root.rglob("*") if file.is_file())
+    return sorted(_walk(root, frozenset()))
+
+
+def _walk(folder: pathlib.Path, above: frozenset[pathlib.Path]) -> Iterator[str]:
+    """The files below a folder, behind links too, which a model is loaded through as well."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, above | {real})
+        elif entry.is_file():
+            yield str(entry)
 
 
 def listing(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pathlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -82,7 +83,7 @@ def _description(path: str) -> dict[str, Any]:
     try:
         with open(file, encoding="utf-8") as stream:
             description = json.load(stream)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.ConfigError(f"its model.json is no JSON: {error}") from error
     form = description.get("format") if isinstance(description, dict) else None
     if form not in _FORMATS:
@@ -94,9 +95,18 @@ def _description(path: str) -> dict[str, Any]:
 
 def _check_shards(path: str, description: Mapping[str, Any]) -> None:
     """Refuses weights that are missing or cut short, which TensorFlow.js would take for others."""
+    if description["format"] == "layers-model" and not description.get("weightsManifest"):
+        raise errors.ConfigError(
+            "its model.json lists no weights: it would predict with random ones. Save it again"
+        )
     for group in description.get("weightsManifest") or ():
         found = {}
         for name in group["paths"]:
+            if os.path.isabs(name) or ".." in pathlib.PurePath(name).parts:
+                raise errors.ConfigError(
+                    f"its model.json lists the weights {name}, outside its folder, which its "
+                    "digest would not cover. Put all files of the model into one folder"
+                )
             file = os.path.join(path, name)
             if not os.path.isfile(file):
                 raise errors.ConfigError(

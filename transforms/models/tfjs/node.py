@@ -30,6 +30,8 @@ FOLDER = pathlib.Path(__file__).parent
 _DTYPES = tuple(map(np.dtype, (np.float32, np.int32, np.bool_)))
 _OK = 0
 _STATUS_BYTES = 4
+# No answer is as large: WebAssembly has 4 GiB. Text in place of a length is larger.
+_LARGEST_FRAME = 1 << 40
 # Of stderr, what an error tells.
 _STDERR_LINES = 20
 _LINE_BYTES = 1000
@@ -59,7 +61,10 @@ def missing() -> str | None:
         )
     for name, wanted in asked["dependencies"].items():
         package = FOLDER / "node_modules" / name / "package.json"
-        found = _json(package)["version"] if package.exists() else None
+        try:
+            found = _json(package)["version"]
+        except (OSError, ValueError, KeyError):  # absent, or from an installation that broke off
+            found = None
         if found != wanted:
             told = "it is not installed" if found is None else f"{found} is installed"
             return (
@@ -72,7 +77,13 @@ def missing() -> str | None:
 def _version(node: str) -> str:
     """What `node --version` prints, "" if it fails."""
     try:
-        result = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60)
+        result = subprocess.run(
+            [node, "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return result.stdout.strip()
@@ -185,6 +196,11 @@ class Process:
         return answer[_STATUS_BYTES:]
 
     def _read(self, length: int) -> np.ndarray:
+        if length > _LARGEST_FRAME:
+            raise errors.JobError(
+                f"its Node.js process {self.pid} does not answer as server.mjs does: something "
+                "else writes to its stdout, such as a `node` that is a script, or NODE_OPTIONS"
+            )
         buffer = np.empty(length, np.uint8)
         rest = buffer.data
         while rest:
