@@ -34,8 +34,6 @@ from transforms.models import arrow, columns, images
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _FIRST_EXAMPLES = 256
 
-_DEFAULT_SIGNATURE = config.Model.model_fields["signature"].default
-
 # A batch has this many examples, of at most so many bytes and so many scores of a version.
 _BATCH = 16_384
 _BATCH_BYTES = 32 << 20
@@ -123,7 +121,7 @@ class Job:
     @property
     def conversions(self) -> tuple[tuple[str, str], ...]:
         """Originals and what was converted from them."""
-        return tuple((one.baseline, one.candidate) for one in self.pairs if one.bounds is not None)
+        return compare.conversions(self.pairs)
 
 
 def check(settings: config.Config, engine: str = "columnar") -> Job:
@@ -193,7 +191,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         baseline,
         weight is not None,
         thresholds,
-        [(one.baseline, one.candidate) for one in pairs if one.bounds is not None],
+        compare.conversions(pairs),
     )
     described = (names, heads, asked.specs)
     if asked.given is None:
@@ -331,7 +329,7 @@ def _version(
     except errors.ConfigError as e:
         raise errors.ConfigError(f"Version {model.name!r}: {e}") from e
     for key, given, kinds in (
-        ("signature", model.signature != _DEFAULT_SIGNATURE, ("saved_model", "tflite")),
+        ("signature", model.signature != models.ModelSpec.signature, ("saved_model", "tflite")),
         ("allow_unsafe", model.allow_unsafe, ("keras",)),
     ):
         if given and kind not in kinds:

@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from transforms import batch, compare, errors, formats, slices
+from transforms import batch, compare, errors, formats, models, slices
 from transforms.metrics import plan
 from transforms.models import images
 from transforms.slices import Spec  # Config.slices hides the module
@@ -273,7 +273,7 @@ class Model(_Strict):
         False, description="Whether code inside a .keras file (a Lambda layer) may run."
     )
     signature: str = Field(
-        "serving_default", description="Which one, of a SavedModel or .tflite file."
+        models.ModelSpec.signature, description="Which one, of a SavedModel or .tflite file."
     )
     inputs: Annotated[
         dict[str, str],

@@ -18,6 +18,7 @@ import rich.table
 
 from beam_jobs import check
 from transforms import compare, conversions, metrics, slices
+from transforms.sinks import tables
 
 _MOST_ROWS = 40
 _MOST_WORST_ROWS = 16
@@ -103,7 +104,7 @@ def _name(row: pd.Series | Mapping[str, Any]) -> str:
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    columns = ["output", "metric", "class_id", "k", "top_k", "aggregation", "weighted", "threshold"]
+    columns = list(tables.WHICH)
     variants = frame[columns].drop_duplicates()
     names = [_name(row) for _, row in variants.iterrows()]
     # Where examples have weights, what does not count them says so.

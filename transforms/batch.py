@@ -118,6 +118,22 @@ class Scored:
     hashes: np.ndarray
     predictions: Mapping[tuple[str, str], np.ndarray]
     predict_seconds: Mapping[str, float]
+    _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def score_differences(self, original: str, converted: str, output: str) -> np.ndarray:
+        """Each example's largest difference between two versions' scores, float64[N].
+
+        Of scores that are infinite in both it is 0, or infinite where their signs differ.
+        """
+
+        def compute() -> np.ndarray:
+            before, after = (self.predictions[model, output] for model in (original, converted))
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(np.subtract(after, before, dtype=np.float64))
+            apart[before == after] = 0.0
+            return apart if apart.ndim == 1 else apart.max(axis=1)
+
+        return self._memo.once((original, converted, output), compute)

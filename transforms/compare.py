@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +50,11 @@ class Difference:
     baseline: str
     values: metric.Values
     verdicts: np.ndarray | None
+
+
+def conversions(pairs: Iterable[Pair]) -> tuple[tuple[str, str], ...]:
+    """Originals and what was converted from them."""
+    return tuple((pair.baseline, pair.candidate) for pair in pairs if pair.bounds is not None)
 
 
 # From the best to the worst.

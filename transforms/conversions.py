@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from transforms import batch, compare, finish, labels, metrics
+from transforms import batch, compare, finish, labels, metrics, slices
 from transforms.metrics import plan, statistics, table
 from transforms.models import measure
+from transforms.sinks import tables
 
 # Below this many examples the slice hit worst is mostly the unluckiest one.
 FEWEST_EXAMPLES = 30
@@ -25,8 +26,6 @@ _SUBSTANTIAL = 0.6
 # So many decisions, as a share of all, must have changed for a cause to be sought, and must be
 # explained by exchanged classes.
 _MANY = 0.1
-
-_WHICH = ["metric", "class_id", "k", "top_k", "aggregation", "weighted", "threshold"]
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,8 @@ def findings(
       largest: by converted version and output, the largest difference of a score.
       measures: by version, what it costs.
     """
-    main = [i for i, key in enumerate(merged.slices) if key.split == batch.MAIN_SPLIT]
-    whole = statistics.Sheet(merged.select([i for i in main if not merged.slices[i].pairs]))
+    whole = merged.slices.index(slices.SliceKey(batch.MAIN_SPLIT))
+    sheet = statistics.Sheet(merged.select([whole]))
     for pair in pairs:
         if pair.bounds is None:
             continue
@@ -140,7 +139,7 @@ def findings(
             of_head = _judged(changes[changes["output"] == head.output])
             most = largest[pair.candidate][head.output]
             ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
-            yield _finding(whole, evaluation, pair, pair.bounds, head, of_head, most, ratios)
+            yield _finding(sheet, evaluation, pair, pair.bounds, head, of_head, most, ratios)
 
 
 def _finite(value: Any) -> Any:
@@ -214,7 +213,7 @@ def _changes(values: pd.DataFrame, pair: compare.Pair, bounds: compare.Bounds) -
     """The metrics that are judged, of all slices, with their relative change and verdict."""
     better = {name: metrics.direction(name) for name in values["metric"].unique()}
     values = values[values["metric"].map(better).astype(int) != 0]
-    on = ["output", "slice", *_WHICH]
+    on = ["slice", *tables.WHICH]
     both = values[values["model"] == pair.baseline].merge(
         values[values["model"] == pair.candidate], on=on, suffixes=("_before", "_after")
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transforms import batch, identity
-from transforms.metrics import statistics
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,7 @@ class Ledger:
         if split == batch.MAIN_SPLIT:
             for original, converted in conversions:
                 for output in scored.labels:
-                    before, after = (
-                        scored.predictions[model, output] for model in (original, converted)
-                    )
-                    apart = statistics.score_differences(before, after)
+                    apart = scored.score_differences(original, converted, output)
                     self._differ(converted, output, float(apart.max()))
 
     def _differ(self, converted: str, output: str, most: float) -> None:

@@ -582,17 +582,6 @@ class Decisions:
         return cells.reshape(len(cells), self.cells // choices**2, choices, choices)
 
 
-def score_differences(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Each example's largest difference between two versions' scores ([N] or [N, K]), float64[N].
-
-    Of scores that are infinite in both it is 0, or infinite where their signs differ.
-    """
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(np.subtract(after, before, dtype=np.float64))
-    apart[before == after] = 0.0
-    return apart if apart.ndim == 1 else apart.max(axis=1)
-
-
 @dataclass(frozen=True)
 class ScoreDifferences:
     """How many examples' scores differ how much: cell i, up to DIFFERENCES[i]; not weighted."""
@@ -607,7 +596,8 @@ class ScoreDifferences:
         return f"score differences of {self.original} and {self.converted}"
 
     def entries(self, view: View) -> Entries:  # noqa: D102
-        apart = score_differences(view.raw(self.original)[1], view.raw(self.converted)[1])
+        one, other = self.original, self.converted
+        apart = view.scored.score_differences(one.model, other.model, one.output)
         return Entries(np.searchsorted(np.asarray(DIFFERENCES), apart, side="left"), None)
 
 

@@ -77,8 +77,7 @@ def measure(
             failed[spec.name] = f"{type(error).__name__}: {error}"
     if not made:
         return {}, failed
-    large = _large(list(made.values()), examples, min(affordable))
-    predicting = {spec: _peak(model, large) for spec, model in made.items()}
+    large, predicting = _large(made, examples, min(affordable))
     batches, singles = _times(made, large), _times(made, one)
     found = {}
     for spec, model in made.items():
@@ -106,14 +105,17 @@ def _affordable(model: models.Model, examples: batch.Batch) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
-def _large(made: Sequence[models.Model], examples: batch.Batch, rows: int) -> batch.Batch:
-    """A batch of so many of the examples, again and again; of fewer where some model raises."""
+def _large(
+    made: Mapping[models.ModelSpec, models.Model], examples: batch.Batch, rows: int
+) -> tuple[batch.Batch, dict[models.ModelSpec, int | None]]:
+    """A batch of so many of the examples, again and again; of fewer where some model raises.
+
+    And by version the memory that predicting it took, at the first call, which allocates it.
+    """
     while True:
         large = examples.take(np.resize(np.arange(len(examples)), rows))
         try:
-            for model in made:
-                model.predict(large)
-            return large
+            return large, {spec: _peak(model, large) for spec, model in made.items()}
         except Exception:
             if rows == 1:
                 raise

@@ -113,14 +113,10 @@ class _Stored:
         """
         if not self.scale:
             return values
-        bad = np.flatnonzero(np.isnan(values).reshape(len(values), -1).any(axis=1))
-        if len(bad):
-            raise arrow.UnscorableRowsError(
-                {
-                    int(row): f"input {self.name!r} is quantised, which has no value NaN"
-                    for row in bad
-                }
-            )
+        arrow.refuse(
+            np.isnan(values).reshape(len(values), -1).any(axis=1),
+            lambda row: f"input {self.name!r} is quantised, which has no value NaN",
+        )
         range_ = np.iinfo(self.dtype)
         with np.errstate(over="ignore"):
             steps = np.rint(values / np.float32(self.scale)) + np.float32(self.zero_point)

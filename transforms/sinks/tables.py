@@ -27,6 +27,9 @@ _WHICH = [
     ("threshold", pa.float64()),
 ]
 
+# The columns that tell results of one slice and version apart.
+WHICH = tuple(name for name, _ in _WHICH)
+
 # Intervals and tests have their columns already, so that readers need not change when they come;
 # only conversions have verdicts.
 METRICS = pa.schema(
