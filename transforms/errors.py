@@ -1,5 +1,8 @@
 """The errors that a user is meant to read, each with the exit code of the command line."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class EvalbeamError(Exception):
     """What went wrong, with which value, what was allowed and what to do.
@@ -26,3 +29,9 @@ class JobError(EvalbeamError):
     """The job ran and failed; nothing was published."""
 
     exit_code = 4
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence for the end of an error's text: the known name that is nearest; "" if none is."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -141,8 +140,7 @@ def infer_task(labels: np.ndarray, predictions: np.ndarray) -> Inferred:
 def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
     names = examples.columns.schema.names
     if column not in names:
-        near = difflib.get_close_matches(column, names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = errors.did_you_mean(column, names)
         raise errors.JobError(
             f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
         )

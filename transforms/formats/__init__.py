@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -46,8 +45,7 @@ class Format(Protocol):
 def get(name: str) -> Format:
     """The format's module; raises ConfigError for an unknown name."""
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = errors.did_you_mean(name, REGISTRY)
         raise errors.ConfigError(
             f"Unknown data format {name!r}; known are {', '.join(REGISTRY)}.{hint}"
         )

@@ -667,8 +667,7 @@ def _check_arguments(spec: plan.MetricSpec, found: type, arguments: Mapping[str,
     known = _parameters(found)
     for name in arguments:
         if name not in known and not spec.module:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = errors.did_you_mean(name, known)
             raise errors.ConfigError(
                 f"Metric {spec.class_name} has no argument {name!r}; it takes "
                 f"{', '.join(known)}.{hint}"

@@ -286,8 +286,7 @@ def _naming(spec: ModelSpec) -> Iterator[None]:
 
 def _kind(name: str) -> Loader:
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = errors.did_you_mean(name, REGISTRY)
         raise errors.ConfigError(
             f"unknown kind of model {name!r}; known are {', '.join(REGISTRY)}.{hint}"
         )

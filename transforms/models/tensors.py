@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +53,7 @@ def inputs(spec: models.ModelSpec, takes: Iterable[Tensor]) -> tuple[columns.Inp
         if name not in by_name:
             raise errors.ConfigError(
                 f"`inputs` maps {name!r}, but the model's inputs are "
-                f"{', '.join(map(repr, by_name))}.{_nearest(name, by_name)}"
+                f"{', '.join(map(repr, by_name))}.{errors.did_you_mean(name, by_name)}"
             )
     found = []
     for name, tensor in by_name.items():
@@ -85,7 +84,7 @@ def chosen(wanted: Sequence[str], gives: Iterable[Tensor]) -> dict[str, str]:
         if name not in by_name:
             raise errors.ConfigError(
                 f"unknown output {name!r}; the model's outputs are "
-                f"{', '.join(map(repr, sorted(by_name)))}.{_nearest(name, by_name)}"
+                f"{', '.join(map(repr, sorted(by_name)))}.{errors.did_you_mean(name, by_name)}"
             )
     # Sorted: TensorFlow restores a signature's outputs in no order to rely on.
     taken = tuple(wanted) or tuple(sorted(by_name))
@@ -120,8 +119,3 @@ def is_number(dtype: np.dtype) -> bool:
     """Whether values of this dtype can be predictions."""
     # bfloat16 and its kin, which are not NumPy's own, are of kind V.
     return dtype.kind in "biufV"
-
-
-def _nearest(name: str, known: Mapping[str, Tensor]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
