@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := -m pip --quiet --disable-pip-version-check --no-input install --no-deps
-PIP := $(BIN)/python $(INSTALL)
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+INSTALL := install --no-deps
 
 # Apart, so that an edit of pyproject.toml does not install every package again.
 LOCKED := $(VENV)/.locked
@@ -83,20 +83,20 @@ ifneq ($(shell { $(BIN)/python -c 'print("works")'; } 2>/dev/null),works)
 .PHONY: $(LOCKED)
 endif
 
-# Some packages come as source alone; the build tools come first, so that the lock's build them.
+# Some packages come as source alone; pip and the build tools come first, so that the lock's are used.
 $(LOCKED): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 		echo "evalbeam needs Python 3.10 to 3.13, not $$($(PYTHON) --version 2>&1);" \
 		"name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Installing the locked packages into $(VENV), which takes some minutes ..." >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@sed -n -E '/^(setuptools|wheel)==/,/[^\\]$$/p' requirements-dev.txt >$(VENV)/build-tools.txt
-	@$(PIP) --require-hashes --requirement $(VENV)/build-tools.txt
-	@$(PIP) --require-hashes --no-build-isolation --requirement requirements-dev.txt
+	@sed -n -E '/^(pip|setuptools|wheel)==/,/[^\\]$$/p' requirements-dev.txt >$(VENV)/build-tools.txt
+	@$(PIP) $(INSTALL) --require-hashes --requirement $(VENV)/build-tools.txt
+	@$(PIP) $(INSTALL) --require-hashes --no-build-isolation --requirement requirements-dev.txt
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml
-	@$(PIP) --no-build-isolation --editable .
+	@$(PIP) $(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(NPM): $(TFJS)/package-lock.json
@@ -108,6 +108,6 @@ $(CONVERTER_READY): tests/conversions/converter/requirements.txt | $(READY)
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 		echo "Installing TensorFlow.js's converter into $(CONVERTER), which takes minutes ..." >&2 && \
 		$(BIN)/python -m venv --clear $(CONVERTER) && \
-		$(CONVERTER)/bin/python $(INSTALL) --only-binary :all: --require-hashes --requirement $< && \
+		$(PIP) --python $(CONVERTER) $(INSTALL) --only-binary :all: --require-hashes --requirement $< && \
 		touch $@; \
 	else echo "TensorFlow.js's converter needs Python 3.10 or 3.11: its tests are skipped." >&2; fi

@@ -48,7 +48,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     venv, stamp = CACHE / "airflow", CACHE / "airflow" / LOCK.name
     if not stamp.exists() or stamp.read_bytes() != LOCK.read_bytes():
         output_of(sys.executable, "-m", "venv", "--clear", venv)
-        pip = (venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
+        pip = (sys.executable, "-m", "pip", "--python", venv)
         output_of(*pip, "install", "--no-deps", "--require-hashes", "--requirement", LOCK)
         assert "No broken requirements" in output_of(*pip, "check")
         stamp.write_bytes(LOCK.read_bytes())

@@ -7,6 +7,7 @@ built from the same source. What needs a machine of its own (apt-get, useradd) i
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -65,7 +66,10 @@ class Image:
 
     def _from(self, value: str) -> None:
         assert re.fullmatch(r"python:3\.\d+-slim-\w+ AS worker", value)
-        output_of(sys.executable, "-m", "venv", self.root / "venv")
+        venv = self.root / "venv"
+        output_of(sys.executable, "-m", "venv", venv)
+        pip = f"pip=={importlib.metadata.version('pip')}"  # it resumes downloads
+        output_of(sys.executable, "-m", "pip", "--python", venv, "install", pip)
         self.environment["PATH"] = f"{self.root}/venv/bin:/usr/bin:/bin"
 
     def _workdir(self, value: str) -> None:
