@@ -229,7 +229,9 @@ def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) 
     main = next(shard for shard in job.shards if shard.split == batch.MAIN_SPLIT)
     locations = {model.name: model.path for model in job.models}
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(tables.Writer(stage.folder, job.pairs, job.min_slice_size))
+        ours = stack.enter_context(
+            tables.Writer(stage.folder, job.evaluation.plan, job.pairs, job.min_slice_size)
+        )
         theirs = stack.enter_context(
             tfma_result.Writer(
                 stage.folder / "tfma", eval_config, locations, main.path, main.format, by_tfma
@@ -252,9 +254,10 @@ def _findings(
         return []
     # Of classes there are many rows, and their averages say what is asked.
     wanted = (pc.field("split") == batch.MAIN_SPLIT) & pc.field("class_id").is_null()
-    values = pq.read_table(folder / "metrics.parquet", filters=wanted).to_pandas()
+    wanted &= pc.field("verdict").is_valid()
+    judged = pq.read_table(folder / "comparisons.parquet", filters=wanted).to_pandas()
     found = conversions.findings(
-        merged, job.evaluation, job.pairs, values, entered.differences, costs
+        merged, job.evaluation, job.pairs, judged, entered.differences, costs
     )
     return [one.entry() for one in found]
 

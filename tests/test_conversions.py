@@ -162,6 +162,35 @@ def test_the_slice_hit_worst_and_the_verdicts_of_slices(judged):
     }
 
 
+def test_the_table_of_comparisons_has_both_values(judged):
+    label, before = _binary(45, 5, 3, 47)
+    after = before.copy()
+    after[:9] = 0.2  # TP 36, FN 14
+    metrics = ["Recall", "FalsePositives", "BinaryCrossentropy"]
+    _, folder = judged(label, {"v1": before, "lite": after}, metrics=metrics)
+    table = pd.read_parquet(folder / "comparisons.parquet").set_index("metric")
+    values = ["before", "after", "difference", "relative"]
+    assert table.loc["recall", values].tolist() == pytest.approx([0.9, 0.72, -0.18, -0.2])
+    loss = table.loc["binary_crossentropy"]
+    losses = [sklearn_metrics.log_loss(label, scores) for scores in (before, after)]
+    assert [loss["before"], loss["after"]] == pytest.approx(losses, rel=1e-6)
+    assert loss["relative"] == pytest.approx(1 - losses[1] / losses[0], rel=1e-5)
+    assert table.loc["false_positives", ["before", "after"]].tolist() == [3, 3]
+    assert np.isnan(table.loc["false_positives", "relative"])
+
+
+def test_a_renamed_metric_is_judged_as_what_it_is(judged):
+    label, before = _binary(45, 5, 3, 47)
+    metrics = [
+        {"class_name": "Recall", "config": {"name": "sensitivity_of_ours"}},
+        {"class_name": "AUC", "config": {"name": "ranking"}},
+    ]
+    found, _ = judged(label, {"v1": before, "lite": before * 0.5}, metrics=metrics)
+    verdicts = {one["metric"]: one["verdict"] for one in found["lite"]["evidence"]["metrics"]}
+    assert verdicts == {"sensitivity_of_ours": "bad", "ranking": "good"}
+    assert (found["lite"]["verdict"], found["lite"]["cause"]) == ("bad", "scores")
+
+
 @pytest.mark.parametrize("count", [2, 10])
 def test_shuffled_classes_are_named(judged, count):
     rng = np.random.default_rng(5)

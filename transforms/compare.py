@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from transforms import finish, metrics
-from transforms.metrics import metric
+from transforms import finish
+from transforms.metrics import metric, plan
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,24 @@ class Pair:
 
 @dataclass(frozen=True)
 class Difference:
-    """A candidate's values minus the baseline's.
+    """A candidate's values beside the baseline's, in the shape of `metric.Values`.
 
     Attributes:
       key: the candidate's.
       baseline: the version it is compared with.
-      values: the differences.
-      verdicts: object of the values' shape, a conversion's (see `verdicts`); None where there is
-        nothing to judge.
+      thresholds: of the values, if they have some.
+      before, after: float64, the baseline's values and the candidate's.
+      relative: float64, how much better the candidate is (see `changes`); NaN where the metric has
+        no better way.
+      verdicts: object, a conversion's (see `verdicts`); None where there is nothing to judge.
     """
 
     key: metric.Key
     baseline: str
-    values: metric.Values
+    thresholds: tuple[float, ...] | None
+    before: np.ndarray
+    after: np.ndarray
+    relative: np.ndarray
     verdicts: np.ndarray | None
 
 
@@ -63,7 +68,9 @@ VERDICTS = ("good", "acceptable", "better", "worse", "bad")
 _ROUNDING = 1e-9
 
 
-def differences(block: finish.Block, pairs: Sequence[Pair]) -> Iterator[Difference]:
+def differences(
+    block: finish.Block, planned: plan.Plan, pairs: Sequence[Pair]
+) -> Iterator[Difference]:
     """The differences of all metrics that both versions of a pair have."""
     for pair in pairs:
         for key, result in block.results.items():
@@ -72,12 +79,19 @@ def differences(block: finish.Block, pairs: Sequence[Pair]) -> Iterator[Differen
             before = block.results.get(replace(key, model=pair.baseline))
             if not isinstance(before, metric.Values) or before.thresholds != result.thresholds:
                 continue
-            values = metric.Values(result.values - before.values, result.thresholds)
-            better = metrics.direction(key.metric)
-            judged = None
-            if pair.bounds is not None and better:
-                judged = verdicts(changes(before.values, result.values, better), pair.bounds)
-            yield Difference(key, pair.baseline, values, judged)
+            relative, judged = np.full(result.values.shape, np.nan), None
+            if better := planned.direction(key.metric):
+                relative = changes(before.values, result.values, better)
+                judged = None if pair.bounds is None else verdicts(relative, pair.bounds)
+            yield Difference(
+                key,
+                pair.baseline,
+                result.thresholds,
+                before.values,
+                result.values,
+                relative,
+                judged,
+            )
 
 
 def changes(before: np.ndarray, after: np.ndarray, better: int) -> np.ndarray:

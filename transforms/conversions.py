@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from transforms import batch, compare, finish, labels, metrics, slices
+from transforms import batch, compare, finish, labels, slices
 from transforms.metrics import plan, statistics, table
 from transforms.models import measure
-from transforms.sinks import tables
 
 # Below this many examples the slice hit worst is mostly the unluckiest one.
 FEWEST_EXAMPLES = 30
@@ -115,7 +114,7 @@ def findings(
     merged: table.Table,
     evaluation: finish.Evaluation,
     pairs: Sequence[compare.Pair],
-    values: pd.DataFrame,
+    judged: pd.DataFrame,
     largest: Mapping[str, Mapping[str, float]],
     measures: Mapping[str, measure.Measures],
 ) -> Iterator[Finding]:
@@ -125,7 +124,7 @@ def findings(
       merged: the sums of all slices.
       evaluation: what they are of.
       pairs: those with bounds are conversions.
-      values: the rows of metrics.parquet of the main split and no class.
+      judged: the rows of comparisons.parquet of the main split and no class that have a verdict.
       largest: by converted version and output, the largest difference of a score.
       measures: by version, what it costs.
     """
@@ -134,9 +133,11 @@ def findings(
     for pair in pairs:
         if pair.bounds is None:
             continue
-        changes = _changes(values, pair, pair.bounds)
+        of_pair = judged[
+            (judged["baseline"] == pair.baseline) & (judged["candidate"] == pair.candidate)
+        ]
         for head in evaluation.heads:
-            of_head = _judged(changes[changes["output"] == head.output])
+            of_head = _decisive(of_pair[of_pair["output"] == head.output], evaluation.plan)
             most = largest[pair.candidate][head.output]
             ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
             yield _finding(sheet, evaluation, pair, pair.bounds, head, of_head, most, ratios)
@@ -161,15 +162,16 @@ def _finding(
     largest: float,
     ratios: tuple[float | None, float | None, float | None],
 ) -> Finding:
-    overall = changes[(changes["slice"] == "overall") & changes["verdict"].notna()]
+    overall = changes[changes["slice"] == "overall"]
     verdicts = [compare.VERDICTS.index(verdict) for verdict in overall["verdict"]]
     verdict = compare.VERDICTS[max(verdicts)] if verdicts else "undecided"
     apart = plan.differences(pair.baseline, pair.candidate, head)
     counts = whole.total(apart)[0].astype(int)
     decided = plan.decisions(pair.baseline, pair.candidate, head, evaluation.thresholds)
     joint = None if decided is None else decided.joint(whole.total(decided))[0]
-    ranks = overall[overall["metric"] == "auc"]["verdict"].isin(["good", "acceptable"]).any()
-    cause, explanation = _explained(verdict, joint, counts, bool(ranks))
+    of_auc = overall["metric"].map(evaluation.plan.own_name) == "auc"
+    ranks = bool(overall[of_auc]["verdict"].isin(["good", "acceptable"]).any())
+    cause, explanation = _explained(verdict, joint, counts, ranks)
     size_ratio, speed_ratio, single_speed_ratio = ratios
     return Finding(
         original=pair.baseline,
@@ -209,29 +211,14 @@ def _ratios(
     )
 
 
-def _changes(values: pd.DataFrame, pair: compare.Pair, bounds: compare.Bounds) -> pd.DataFrame:
-    """The metrics that are judged, of all slices, with their relative change and verdict."""
-    better = {name: metrics.direction(name) for name in values["metric"].unique()}
-    values = values[values["metric"].map(better).astype(int) != 0]
-    on = ["slice", *tables.WHICH]
-    both = values[values["model"] == pair.baseline].merge(
-        values[values["model"] == pair.candidate], on=on, suffixes=("_before", "_after")
-    )
-    direction = both["metric"].map(better).astype(int).to_numpy()
-    before, after = both["value_before"].to_numpy(), both["value_after"].to_numpy()
-    both["relative"] = compare.changes(before, after, direction)
-    both["verdict"] = compare.verdicts(both["relative"].to_numpy(), bounds)
-    both["is_rate"] = direction > 0
-    return both
-
-
-def _judged(changes: pd.DataFrame) -> pd.DataFrame:
+def _decisive(changes: pd.DataFrame, planned: plan.Plan) -> pd.DataFrame:
     """Those that an output's verdict is made of: its rates; where it has none, its errors."""
-    return changes[changes["is_rate"]] if changes["is_rate"].any() else changes
+    rates = changes["metric"].map(planned.direction).astype(int) > 0
+    return changes[rates] if rates.any() else changes
 
 
 def _worst(changes: pd.DataFrame) -> Change | None:
-    inside = (changes["slice"] != "overall") & (changes["n_after"] >= FEWEST_EXAMPLES)
+    inside = (changes["slice"] != "overall") & (changes["n"] >= FEWEST_EXAMPLES)
     lost = changes[inside & (changes["relative"] < 0)]
     if not len(lost):
         return None
@@ -247,9 +234,9 @@ def _change(row: Any) -> Change:
         weighted=bool(row.weighted),
         threshold=None if pd.isna(row.threshold) else float(row.threshold),
         slice=str(row.slice),
-        examples=int(row.n_after),
-        before=float(row.value_before),
-        after=float(row.value_after),
+        examples=int(row.n),
+        before=float(row.before),
+        after=float(row.after),
         relative=float(row.relative),
         verdict=str(row.verdict),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,11 +63,21 @@ class Plan:
       metrics: columnar metrics, in the order configured.
       statistics: what they need, and what every run keeps, each once.
       others: the metrics that TFMA's own combiners compute.
+      renamed: by a metric's name in the config, the one that its class gives.
     """
 
     metrics: tuple[metric.Metric, ...]
     statistics: tuple[statistics.Statistic, ...]
     others: tuple[MetricSpec, ...]
+    renamed: Mapping[str, str]
+
+    def own_name(self, name: str) -> str:
+        """What a result is called where the config does not name it."""
+        return self.renamed.get(name, name)
+
+    def direction(self, name: str) -> int:
+        """1 for a result whose higher values are better, -1 for lower, 0 for neither."""
+        return metrics.direction(self.own_name(name))
 
 
 def plan(
@@ -121,7 +131,12 @@ def plan(
         *converted,
     ]:
         kept.setdefault(statistic.name, statistic)
-    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others))
+    renamed = {
+        str(spec.arguments["name"]): metric.snake_case(spec.class_name)
+        for spec in specs
+        if "name" in spec.arguments
+    }
+    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others), renamed)
 
 
 def confusion_statistic(

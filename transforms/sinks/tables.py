@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import compare, finish
-from transforms.metrics import metric
+from transforms.metrics import metric, plan
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _WHERE = [("split", _NAME), ("slice", _NAME)]
@@ -63,7 +63,10 @@ COMPARISONS = pa.schema(
         ("baseline", _NAME),
         ("candidate", _NAME),
         *_WHICH,
+        ("before", pa.float64()),
+        ("after", pa.float64()),
         ("difference", pa.float64()),
+        ("relative", pa.float64()),
         ("ci_lower", pa.float64()),
         ("ci_upper", pa.float64()),
         ("p_value", pa.float64()),
@@ -81,7 +84,10 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     Slices of fewer than `least` examples are left out, a whole split excepted.
     """
 
-    def __init__(self, folder: Path, pairs: Sequence[compare.Pair], least: int) -> None:
+    def __init__(
+        self, folder: Path, planned: plan.Plan, pairs: Sequence[compare.Pair], least: int
+    ) -> None:
+        self._plan = planned
         self._pairs = pairs
         self._least = least
         self._metrics = pq.ParquetWriter(folder / "metrics.parquet", METRICS, compression="zstd")
@@ -98,7 +104,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         names = _Names.of(block)
         self._metrics.write_table(_metrics(block, names, kept))
         self._confusion.write_table(_confusion(block, names, kept))
-        self._comparisons.write_table(_comparisons(block, names, kept, self._pairs))
+        found = list(compare.differences(block, self._plan, self._pairs))
+        self._comparisons.write_table(_comparisons(block, names, kept, found))
 
     def __exit__(self, *_: object) -> None:
         for writer in (self._metrics, self._confusion, self._comparisons):
@@ -134,37 +141,34 @@ def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
         names,
         np.flatnonzero(kept),
         [{"model": key.model, **_which(key)} for key in found],
-        "value",
-        list(found.values()),
+        [result.thresholds for result in found.values()],
+        {"value": [result.values for result in found.values()]},
         {"n": block.examples, "weight_sum": block.weights},
     )
 
 
 def _comparisons(
-    block: finish.Block, names: _Names, kept: np.ndarray, pairs: Sequence[compare.Pair]
+    block: finish.Block, names: _Names, kept: np.ndarray, found: Sequence[compare.Difference]
 ) -> pa.Table:
-    found = list(compare.differences(block, pairs))
-    rows = np.flatnonzero(kept)
-    long = _long(
+    values = {
+        "before": [one.before for one in found],
+        "after": [one.after for one in found],
+        "difference": [one.after - one.before for one in found],
+        "relative": [one.relative for one in found],
+    }
+    if any(one.verdicts is not None for one in found):
+        values["verdict"] = [
+            np.full(one.after.shape, None) if one.verdicts is None else one.verdicts
+            for one in found
+        ]
+    return _long(
         COMPARISONS,
         names,
-        rows,
+        np.flatnonzero(kept),
         [{"baseline": d.baseline, "candidate": d.key.model, **_which(d.key)} for d in found],
-        "difference",
-        [difference.values for difference in found],
+        [one.thresholds for one in found],
+        values,
         {"n": block.examples},
-    )
-    if all(one.verdicts is None for one in found):
-        return long
-    verdicts = [
-        np.full(one.values.values[rows].size, None)
-        if one.verdicts is None
-        else one.verdicts[rows].reshape(-1)
-        for one in found
-    ]
-    place = COMPARISONS.get_field_index("verdict")
-    return long.set_column(
-        place, COMPARISONS.field(place), pa.array(np.concatenate(verdicts), pa.string()).cast(_NAME)
     )
 
 
@@ -207,8 +211,8 @@ def _long(
     names: _Names,
     rows: np.ndarray,
     keys: Sequence[Mapping[str, str | int | bool | None]],
-    column: str,
-    results: Sequence[metric.Values],
+    thresholds: Sequence[tuple[float, ...] | None],
+    values: Mapping[str, Sequence[np.ndarray]],
     of_slices: Mapping[str, np.ndarray],
 ) -> pa.Table:
     """A row for each result, slice of `rows` (int64) and threshold, in this order.
@@ -218,22 +222,25 @@ def _long(
       names: of the block's slices.
       rows: the slices that are wanted.
       keys: for each result, its columns of one value.
-      column: where the results stand.
-      results: of all the block's slices.
+      thresholds: of each result, if it has some.
+      values: columns, for each result an array of all the block's slices [S] or [S, T].
       of_slices: further columns, a number for each of the block's slices.
     """
-    if not results:
+    if not keys:
         return schema.empty_table()
-    thresholds = [one.thresholds or (np.nan,) for one in results]
-    widths = [len(one) for one in thresholds]
-    which = pa.array(np.repeat(np.arange(len(results)), np.multiply(widths, len(rows))))
+    widths = [len(one or (None,)) for one in thresholds]
+    which = pa.array(np.repeat(np.arange(len(keys)), np.multiply(widths, len(rows))))
     row = np.concatenate([np.repeat(rows, width) for width in widths])
-    at = np.concatenate([np.tile(one, len(rows)) for one in thresholds])
+    at = np.concatenate([np.tile(one or (np.nan,), len(rows)) for one in thresholds])
     columns = {
         **names.columns(row),
         "threshold": pa.array(at, from_pandas=True),  # NaN: none
-        column: pa.array(np.concatenate([one.values[rows].reshape(-1) for one in results])),
     }
+    for name, results in values.items():
+        flat = np.concatenate([one[rows].reshape(-1) for one in results])
+        columns[name] = pa.array(flat, from_pandas=flat.dtype == object).cast(
+            schema.field(name).type
+        )
     for name in keys[0]:
         of_each = pa.array([key[name] for key in keys], schema.field(name).type)
         columns[name] = of_each.take(which)
