@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import difflib
 import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from beam_jobs import config, eval_config
-from transforms import (
-    batch,
-    compare,
-    errors,
-    finish,
-    formats,
-    labels,
-    metrics,
-    models,
-    predict,
-    slices,
-)
-from transforms.formats import files
+from beam_jobs import config, eval_config, first, fit, job
+from transforms import batch, compare, errors, finish, labels, models, predict, slices
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import arrow, columns, images
-
-# So many examples show what the data's columns are and what task the labels and predictions are.
-_FIRST_EXAMPLES = 256
-
-# A batch has this many examples, of at most so many bytes and so many scores of a version.
-_BATCH = 16_384
-_BATCH_BYTES = 32 << 20
-_BATCH_SCORES = 1 << 22
+from transforms.models import images
 
 # What is computed where the config names no metrics.
 _DEFAULT_METRICS = {
@@ -64,68 +38,8 @@ _DEFAULT_METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run, checked and spelled out.
-
-    Attributes:
-      name: the config's.
-      shards: of all splits.
-      projection: the columns that the labels, slices and models read.
-      batch_size: examples decoded and predicted at once.
-      models: the versions.
-      baseline: the version that the others are compared with, if any.
-      specs: the slicing specs; those by quantiles have no edges yet.
-      weight, id: columns.
-      units: hash buckets of examples.
-      max_dead_letters: the share of rows that may fail to be scored.
-      evaluation: metrics, outputs and thresholds.
-      eval_config: the serialised TFMA EvalConfig that describes the run.
-      tfma_config: the serialised EvalConfig of what TFMA has to compute, if anything.
-      min_slice_size: smaller slices have no results, except for a whole split.
-      engine: "columnar" or "tfma".
-      identity: what identifies an example.
-      digests: by version, the SHA-256 of its files, before they were loaded.
-      pairs: the versions to compare: the baseline with the others, originals with conversions.
-      first: first examples, such as all versions can score; None if none of those looked at.
-      notes: what was inferred or decided and the user should know.
-    """
-
-    name: str
-    shards: tuple[batch.Shard, ...]
-    projection: batch.Projection
-    batch_size: int
-    models: tuple[models.ModelSpec, ...]
-    baseline: str | None
-    specs: tuple[slices.Spec, ...]
-    weight: str | None
-    id: str | None
-    units: int
-    max_dead_letters: float
-    evaluation: finish.Evaluation
-    eval_config: bytes
-    tfma_config: bytes | None
-    min_slice_size: int
-    engine: str
-    identity: str
-    digests: Mapping[str, str]
-    pairs: tuple[compare.Pair, ...]
-    first: batch.Batch | None
-    notes: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The versions' names."""
-        return tuple(model.name for model in self.models)
-
-    @property
-    def conversions(self) -> tuple[tuple[str, str], ...]:
-        """Originals and what was converted from them."""
-        return compare.conversions(self.pairs)
-
-
-def check(settings: config.Config, engine: str = "columnar") -> Job:
-    """Lists the data, loads the models, scores a first batch, and plans the metrics.
+def check(settings: config.Config, engine: str = "columnar") -> job.Job:
+    """Lists the data, loads the models, scores first examples, and plans the metrics.
 
     With the engine "tfma" all metrics are TFMA's to compute.
 
@@ -135,36 +49,21 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     """
     asked = eval_config.asked(settings, engine)
     settings = asked.settings
-    declared = tuple((name, image.declared(name)) for name, image in settings.data.images.items())
+    data = settings.data
+    declared = tuple((name, image.declared(name)) for name, image in data.images.items())
     versions = tuple(_version(model, declared) for model in settings.models)
-    shards = tuple(
-        shard
-        for split, listed in (
-            (batch.MAIN_SPLIT, settings.data.files),
-            *settings.data.splits.items(),
-        )
-        for shard in file_shards.list_shards(listed, settings.data.format, split)
-    )
+    shards = _shards(data)
     # What costs nothing first: models take seconds to load.
-    _check_declared(shards, settings, asked.specs)
+    fit.check_columns(shards, settings, asked.specs)
     for spec in asked.metrics or ():
         tfma.check_metric(spec)
-    if stored := [version for version in versions if version.path]:
-        print(f"loading {len(stored)} model{'s' if len(stored) > 1 else ''} ...", file=sys.stderr)
-    digests = {version.name: models.digest(version.path) for version in versions if version.path}
-    loaded = {version.name: models.load(version) for version in versions}
-    outputs = _outputs(versions, loaded)
-    label_columns = _label_columns(settings, outputs)
+    digests, loaded = _loaded(versions)
+    label_columns = _label_columns(settings, _outputs(versions, loaded))
     projection = _projection(asked, label_columns.values(), loaded.values())
-    first = _first_batch(shards, projection)
-    image_bytes = _image_bytes(first, loaded.values())
-    # Models see fewer of large images: a network needs many times their memory.
-    few = min(len(first), max(1, _BATCH_BYTES // max(1, image_bytes)))
-    seen = first.take(np.arange(few)) if few < len(first) else first
-    known = formats.get(first.shard.format).first_columns(first.shard.path)
+    seen = first.read(shards, projection, loaded.values())
     for version in versions:
-        models.check_inputs(version, loaded[version.name], seen, known)
-    heads, notes = _heads(settings, label_columns, versions, loaded, first, seen, known)
+        models.check_inputs(version, loaded[version.name], seen.shown, seen.columns)
+    heads, notes = first.heads(seen, settings, label_columns, versions, loaded)
     notes += asked.notes
     taken = {one.image.name for model in loaded.values() for one in model.inputs if one.image}
     if idle := [name for name, _ in declared if name not in taken]:
@@ -174,57 +73,85 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
     # What the job does with every batch, so that it fails now and not on a worker.
-    scored, _ = predict.score(seen, loaded, heads, settings.data.weight, settings.data.id)
-    identity = _identity(settings.data.id, projection)
-    _check_numeric(first, asked.specs)
+    scored, _ = predict.score(seen.shown, loaded, heads, data.weight, data.id)
+    fit.check_numbers(seen.examples, asked.specs)
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
-    _check_fit(metric_specs, versions, heads)
-    names = tuple(version.name for version in versions)
-    weight = settings.data.weight
-    thresholds = tuple(settings.thresholds)
-    columnar = () if engine == "tfma" else metric_specs
+    fit.check_metrics(metric_specs, versions, heads)
     pairs = _pairs(settings, baseline)
-    planned = plan.plan(
-        columnar,
-        names,
-        heads,
-        baseline,
-        weight is not None,
-        thresholds,
-        compare.conversions(pairs),
+    evaluation = _evaluation(
+        () if engine == "tfma" else metric_specs, versions, heads, baseline, settings, pairs
     )
-    described = (names, heads, asked.specs)
+    described = (evaluation.models, heads, asked.specs)
     if asked.given is None:
-        whole = tfma.eval_config(*described, metric_specs, baseline, weight)
+        whole = tfma.eval_config(*described, metric_specs, baseline, data.weight)
     else:
-        whole = tfma.completed(asked.given, names, heads, baseline, weight)
+        whole = tfma.completed(asked.given, evaluation.models, heads, baseline, data.weight)
     by_tfma = whole if engine == "tfma" else None
-    if by_tfma is None and (planned.others or asked.tfma_metrics):
-        by_tfma = tfma.eval_config(*described, planned.others, baseline, weight, asked.tfma_metrics)
+    if by_tfma is None and (evaluation.plan.others or asked.tfma_metrics):
+        by_tfma = tfma.eval_config(
+            *described, evaluation.plan.others, baseline, data.weight, asked.tfma_metrics
+        )
         notes.append(f"by TFMA's own combiners, which are slower: {_metrics_of(by_tfma)}")
-    return Job(
+    return job.Job(
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=settings.data.batch_size or _batch_size(first, image_bytes, heads),
+        batch_size=data.batch_size or first.batch_size(seen, heads),
         models=versions,
         baseline=baseline,
         specs=asked.specs,
-        weight=weight,
-        id=settings.data.id,
+        weight=data.weight,
+        id=data.id,
         units=max(1, settings.confidence.units),  # one is as good as none
-        max_dead_letters=settings.data.max_dead_letters,
-        evaluation=finish.Evaluation(planned, names, heads, weight is not None, thresholds),
+        max_dead_letters=data.max_dead_letters,
+        evaluation=evaluation,
         eval_config=whole.SerializeToString(deterministic=True),
         tfma_config=None if by_tfma is None else by_tfma.SerializeToString(deterministic=True),
         min_slice_size=asked.min_slice_size,
         engine=engine,
-        identity=identity,
+        identity=_identity(data.id, projection),
         digests=digests,
         pairs=pairs,
         first=None if scored is None else scored.batch,
         notes=tuple(notes),
     )
+
+
+def _shards(data: config.Data) -> tuple[batch.Shard, ...]:
+    """Of all splits, the main one first."""
+    splits = {batch.MAIN_SPLIT: data.files, **data.splits}
+    return tuple(
+        shard
+        for split, listed in splits.items()
+        for shard in file_shards.list_shards(listed, data.format, split)
+    )
+
+
+def _loaded(
+    versions: Sequence[models.ModelSpec],
+) -> tuple[dict[str, str], dict[str, models.Model]]:
+    """By version, the digest of its files before they are loaded, and the model."""
+    stored = [version for version in versions if version.path]
+    if stored:
+        print(f"loading {len(stored)} model{'s' if len(stored) > 1 else ''} ...", file=sys.stderr)
+    digests = {version.name: models.digest(version.path) for version in stored}
+    return digests, {version.name: models.load(version) for version in versions}
+
+
+def _evaluation(
+    specs: Sequence[plan.MetricSpec],
+    versions: Sequence[models.ModelSpec],
+    heads: tuple[labels.Head, ...],
+    baseline: str | None,
+    settings: config.Config,
+    pairs: Sequence[compare.Pair],
+) -> finish.Evaluation:
+    names = tuple(version.name for version in versions)
+    weighted = settings.data.weight is not None
+    thresholds = tuple(settings.thresholds)
+    converted = compare.conversions(pairs)
+    planned = plan.plan(specs, names, heads, baseline, weighted, thresholds, converted)
+    return finish.Evaluation(planned, names, heads, weighted, thresholds)
 
 
 def _metrics_of(given: Any) -> str:
@@ -243,55 +170,6 @@ def _pairs(settings: config.Config, baseline: str | None) -> tuple[compare.Pair,
         if baseline not in (None, model.name, model.conversion_of):
             pairs.append(compare.Pair(str(baseline), model.name))
     return tuple(pairs)
-
-
-def with_absolute_paths(job: Job) -> Job:
-    """The job for workers that run in another folder than this process."""
-    return dataclasses.replace(
-        job,
-        shards=tuple(
-            dataclasses.replace(shard, path=files.absolute(shard.path)) for shard in job.shards
-        ),
-        models=tuple(
-            dataclasses.replace(model, path=files.absolute(model.path)) if model.path else model
-            for model in job.models
-        ),
-    )
-
-
-def _batch_size(first: batch.Batch, image_bytes: int, heads: Sequence[labels.Head]) -> int:
-    """As many examples as are fast together, and fewer where they or their scores are large."""
-    raw = sum(map(len, first.serialized)) if first.serialized is not None else 0
-    # Without dictionaries, which are those of many examples.
-    read = sum(arrow.flatten(column)[0].nbytes for column in first.columns.columns)
-    example = max(1, (raw + read) // len(first) + image_bytes)
-    classes = max(head.classes or 1 for head in heads)
-    return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
-
-
-def _image_bytes(first: batch.Batch, loaded: Collection[models.Model]) -> int:
-    """What one example's images are as the models take them, each once; 0 where none can be had."""
-    inputs = {
-        dataclasses.replace(declared, name=""): declared
-        for model in loaded
-        for declared in model.inputs
-        if declared.image is not None
-    }
-    for row in range(len(first) if inputs else 0):
-        one = first.take(np.array([row]))
-        # A damaged one, or no such column, which is told when inputs are checked.
-        with contextlib.suppress(arrow.UnscorableRowsError, errors.JobError, KeyError):
-            return sum(_bytes_of(declared, one) for declared in inputs.values())
-    return 0
-
-
-def _bytes_of(declared: columns.Input, one: batch.Batch) -> int:
-    """What the image of the only row takes, also one that does not fit the model."""
-    assert declared.image is not None
-    try:
-        return int(columns.arrays((declared,), one)[declared.name].nbytes)
-    except (arrow.UnscorableRowsError, errors.JobError):
-        return int(declared.image.decoded(one.columns.column(declared.column)).nbytes)
 
 
 def _identity(id_column: str | None, projection: batch.Projection) -> str:
@@ -354,20 +232,16 @@ def _outputs(
     versions: Sequence[models.ModelSpec], loaded: Mapping[str, models.Model]
 ) -> tuple[str, ...]:
     """The outputs that every version has, which must be the same for all."""
-    first = versions[0]
+    original = versions[0]
     for version in versions[1:]:
-        if set(loaded[version.name].outputs) != set(loaded[first.name].outputs):
+        if set(loaded[version.name].outputs) != set(loaded[original.name].outputs):
             raise errors.ConfigError(
-                f"Versions {first.name!r} and {version.name!r} have different outputs, "
-                f"{_listed(loaded[first.name].outputs)} and "
-                f"{_listed(loaded[version.name].outputs)}. Choose those to evaluate with "
+                f"Versions {original.name!r} and {version.name!r} have different outputs, "
+                f"{errors.listed(loaded[original.name].outputs)} and "
+                f"{errors.listed(loaded[version.name].outputs)}. Choose those to evaluate with "
                 "`outputs:` of each model"
             )
-    return loaded[first.name].outputs
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+    return loaded[original.name].outputs
 
 
 def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str, str]:
@@ -377,16 +251,16 @@ def _label_columns(settings: config.Config, outputs: Sequence[str]) -> dict[str,
         return {outputs[0]: label}
     if isinstance(label, str):
         raise errors.ConfigError(
-            f"the models have several outputs ({_listed(outputs)}), and data.label names one column"
-            " for all: write `label: {output: column, ...}`, or choose one output with `outputs:` "
-            "of each model"
+            f"the models have several outputs ({errors.listed(outputs)}), and data.label names "
+            "one column for all: write `label: {output: column, ...}`, or choose one output "
+            "with `outputs:` of each model"
         )
     assert label is not None
     if set(label) != set(outputs):
         raise errors.ConfigError(
-            f"data.label names the outputs {_listed(list(label))}, and the models have "
-            f"{_listed(outputs)}: give each of these its label's column, or choose outputs with "
-            "`outputs:` of each model"
+            f"data.label names the outputs {errors.listed(label)}, and the models have "
+            f"{errors.listed(outputs)}: give each of these its label's column, or choose outputs "
+            "with `outputs:` of each model"
         )
     return {output: label[output] for output in outputs}
 
@@ -420,170 +294,6 @@ def _arguments(asked: eval_config.Asked) -> Iterator[tuple[str, Any]]:
     for raw in asked.tfma_metrics:
         for given in tfma.config_pb2.MetricsSpec.FromString(raw).metrics:
             yield from json.loads(tfma.config_json(given)).items()
-
-
-def _check_declared(
-    shards: Sequence[batch.Shard], settings: config.Config, specs: Sequence[slices.Spec]
-) -> None:
-    """Columns that a format declares must be there; what a file does not declare may still come."""
-    label = settings.data.label
-    label_columns = [label] if isinstance(label, str) else list((label or {}).values())
-    uses = {column: f"slices column {column!r}" for column in slices.columns(specs)}
-    uses |= {column: f"data.label {column!r}" for column in label_columns}
-    if settings.data.weight:
-        uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
-    if settings.data.id:
-        uses[settings.data.id] = f"data.id {settings.data.id!r}"
-    formats_of = {shard.path: shard.format for shard in shards}
-    for path, name in formats_of.items():
-        declared = formats.get(name).columns(path)
-        if not declared:  # an empty file has no header, and no rows either
-            continue
-        for column, use in uses.items():
-            if column not in declared:
-                raise errors.ConfigError(
-                    f"{path}: {use} is not among its columns ({', '.join(declared)})"
-                    f"{_nearest(column, declared)}"
-                )
-
-
-def _check_numeric(first: batch.Batch, specs: Sequence[slices.Spec]) -> None:
-    """Columns that are cut must hold numbers."""
-    for term in (term for spec in specs for term in spec if term.edges or term.quantiles):
-        try:
-            slices.numbers(first, term.column)
-        except errors.JobError as e:
-            raise errors.ConfigError(str(e)) from e
-
-
-def _check_fit(
-    specs: Sequence[plan.MetricSpec],
-    versions: Sequence[models.ModelSpec],
-    heads: Sequence[labels.Head],
-) -> None:
-    """Metrics must be of versions and outputs that exist, and of tasks that they are for."""
-    names = [version.name for version in versions]
-    outputs = [head.output for head in heads]
-    for spec in specs:
-        for what, given, known in (
-            ("model", spec.models, names),
-            ("output", spec.outputs, outputs),
-        ):
-            for name in given:
-                if name not in known:
-                    raise errors.ConfigError(
-                        f"metrics: {spec.class_name} is for {what} {name!r}, but the {what}s are "
-                        f"{_listed(known)}{_nearest(name, known)}"
-                    )
-        _check_classes(spec, heads)
-        for head in heads:
-            asked_for = not spec.outputs or head.output in spec.outputs
-            if asked_for and head.task == "regression" and metrics.needs_classes(spec.class_name):
-                fits = [other.output for other in heads if other.task != "regression"]
-                remedy = f"; name those it is for: `outputs: [{', '.join(fits)}]`" if fits else ""
-                raise errors.ConfigError(
-                    f"metrics: {spec.class_name} is for classification, and "
-                    + (f"output {head.output!r}" if head.output else "the task")
-                    + f" is regression{remedy}"
-                )
-
-
-def _check_classes(spec: plan.MetricSpec, heads: Sequence[labels.Head]) -> None:
-    for head in heads if spec.class_ids else ():
-        if spec.outputs and head.output not in spec.outputs:
-            continue
-        wrong = [one for one in spec.class_ids if not 0 <= one < (head.classes or 0)]
-        if wrong:
-            known = f"0 to {head.classes - 1}" if head.classes else f"none: the task is {head.task}"
-            raise errors.ConfigError(
-                f"metrics: {spec.class_name} has the class id {wrong[0]}; known are {known}"
-            )
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _first_batch(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.Batch:
-    """The first examples of the main split that can be read."""
-    letters: list[batch.DeadLetter] = []
-    for shard in shards:
-        if shard.split != batch.MAIN_SPLIT:
-            continue
-        for item in formats.get(shard.format).read(shard, projection, _FIRST_EXAMPLES):
-            if isinstance(item, batch.Batch) and len(item):
-                return item
-            if isinstance(item, batch.DeadLetter):
-                letters.append(item)
-    listed = sorted({shard.path for shard in shards if shard.split == batch.MAIN_SPLIT})
-    if letters:
-        first = letters[0]
-        raise errors.JobError(
-            f"No example of data.files can be read. {first.path}, row {first.position}: "
-            f"{first.reason}"
-        )
-    raise errors.ConfigError(
-        f"data.files holds no examples: {', '.join(listed[:5])}"
-        f"{' and others' if len(listed) > 5 else ''} are empty"
-    )
-
-
-def _heads(
-    settings: config.Config,
-    label_columns: Mapping[str, str],
-    versions: Sequence[models.ModelSpec],
-    loaded: Mapping[str, models.Model],
-    first: batch.Batch,
-    seen: batch.Batch,
-    known: Sequence[str],
-) -> tuple[tuple[labels.Head, ...], list[str]]:
-    """Each output's task: as configured, or as the first batch, or what models see of it, shows."""
-    for column in label_columns.values():
-        if column not in first.columns.schema.names:
-            raise errors.ConfigError(
-                f"{first.shard}: data.label {column!r} is in none of the first {len(first)} "
-                f"examples (they have {', '.join(known)}){_nearest(column, known)}"
-            )
-    if isinstance(settings.task, dict) and set(settings.task) != set(label_columns):
-        raise errors.ConfigError(
-            f"task names the outputs {_listed(list(settings.task))}, and the models have "
-            f"{_listed(list(label_columns))}"
-        )
-    predicted = _first_predictions(versions, loaded, seen)
-    heads, notes = [], []
-    for output, column in label_columns.items():
-        task = settings.task[output] if isinstance(settings.task, dict) else settings.task
-        scores = predicted[output]
-        classes = scores.shape[1] if scores.ndim > 1 else None
-        if task is None:
-            inferred = labels.infer_task(labels.raw(first, column), scores)
-            of_output = f" for output {output!r}" if output else ""
-            notes.append(f"task inferred{of_output}: {inferred.reason}")
-            task, classes = inferred.task, inferred.classes
-        heads.append(labels.Head(output, column, task, classes))
-    return tuple(heads), notes
-
-
-def _first_predictions(
-    versions: Sequence[models.ModelSpec],
-    loaded: Mapping[str, models.Model],
-    first: batch.Batch,
-) -> dict[str, np.ndarray]:
-    """The first version's predictions of the first examples that it can score."""
-    version = versions[0]
-    reason: Exception | None = None
-    for rows in (np.arange(len(first)), *(np.array([row]) for row in range(len(first)))):
-        try:
-            return loaded[version.name].predict(first.take(rows))
-        except errors.JobError as e:
-            raise errors.JobError(f"Version {version.name!r}: {e}") from e
-        except Exception as e:  # a row of it may be at fault: dead letters are the job's affair
-            reason = e
-    raise errors.JobError(
-        f"Version {version.name!r} can score none of the first {len(first)} examples of "
-        f"{first.shard}: {type(reason).__name__}: {reason}"
-    )
 
 
 def _defaults(heads: Sequence[labels.Head]) -> tuple[plan.MetricSpec, ...]:

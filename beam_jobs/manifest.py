@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from beam_jobs import check
+from beam_jobs.job import Job
 from transforms import ledger, models, slices
 from transforms.models import measure
 
@@ -21,7 +21,7 @@ _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis
 
 
 def build(
-    job: check.Job,
+    job: Job,
     entered: ledger.Ledger,
     findings: Sequence[Mapping[str, Any]],
     costs: Mapping[str, measure.Measures],
@@ -66,7 +66,7 @@ def build(
     }
 
 
-def _data(job: check.Job, entered: ledger.Ledger) -> dict[str, Any]:
+def _data(job: Job, entered: ledger.Ledger) -> dict[str, Any]:
     read, dead = entered.read, entered.dead
     files: dict[str, dict[str, None]] = {}
     for shard in job.shards:
@@ -86,7 +86,7 @@ def _data(job: check.Job, entered: ledger.Ledger) -> dict[str, Any]:
 
 
 def _model(
-    job: check.Job,
+    job: Job,
     model: models.ModelSpec,
     entered: ledger.Ledger,
     findings: Sequence[Mapping[str, Any]],
@@ -107,7 +107,7 @@ def _model(
 
 
 def _forms(
-    job: check.Job, model: models.ModelSpec, findings: Sequence[Mapping[str, Any]]
+    job: Job, model: models.ModelSpec, findings: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Where the version runs: in its own form, and in those that it was converted to."""
     kinds = {one.name: one.kind for one in job.models}

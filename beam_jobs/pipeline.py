@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from beam_jobs import check, staging
+from beam_jobs import staging
+from beam_jobs.job import Job
 from transforms import aggregate, batch, meter, predict, quantiles, read, write
 from transforms.formats import shards as file_shards
 from transforms.models import quiet
 
 
-def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, tasks: int) -> None:
+def find_edges(pipeline: beam.Pipeline, job: Job, stage: staging.Staging, tasks: int) -> None:
     """The pass before the main one that cuts slice columns into quantiles, where any are."""
     terms = tuple(term for spec in job.specs for term in spec if term.quantiles is not None)
     columns = tuple(sorted({term.column for term in terms}))
@@ -26,7 +27,7 @@ def find_edges(pipeline: beam.Pipeline, job: check.Job, stage: staging.Staging, 
 
 def build(
     pipeline: beam.Pipeline,
-    job: check.Job,
+    job: Job,
     stage: staging.Staging,
     tasks: int,
     partitions: int,

@@ -32,6 +32,7 @@ from beam_jobs import (
     summary,
     verify,
 )
+from beam_jobs.job import Job
 from transforms import batch, conversions, errors, finish, ledger, meter, slices
 from transforms.metrics import table, tfma
 from transforms.models import measure
@@ -102,7 +103,7 @@ def run(request: Request) -> None:
         print(told, file=sys.stderr)
     costs = _costs(job)
     if not runner.is_local(options):
-        job = check.with_absolute_paths(job)
+        job = job.with_absolute_paths()
     with staging.staged(output, run_id) as stage:
         job = _with_edges(job, stage, options)
         job_id = _execute(job, stage, options)
@@ -161,7 +162,7 @@ def _new_id(name: str) -> str:
     return f"{name}-{now:%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
 
 
-def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> check.Job:
+def _with_edges(job: Job, stage: staging.Staging, options: PipelineOptions) -> Job:
     """The job with the edges of slice columns that are cut into quantiles."""
     if not any(term.quantiles for spec in job.specs for term in spec):
         return job
@@ -184,7 +185,7 @@ def _with_edges(job: check.Job, stage: staging.Staging, options: PipelineOptions
     return dataclasses.replace(job, specs=tuple(tuple(map(cut, spec)) for spec in job.specs))
 
 
-def _costs(job: check.Job) -> dict[str, measure.Measures]:
+def _costs(job: Job) -> dict[str, measure.Measures]:
     """What each version costs; says so where one cannot be measured."""
     if job.first is None:
         return {}
@@ -194,7 +195,7 @@ def _costs(job: check.Job) -> dict[str, measure.Measures]:
     return found
 
 
-def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -> str | None:
+def _execute(job: Job, stage: staging.Staging, options: PipelineOptions) -> str | None:
     """Runs the pipeline; returns the cluster's name for the job."""
     built = runner.pipeline(options)
     tasks = runner.tasks(options)
@@ -208,7 +209,7 @@ def _execute(job: check.Job, stage: staging.Staging, options: PipelineOptions) -
         return runner.run(built)
 
 
-def _with_plots_told(job: check.Job, slices: int) -> check.Job:
+def _with_plots_told(job: Job, slices: int) -> Job:
     """Says so where there are plots, and not of all slices."""
     plots = any(one.plot for one in job.evaluation.plan.metrics)
     if not plots or slices <= finish.PLOTTED:
@@ -218,7 +219,7 @@ def _with_plots_told(job: check.Job, slices: int) -> check.Job:
     return dataclasses.replace(job, notes=(*job.notes, note))
 
 
-def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) -> None:
+def _write_results(job: Job, merged: table.Table, stage: staging.Staging) -> None:
     """The tables and the TFMA result, block by block of slices."""
     eval_config = tfma.config_pb2.EvalConfig.FromString(job.eval_config)
     by_tfma, tfma_config = tfma_result.Messages(), eval_config
@@ -243,7 +244,7 @@ def _write_results(job: check.Job, merged: table.Table, stage: staging.Staging) 
 
 
 def _findings(
-    job: check.Job,
+    job: Job,
     merged: table.Table,
     entered: ledger.Ledger,
     folder: Path,

@@ -16,7 +16,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from beam_jobs import check
+from beam_jobs.job import Job
 from transforms import compare, conversions, metrics, slices
 from transforms.sinks import tables
 
@@ -71,7 +71,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def plan(job: check.Job) -> str:
+def plan(job: Job) -> str:
     """What a run of the job would do."""
     size = sum(shard.size_bytes for shard in job.shards)
     metrics_of = dict.fromkeys(one.key.metric for one in job.evaluation.plan.metrics)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from beam_jobs import check
+from beam_jobs.job import Job
 from transforms import batch, errors, ledger, slices
 from transforms.metrics import statistics, table
 
 _LETTERS_SHOWN = 5
 
 
-def reconcile(job: check.Job, entered: ledger.Ledger) -> None:
+def reconcile(job: Job, entered: ledger.Ledger) -> None:
     """Every shard read to its end, every row scored or given up, and not too many of these.
 
     Raises:
@@ -35,7 +35,7 @@ def reconcile(job: check.Job, entered: ledger.Ledger) -> None:
         raise errors.JobError("no row of data.files could be scored: nothing published")
 
 
-def _check_dead_letters(job: check.Job, entered: ledger.Ledger) -> None:
+def _check_dead_letters(job: Job, entered: ledger.Ledger) -> None:
     letters = entered.dead_letters
     dead, read = entered.dead.total(), entered.read.total()
     unknown = [letter for letter in letters if letter.rows is None]
@@ -56,7 +56,7 @@ def _check_dead_letters(job: check.Job, entered: ledger.Ledger) -> None:
     )
 
 
-def verify(job: check.Job, merged: table.Table, entered: ledger.Ledger) -> list[str]:
+def verify(job: Job, merged: table.Table, entered: ledger.Ledger) -> list[str]:
     """The table holds every scored row once, and every slicing column; returns what is odd.
 
     Raises:

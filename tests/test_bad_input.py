@@ -164,7 +164,7 @@ def test_empty_data(fails, tmp_path):
 def test_label_column_absent(fails, data):
     output = fails(job(data={"label": "lable"}), 2)
     assert "data.label 'lable'" in output
-    assert "did you mean 'label'?" in output
+    assert "Did you mean 'label'?" in output
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")])
@@ -196,7 +196,7 @@ def test_predictions_column_absent(fails, data):
 def test_slice_column_absent_from_a_declared_schema(fails, data):
     output = fails(job(slices=[["contry"]]), 2)
     assert "contry" in output
-    assert "did you mean 'country'?" in output
+    assert "Did you mean 'country'?" in output
 
 
 def test_slice_column_absent_from_all_data(fails, tmp_path, data):

@@ -113,6 +113,29 @@ def test_digits_by_class_are_those_of_scikit_learn(run_job, world, format_name):
     np.testing.assert_array_equal(matrix, sklearn_metrics.confusion_matrix(truth, predicted))
 
 
+def test_images_of_a_struct_as_huggingface_writes_them(run_job, evalbeam, world, tmp_path):
+    folder, truth, predicted = world
+    frame = pd.read_parquet(folder / "digits.parquet")
+    frame["image"] = [{"bytes": png, "path": f"{i % 2}.png"} for i, png in enumerate(frame["png"])]
+    frame[["image", "digit"]].to_parquet(tmp_path / "nested.parquet", row_group_size=700)
+    data = job(folder, "parquet", column="image.bytes")
+    data["data"]["files"] = "nested.parquet"
+    data["slices"] = [["image.path"]]
+    run = run_job(data)
+    found = pd.read_parquet(run / "confusion.parquet")
+    for part in (0, 1):
+        cells = found[found["slice"] == f"image.path={part}.png"]
+        matrix = np.zeros((10, 10))
+        matrix[cells["actual"], cells["predicted"]] = cells["count"]
+        expected = sklearn_metrics.confusion_matrix(truth[part::2], predicted[part::2])
+        np.testing.assert_array_equal(matrix, expected)
+    data["data"]["images"]["image"]["column"] = "image"
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(data))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 2
+    assert "image.bytes, image.path" in result.output
+
+
 def test_versions_take_one_column_scaled_differently(run_job, world, tmp_path):
     """A copy of the network that divides by 16 itself gives the same on images as they are."""
     import keras

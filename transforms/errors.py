@@ -31,6 +31,11 @@ class JobError(EvalbeamError):
     exit_code = 4
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names, quoted, for an error's text."""
+    return ", ".join(repr(name) for name in names)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence for the end of an error's text: the known name that is nearest; "" if none is."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -47,6 +47,20 @@ def test_types(tmp_path):
     assert pa.Table.from_batches([part.columns]).equals(expected)
 
 
+def test_fields_of_structs_are_columns(tmp_path):
+    plan = pa.array(["free", "paid", "free"]).dictionary_encode()
+    rows = [{"bytes": b"x", "more": {"n": 1}}, None, {"bytes": None, "more": None}]
+    table = pa.table({"image": rows, "user": pa.StructArray.from_arrays([plan], ["plan"])})
+    path = writers.write(tmp_path, "parquet", table)
+    assert PARQUET.columns(path) == ("image.bytes", "image.more.n", "user.plan")
+    [part], _ = writers.read(path, "parquet", ["user.plan", "image.more.n", "image.bytes", "image"])
+    assert part.columns.to_pydict() == {
+        "image.bytes": [b"x", None, None],
+        "image.more.n": [1, None, None],
+        "user.plan": ["free", "paid", "free"],
+    }
+
+
 def test_a_corrupt_row_group_costs_only_its_rows(tmp_path):
     buffer = io.BytesIO()
     table = pa.table({"n": list(range(3000))})

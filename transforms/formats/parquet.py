@@ -1,7 +1,7 @@
 """Parquet files; every row group is a shard.
 
 Columns have the types of the file's schema (scalars, lists, fixed-size lists); dictionary-encoded
-ones are decoded to plain values.
+ones are decoded to plain values. Of structs the fields are columns, `image.bytes` for example.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
 
 
 def columns(path: str) -> tuple[str, ...] | None:
-    """The schema's top-level columns. Raises ConfigError for a file that cannot be read."""
+    """The schema's columns. Raises ConfigError for a file that cannot be read."""
     try:
         with _open(path) as file:
-            return tuple(file.schema_arrow.names)
+            return _names(file)
     except _DamageError as error:
         raise errors.ConfigError(f"{path}: {error}") from error
 
@@ -80,7 +80,8 @@ def _read_group(
     batch_size: int,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
     position = start = sum(file.metadata.row_group(i).num_rows for i in range(group))
-    present = [name for name in names if name in file.schema_arrow.names]
+    known = _names(file)
+    present = [name for name in names if name in known]
     parts = file.iter_batches(batch_size, row_groups=[group], columns=present, use_threads=False)
     try:
         while (part := _next(parts)) is not None:
@@ -124,9 +125,25 @@ def _next(parts: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
         return next(parts, None)
 
 
+def _names(file: pyarrow.parquet.ParquetFile) -> tuple[str, ...]:
+    return tuple(_plain(pa.RecordBatch.from_pylist([], schema=file.schema_arrow)).schema.names)
+
+
 def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
-    plain = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        for column in part.columns
-    ]
-    return pa.RecordBatch.from_arrays(plain, part.schema.names)
+    """Without dictionaries and structs."""
+    names, columns = [], []
+    for top, values in zip(part.schema.names, part.columns, strict=True):
+        for name, column in _fields(top, values):
+            decode = pa.types.is_dictionary(column.type)
+            names.append(name)
+            columns.append(column.dictionary_decode() if decode else column)
+    return pa.RecordBatch.from_arrays(columns, names)
+
+
+def _fields(name: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+    """A struct's columns, at any depth, null where the struct is; any other column as it is."""
+    if not pa.types.is_struct(column.type):
+        yield name, column
+        return
+    for field, values in zip(column.type, column.flatten(), strict=True):
+        yield from _fields(f"{name}.{field.name}", values)

@@ -1,0 +1,95 @@
+"""Whether what the config names fits data and models: columns, versions, outputs, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from beam_jobs import config
+from transforms import batch, errors, formats, labels, metrics, models, slices
+from transforms.metrics import plan
+
+
+def check_columns(
+    shards: Sequence[batch.Shard], settings: config.Config, specs: Sequence[slices.Spec]
+) -> None:
+    """Columns that a format declares must be there; what a file does not declare may still come.
+
+    Raises:
+      ConfigError: of the first that is not.
+    """
+    label = settings.data.label
+    label_columns = [label] if isinstance(label, str) else list((label or {}).values())
+    uses = {column: f"slices column {column!r}" for column in slices.columns(specs)}
+    uses |= {column: f"data.label {column!r}" for column in label_columns}
+    if settings.data.weight:
+        uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
+    if settings.data.id:
+        uses[settings.data.id] = f"data.id {settings.data.id!r}"
+    formats_of = {shard.path: shard.format for shard in shards}
+    for path, name in formats_of.items():
+        declared = formats.get(name).columns(path)
+        if not declared:  # an empty file has no header, and no rows either
+            continue
+        for column, use in uses.items():
+            if column not in declared:
+                raise errors.ConfigError(
+                    f"{path}: {use} is not among its columns ({', '.join(declared)})."
+                    f"{errors.did_you_mean(column, declared)}"
+                )
+
+
+def check_numbers(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
+    """Columns that are cut must hold numbers. Raises ConfigError where one does not."""
+    for term in (term for spec in specs for term in spec if term.edges or term.quantiles):
+        try:
+            slices.numbers(examples, term.column)
+        except errors.JobError as e:
+            raise errors.ConfigError(str(e)) from e
+
+
+def check_metrics(
+    specs: Sequence[plan.MetricSpec],
+    versions: Sequence[models.ModelSpec],
+    heads: Sequence[labels.Head],
+) -> None:
+    """Metrics must be of versions and outputs that exist, and of tasks that they are for.
+
+    Raises:
+      ConfigError: of the first that is not.
+    """
+    names = [version.name for version in versions]
+    outputs = [head.output for head in heads]
+    for spec in specs:
+        for what, given, known in (
+            ("model", spec.models, names),
+            ("output", spec.outputs, outputs),
+        ):
+            for name in given:
+                if name not in known:
+                    raise errors.ConfigError(
+                        f"metrics: {spec.class_name} is for {what} {name!r}, but the {what}s are "
+                        f"{errors.listed(known)}.{errors.did_you_mean(name, known)}"
+                    )
+        _check_classes(spec, heads)
+        for head in heads:
+            asked_for = not spec.outputs or head.output in spec.outputs
+            if asked_for and head.task == "regression" and metrics.needs_classes(spec.class_name):
+                fits = [other.output for other in heads if other.task != "regression"]
+                remedy = f"; name those it is for: `outputs: [{', '.join(fits)}]`" if fits else ""
+                raise errors.ConfigError(
+                    f"metrics: {spec.class_name} is for classification, and "
+                    + (f"output {head.output!r}" if head.output else "the task")
+                    + f" is regression{remedy}"
+                )
+
+
+def _check_classes(spec: plan.MetricSpec, heads: Sequence[labels.Head]) -> None:
+    for head in heads if spec.class_ids else ():
+        if spec.outputs and head.output not in spec.outputs:
+            continue
+        wrong = [one for one in spec.class_ids if not 0 <= one < (head.classes or 0)]
+        if wrong:
+            known = f"0 to {head.classes - 1}" if head.classes else f"none: the task is {head.task}"
+            raise errors.ConfigError(
+                f"metrics: {spec.class_name} has the class id {wrong[0]}; known are {known}"
+            )
