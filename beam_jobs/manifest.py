@@ -50,6 +50,7 @@ def build(
             model.name: _model(job, model, entered, findings, costs) for model in job.models
         },
         "baseline": job.baseline,
+        "renamed_metrics": dict(job.evaluation.plan.renamed),
         "slices": [slices.describe(spec) for spec in job.specs],
         "engine": job.engine,
         "notes": list(job.notes),

@@ -28,16 +28,28 @@ _TIMES = ("median_us", "p95_us")
 
 @dataclass(frozen=True)
 class Heading:
-    """The versions, in their order, and the one that the others are compared with."""
+    """What the tables of a run are made by.
+
+    Attributes:
+      models: the versions, in their order.
+      baseline: the one that the others are compared with.
+      directions: by metric, 1 where higher values are better, -1 where lower ones are; else 0.
+    """
 
     models: tuple[str, ...]
     baseline: str | None
+    directions: Mapping[str, int]
 
 
 def show(results: Path, published: str, seconds: float) -> None:
     """Prints a run on stdout, from a local folder of its results; `published` is where they are."""
     manifest = json.loads((results / "manifest.json").read_text())
-    heading = Heading(tuple(manifest["models"]), manifest["baseline"])
+    frame = pd.read_parquet(results / "metrics.parquet")
+    renamed = manifest["renamed_metrics"]
+    directions = {
+        name: metrics.direction(renamed.get(name, name)) for name in frame["metric"].unique()
+    }
+    heading = Heading(tuple(manifest["models"]), manifest["baseline"], directions)
     read, scored, dead = (
         sum(split[count] for split in manifest["data"].values())
         for count in ("read", "scored", "dead_lettered")
@@ -51,7 +63,6 @@ def show(results: Path, published: str, seconds: float) -> None:
     letters = _counted(dead, "dead letter")
     console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {letters}")
     console.print(f"{seconds:.1f} s; results in {published}", soft_wrap=True)
-    frame = pd.read_parquet(results / "metrics.parquet")
     for split in frame["split"].unique():
         of_split = frame[frame["split"] == split]
         console.print(_overall(of_split[of_split["slice"] == "overall"], heading, str(split)))
@@ -266,10 +277,10 @@ def _signed(value: float) -> str:
 
 def _worst(frame: pd.DataFrame, heading: Heading) -> rich.table.Table | None:
     """For each metric that has a better way: each version's worst slice."""
-    known = metrics.HIGHER_IS_BETTER | metrics.LOWER_IS_BETTER
+    better = frame["metric"].map(heading.directions).astype(int)
     # Of a metric by class the average says enough here.
-    frame = frame[(frame["n"] >= conversions.FEWEST_EXAMPLES) & frame["metric"].isin(known)]
-    frame = frame[frame["class_id"].isna()]
+    frame = frame[(better != 0) & frame["class_id"].isna()]
+    frame = frame[frame["n"] >= conversions.FEWEST_EXAMPLES]
     frame = _named(frame[frame["value"].notna()])
     if not len(frame):
         return None
@@ -283,7 +294,7 @@ def _worst(frame: pd.DataFrame, heading: Heading) -> rich.table.Table | None:
         : max(1, _MOST_WORST_ROWS // len(heading.models))
     ]:
         rows = frame[frame["name"] == name]
-        lower = rows["metric"].iloc[0] in metrics.LOWER_IS_BETTER
+        lower = heading.directions[rows["metric"].iloc[0]] < 0
         for model in heading.models:
             of_model = rows[rows["model"] == model]
             if len(of_model):

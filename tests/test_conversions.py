@@ -179,16 +179,22 @@ def test_the_table_of_comparisons_has_both_values(judged):
     assert np.isnan(table.loc["false_positives", "relative"])
 
 
-def test_a_renamed_metric_is_judged_as_what_it_is(judged):
+def test_a_renamed_metric_is_judged_as_what_it_is(judged, capsys):
     label, before = _binary(45, 5, 3, 47)
+    plan = np.where(np.arange(100) % 3, "free", "paid")
     metrics = [
         {"class_name": "Recall", "config": {"name": "sensitivity_of_ours"}},
         {"class_name": "AUC", "config": {"name": "ranking"}},
     ]
-    found, _ = judged(label, {"v1": before, "lite": before * 0.5}, metrics=metrics)
+    versions = {"v1": before, "lite": before * 0.5}
+    found, folder = judged(label, versions, {"plan": plan}, metrics=metrics)
     verdicts = {one["metric"]: one["verdict"] for one in found["lite"]["evidence"]["metrics"]}
     assert verdicts == {"sensitivity_of_ours": "bad", "ranking": "good"}
     assert (found["lite"]["verdict"], found["lite"]["cause"]) == ("bad", "scores")
+    summary.show(folder, "here", 1.0)
+    worst = capsys.readouterr().out.partition("Worst slices")[2].partition("Conversions")[0]
+    assert "sensitivity_of_ours" in worst
+    assert "ranking" in worst
 
 
 @pytest.mark.parametrize("count", [2, 10])

@@ -28,15 +28,14 @@ def needs_classes(class_name: str) -> bool:
 
 
 def direction(name: str) -> int:
-    """1 for a result whose higher values are better, -1 for lower, 0 for neither or a count."""
-    if name in HIGHER_IS_BETTER:
-        return 1
-    return -1 if name in LOWER_IS_BETTER - _COUNTS else 0
+    """1 for a result whose higher values are better, -1 for lower, 0 for neither.
+
+    Counts have no better way, as they grow with the data; nor have means and rates of decisions.
+    """
+    return (name in _HIGHER_IS_BETTER) - (name in _LOWER_IS_BETTER)
 
 
-# By result name: which way a metric is better. The others (counts, means, rates of decisions) have
-# no better way.
-HIGHER_IS_BETTER = frozenset(
+_HIGHER_IS_BETTER = frozenset(
     metric.snake_case(name)
     for name in (
         *("BinaryAccuracy", "Precision", "PPV", "Recall", "TPR", "MaxRecall", "Specificity", "TNR"),
@@ -48,17 +47,13 @@ HIGHER_IS_BETTER = frozenset(
         *("SparseCategoricalAccuracy", "SquaredPearsonCorrelation", "CoefficientOfDiscrimination"),
     )
 )
-LOWER_IS_BETTER = frozenset(
+_LOWER_IS_BETTER = frozenset(
     metric.snake_case(name)
     for name in (
         *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),
-        *("FalsePositives", "FP", "FalseNegatives", "FN", "NegativeLikelihoodRatio"),
-        *("MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError"),
+        *("NegativeLikelihoodRatio", "MeanAbsoluteError", "MeanSquaredError"),
+        *("RootMeanSquaredError",),
         *("MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
         *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
     )
-)
-# These grow with the data: a share of them says little.
-_COUNTS = frozenset(
-    metric.snake_case(name) for name in ("FalsePositives", "FP", "FalseNegatives", "FN")
 )
