@@ -7,11 +7,14 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from beam_jobs import config, eval_config, first, fit, job
+import numpy as np
+
+from beam_jobs import config, consistency, eval_config, first_examples
+from beam_jobs.job import Job
 from transforms import batch, compare, errors, finish, labels, models, predict, slices
 from transforms.formats import shards as file_shards
 from transforms.metrics import plan, tfma
-from transforms.models import images
+from transforms.models import files, images
 
 # What is computed where the config names no metrics.
 _DEFAULT_METRICS = {
@@ -38,7 +41,7 @@ _DEFAULT_METRICS = {
 }
 
 
-def check(settings: config.Config, engine: str = "columnar") -> job.Job:
+def check(settings: config.Config, engine: str = "columnar") -> Job:
     """Lists the data, loads the models, scores first examples, and plans the metrics.
 
     With the engine "tfma" all metrics are TFMA's to compute.
@@ -54,16 +57,19 @@ def check(settings: config.Config, engine: str = "columnar") -> job.Job:
     versions = tuple(_version(model, declared) for model in settings.models)
     shards = _shards(data)
     # What costs nothing first: models take seconds to load.
-    fit.check_columns(shards, settings, asked.specs)
+    consistency.check_columns(shards, settings, asked.specs)
     for spec in asked.metrics or ():
         tfma.check_metric(spec)
     digests, loaded = _loaded(versions)
     label_columns = _label_columns(settings, _outputs(versions, loaded))
+    consistency.check_tasks(settings.task, label_columns)
     projection = _projection(asked, label_columns.values(), loaded.values())
-    seen = first.read(shards, projection, loaded.values())
+    first = first_examples.read(shards, projection, loaded.values())
     for version in versions:
-        models.check_inputs(version, loaded[version.name], seen.shown, seen.columns)
-    heads, notes = first.heads(seen, settings, label_columns, versions, loaded)
+        models.check_inputs(version, loaded[version.name], first.tried, first.columns)
+    consistency.check_labels(first, label_columns.values())
+    predicted = _predicted(versions[0].name, loaded, first.tried)
+    heads, notes = first_examples.heads(first, settings.task, label_columns, predicted)
     notes += asked.notes
     taken = {one.image.name for model in loaded.values() for one in model.inputs if one.image}
     if idle := [name for name, _ in declared if name not in taken]:
@@ -73,30 +79,32 @@ def check(settings: config.Config, engine: str = "columnar") -> job.Job:
         baseline = versions[0].name
         notes.append(f"no model is marked `baseline: true`: the first, {baseline!r}, is it")
     # What the job does with every batch, so that it fails now and not on a worker.
-    scored, _ = predict.score(seen.shown, loaded, heads, data.weight, data.id)
-    fit.check_numbers(seen.examples, asked.specs)
+    scored, _ = predict.score(first.tried, loaded, heads, data.weight, data.id)
+    consistency.check_numbers(first.examples, asked.specs)
     metric_specs = asked.metrics if asked.metrics is not None else _defaults(heads)
-    fit.check_metrics(metric_specs, versions, heads)
+    consistency.check_metrics(metric_specs, versions, heads)
+    names = tuple(version.name for version in versions)
+    weighted, thresholds = data.weight is not None, tuple(settings.thresholds)
     pairs = _pairs(settings, baseline)
-    evaluation = _evaluation(
-        () if engine == "tfma" else metric_specs, versions, heads, baseline, settings, pairs
+    planned = plan.plan(
+        metric_specs,
+        names,
+        heads,
+        baseline,
+        weighted,
+        thresholds,
+        compare.conversions(pairs),
+        columnar=engine == "columnar",
     )
-    described = (evaluation.models, heads, asked.specs)
-    if asked.given is None:
-        whole = tfma.eval_config(*described, metric_specs, baseline, data.weight)
-    else:
-        whole = tfma.completed(asked.given, evaluation.models, heads, baseline, data.weight)
-    by_tfma = whole if engine == "tfma" else None
-    if by_tfma is None and (evaluation.plan.others or asked.tfma_metrics):
-        by_tfma = tfma.eval_config(
-            *described, evaluation.plan.others, baseline, data.weight, asked.tfma_metrics
-        )
+    evaluation = finish.Evaluation(planned, names, heads, weighted, thresholds)
+    whole, by_tfma = _eval_configs(asked, engine, metric_specs, evaluation, baseline)
+    if by_tfma is not None and engine == "columnar":
         notes.append(f"by TFMA's own combiners, which are slower: {_metrics_of(by_tfma)}")
-    return job.Job(
+    return Job(
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=data.batch_size or first.batch_size(seen, heads),
+        batch_size=data.batch_size or first_examples.batch_size(first, heads),
         models=versions,
         baseline=baseline,
         specs=asked.specs,
@@ -131,27 +139,42 @@ def _loaded(
     versions: Sequence[models.ModelSpec],
 ) -> tuple[dict[str, str], dict[str, models.Model]]:
     """By version, the digest of its files before they are loaded, and the model."""
-    stored = [version for version in versions if version.path]
-    if stored:
-        print(f"loading {len(stored)} model{'s' if len(stored) > 1 else ''} ...", file=sys.stderr)
-    digests = {version.name: models.digest(version.path) for version in stored}
+    with_files = [version for version in versions if version.path]
+    if count := len(with_files):
+        print(f"loading {count} model{'s' if count > 1 else ''} ...", file=sys.stderr)
+    digests = {version.name: files.digest(version.path) for version in with_files}
     return digests, {version.name: models.load(version) for version in versions}
 
 
-def _evaluation(
-    specs: Sequence[plan.MetricSpec],
-    versions: Sequence[models.ModelSpec],
-    heads: tuple[labels.Head, ...],
+def _predicted(
+    version: str, loaded: Mapping[str, models.Model], examples: batch.Batch
+) -> Mapping[str, np.ndarray]:
+    try:
+        return predict.predictions(loaded[version], examples)
+    except errors.JobError as e:
+        raise errors.JobError(f"Version {version!r}: {e}") from e
+
+
+def _eval_configs(
+    asked: eval_config.Asked,
+    engine: str,
+    metric_specs: tuple[plan.MetricSpec, ...],
+    evaluation: finish.Evaluation,
     baseline: str | None,
-    settings: config.Config,
-    pairs: Sequence[compare.Pair],
-) -> finish.Evaluation:
-    names = tuple(version.name for version in versions)
-    weighted = settings.data.weight is not None
-    thresholds = tuple(settings.thresholds)
-    converted = compare.conversions(pairs)
-    planned = plan.plan(specs, names, heads, baseline, weighted, thresholds, converted)
-    return finish.Evaluation(planned, names, heads, weighted, thresholds)
+) -> tuple[Any, Any]:
+    """TFMA's EvalConfig of the whole run, and of what TFMA has to compute, None if nothing."""
+    weight = asked.settings.data.weight
+    described = (evaluation.models, evaluation.heads, asked.specs)
+    if asked.given is None:
+        whole = tfma.eval_config(*described, metric_specs, baseline, weight)
+    else:
+        whole = tfma.completed(asked.given, *described[:2], baseline, weight)
+    if engine == "tfma":
+        return whole, whole
+    others = evaluation.plan.others
+    if not others and not asked.tfma_metrics:
+        return whole, None
+    return whole, tfma.eval_config(*described, others, baseline, weight, asked.tfma_metrics)
 
 
 def _metrics_of(given: Any) -> str:

@@ -75,8 +75,8 @@ def _merged(settings: config.Config, evaluation: tfma.Evaluation) -> config.Conf
     names = [model.name for model in settings.models]
     if len(by_name) > 1 and set(by_name) != set(names):
         raise errors.ConfigError(
-            f"{settings.eval_config}: its model_specs are {', '.join(map(repr, sorted(by_name)))}, "
-            f"and the config's models {', '.join(map(repr, names))}: give them the same names"
+            f"{settings.eval_config}: its model_specs are {errors.listed(sorted(by_name))}, "
+            f"and the config's models {errors.listed(names)}: give them the same names"
         )
     specs = [by_name.get(name) or next(iter(by_name.values()), None) for name in names]
     label, weight = settings.data.label, settings.data.weight

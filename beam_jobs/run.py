@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import (
@@ -33,7 +32,7 @@ from beam_jobs import (
     verify,
 )
 from beam_jobs.job import Job
-from transforms import batch, conversions, errors, finish, ledger, meter, slices
+from transforms import batch, compare, conversions, errors, finish, ledger, meter, slices
 from transforms.metrics import table, tfma
 from transforms.models import measure
 from transforms.sinks import state, tables, tfma_result
@@ -102,6 +101,7 @@ def run(request: Request) -> None:
     if told := runner.use_processes(options, request.beam_options, job.shards):
         print(told, file=sys.stderr)
     costs = _costs(job)
+    clock.append(time.monotonic())
     if not runner.is_local(options):
         job = job.with_absolute_paths()
     with staging.staged(output, run_id) as stage:
@@ -113,9 +113,10 @@ def run(request: Request) -> None:
         verify.reconcile(job, entered)
         parts = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
         merged = table.Table.joined(parts)
-        for note in verify.verify(job, merged, entered):
+        notes = [*verify.verify(job, merged, entered), *_plots_left_out(job, len(merged.slices))]
+        for note in notes:
             print(note, file=sys.stderr)
-        job = _with_plots_told(job, len(merged.slices))
+        job = dataclasses.replace(job, notes=(*job.notes, *notes))
         letters = (json.dumps(vars(letter)) + "\n" for letter in entered.dead_letters)
         with stage.dead_letters.open("w") as file:
             file.writelines(letters)
@@ -123,7 +124,7 @@ def run(request: Request) -> None:
         found = _findings(job, merged, entered, stage.folder, costs)
         (stage.folder / "findings.json").write_text(json.dumps(found, indent=2) + "\n")
         clock.append(time.monotonic())
-        steps = ("check", "pipeline", "finish")
+        steps = ("check", "measure", "pipeline", "finish")
         entries = manifest.build(
             job,
             entered,
@@ -135,7 +136,7 @@ def run(request: Request) -> None:
             runner=runner.name(options),
             job_id=job_id,
             options=runner.shown(options),
-            timings_s={s: b - a for s, a, b in zip(steps, clock, clock[1:], strict=False)},
+            timings_s=dict(zip(steps, map(float, np.diff(clock)), strict=True)),
         )
         (stage.folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
         results = staging.publish(stage, output, run_id)
@@ -209,14 +210,11 @@ def _execute(job: Job, stage: staging.Staging, options: PipelineOptions) -> str 
         return runner.run(built)
 
 
-def _with_plots_told(job: Job, slices: int) -> Job:
-    """Says so where there are plots, and not of all slices."""
-    plots = any(one.plot for one in job.evaluation.plan.metrics)
-    if not plots or slices <= finish.PLOTTED:
-        return job
-    note = f"plots: only of the {finish.PLOTTED:,} largest of {slices:,} slices; metrics: of all"
-    print(note, file=sys.stderr)
-    return dataclasses.replace(job, notes=(*job.notes, note))
+def _plots_left_out(job: Job, count: int) -> list[str]:
+    """A note, where there are plots and not of all `count` slices."""
+    if count <= finish.PLOTTED or not any(one.plot for one in job.evaluation.plan.metrics):
+        return []
+    return [f"plots: only of the {finish.PLOTTED:,} largest of {count:,} slices; metrics: of all"]
 
 
 def _write_results(job: Job, merged: table.Table, stage: staging.Staging) -> None:
@@ -230,9 +228,7 @@ def _write_results(job: Job, merged: table.Table, stage: staging.Staging) -> Non
     main = next(shard for shard in job.shards if shard.split == batch.MAIN_SPLIT)
     locations = {model.name: model.path for model in job.models}
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(
-            tables.Writer(stage.folder, job.evaluation.plan, job.pairs, job.min_slice_size)
-        )
+        ours = stack.enter_context(tables.Writer(stage.folder, job.min_slice_size))
         theirs = stack.enter_context(
             tfma_result.Writer(
                 stage.folder / "tfma", eval_config, locations, main.path, main.format, by_tfma
@@ -240,7 +236,7 @@ def _write_results(job: Job, merged: table.Table, stage: staging.Staging) -> Non
         )
         joined = tfma_result.joined(_passing(blocks, theirs), by_tfma, tfma_config, job.names)
         for block in joined:
-            ours.add(block)
+            ours.add(block, list(compare.differences(block, job.evaluation.plan, job.pairs)))
 
 
 def _findings(
@@ -253,10 +249,7 @@ def _findings(
     """The entries of findings.json."""
     if not job.conversions:
         return []
-    # Of classes there are many rows, and their averages say what is asked.
-    wanted = (pc.field("split") == batch.MAIN_SPLIT) & pc.field("class_id").is_null()
-    wanted &= pc.field("verdict").is_valid()
-    judged = pq.read_table(folder / "comparisons.parquet", filters=wanted).to_pandas()
+    judged = tables.verdicts(folder, batch.MAIN_SPLIT)
     found = conversions.findings(
         merged, job.evaluation, job.pairs, judged, entered.differences, costs
     )

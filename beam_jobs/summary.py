@@ -221,10 +221,10 @@ def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
             one["original"],
             one["verdict"],
             "-" if facts["changed"] is None else f"{facts['changed']:.2%}",
-            _times(facts["largest_difference"])
+            _ratio(facts["largest_difference"])
             if facts["largest_difference"] is not None
             else "inf",
-            *(_times(facts[ratio]) for ratio in ("size_ratio", "speed_ratio")),
+            *(_ratio(facts[ratio]) for ratio in ("size_ratio", "speed_ratio")),
         )
     return table
 
@@ -265,7 +265,7 @@ def _moved(change: Mapping[str, Any]) -> str:
     return f"{name} {before} -> {after}{where}"
 
 
-def _times(ratio: float | None) -> str:
+def _ratio(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2g}"
 
 

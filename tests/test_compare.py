@@ -31,6 +31,8 @@ BOUNDS = compare.Bounds(good=0.01, acceptable=0.02, bad=0.05)
         (np.nan, 0.1, 1, None),
         (0.1, np.nan, 1, "bad"),  # no value is left
         (np.inf, np.inf, -1, "good"),
+        (np.inf, 0.1, -1, "better"),
+        (np.inf, 0.1, 1, "bad"),
         (0.1, np.inf, -1, "bad"),
         (np.nan, np.nan, 1, None),
     ],

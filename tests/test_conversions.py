@@ -197,6 +197,29 @@ def test_a_renamed_metric_is_judged_as_what_it_is(judged, capsys):
     assert "ranking" in worst
 
 
+def test_by_tfma_a_renamed_metric_is_judged_too(run_job, tmp_path):
+    label, before = _binary(45, 5, 3, 47)
+    data = {"label": label, "v1": before, "lite": np.where(label, 0.6, before)}
+    pd.DataFrame(data).to_csv(tmp_path / "data.csv", index=False)
+    metrics = [{"class_name": "MeanSquaredError", "config": {"name": "auc"}}]
+    job = {
+        "data": {"files": "data.csv", "label": "label"},
+        "models": [
+            {"name": "v1", "predictions": "v1"},
+            {"name": "lite", "predictions": "lite", "conversion_of": "v1"},
+        ],
+        "metrics": metrics,
+    }
+    expected = [np.mean((data[name] - label) ** 2) for name in ("v1", "lite")]
+    for engine in ("columnar", "tfma"):
+        folder = run_job(job, "--engine", engine, "--run-id", engine)
+        table = pd.read_parquet(folder / "comparisons.parquet").set_index("metric")
+        values = table.loc["auc", ["before", "after", "relative"]].tolist()
+        relative = (expected[0] - expected[1]) / expected[0]
+        assert values == pytest.approx([*expected, relative], rel=1e-6)
+        assert table.loc["auc", "verdict"] == "bad"  # a larger error, by more than 5%
+
+
 @pytest.mark.parametrize("count", [2, 10])
 def test_shuffled_classes_are_named(judged, count):
     rng = np.random.default_rng(5)

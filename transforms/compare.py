@@ -54,7 +54,7 @@ class Difference:
     before: np.ndarray
     after: np.ndarray
     relative: np.ndarray
-    verdicts: np.ndarray | None
+    verdicts: np.ndarray
 
 
 def conversions(pairs: Iterable[Pair]) -> tuple[tuple[str, str], ...]:
@@ -79,26 +79,28 @@ def differences(
             before = block.results.get(replace(key, model=pair.baseline))
             if not isinstance(before, metric.Values) or before.thresholds != result.thresholds:
                 continue
-            relative, judged = np.full(result.values.shape, np.nan), None
+            relative = np.full(result.values.shape, np.nan)
             if better := planned.direction(key.metric):
                 relative = changes(before.values, result.values, better)
-                judged = None if pair.bounds is None else verdicts(relative, pair.bounds)
+            judged = np.full(relative.shape, None)
+            if pair.bounds is not None:
+                judged = verdicts(relative, pair.bounds)
             yield Difference(
-                key,
-                pair.baseline,
-                result.thresholds,
-                before.values,
-                result.values,
-                relative,
-                judged,
+                key=key,
+                baseline=pair.baseline,
+                thresholds=result.thresholds,
+                before=before.values,
+                after=result.values,
+                relative=relative,
+                verdicts=judged,
             )
 
 
 def changes(before: np.ndarray, after: np.ndarray, better: int) -> np.ndarray:
     """How much better (positive) or worse the values after are, as a share of those before.
 
-    From 0 any change is infinite, as is the loss of a value that was defined. NaN where the one
-    before is.
+    From 0 or infinity any change is infinite, as is the loss of a value that was defined. NaN where
+    the one before is.
 
     Args:
       before, after: float64 of one shape.
@@ -106,7 +108,8 @@ def changes(before: np.ndarray, after: np.ndarray, better: int) -> np.ndarray:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = better * (after - before)
-        changed = np.where((moved == 0) | (before == after), 0.0, moved / np.abs(before))
+        share = np.where(np.isinf(before), moved, moved / np.abs(before))
+        changed = np.where(before == after, 0.0, share)
     return np.where(np.isnan(after) & ~np.isnan(before), -np.inf, changed)
 
 

@@ -124,7 +124,7 @@ def findings(
       merged: the sums of all slices.
       evaluation: what they are of.
       pairs: those with bounds are conversions.
-      judged: the rows of comparisons.parquet of the main split and no class that have a verdict.
+      judged: what `tables.verdicts` reads of the main split.
       largest: by converted version and output, the largest difference of a score.
       measures: by version, what it costs.
     """
@@ -136,10 +136,10 @@ def findings(
         of_pair = judged[
             (judged["baseline"] == pair.baseline) & (judged["candidate"] == pair.candidate)
         ]
+        ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
         for head in evaluation.heads:
             of_head = _decisive(of_pair[of_pair["output"] == head.output], evaluation.plan)
             most = largest[pair.candidate][head.output]
-            ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
             yield _finding(sheet, evaluation, pair, pair.bounds, head, of_head, most, ratios)
 
 
@@ -160,7 +160,7 @@ def _finding(
     head: labels.Head,
     changes: pd.DataFrame,
     largest: float,
-    ratios: tuple[float | None, float | None, float | None],
+    ratios: Mapping[str, float | None],
 ) -> Finding:
     overall = changes[changes["slice"] == "overall"]
     verdicts = [compare.VERDICTS.index(verdict) for verdict in overall["verdict"]]
@@ -172,7 +172,6 @@ def _finding(
     of_auc = overall["metric"].map(evaluation.plan.own_name) == "auc"
     ranks = bool(overall[of_auc]["verdict"].isin(["good", "acceptable"]).any())
     cause, explanation = _explained(verdict, joint, counts, ranks)
-    size_ratio, speed_ratio, single_speed_ratio = ratios
     return Finding(
         original=pair.baseline,
         converted=pair.candidate,
@@ -189,26 +188,22 @@ def _finding(
         agreement=() if joint is None else _agreement(joint),
         largest_difference=largest,
         differences=tuple(counts.tolist()),
-        size_ratio=size_ratio,
-        speed_ratio=speed_ratio,
-        single_speed_ratio=single_speed_ratio,
+        **ratios,
     )
 
 
 def _ratios(
     original: measure.Measures | None, converted: measure.Measures | None
-) -> tuple[float | None, float | None, float | None]:
-    """Of size, and of speed in batches and one by one."""
+) -> dict[str, float | None]:
+    """A finding's ratios, by name."""
+    found = dict.fromkeys(("size_ratio", "speed_ratio", "single_speed_ratio"))
     if original is None or converted is None:
-        return None, None, None
-    size = None
+        return found
     if original.size_bytes and converted.size_bytes:
-        size = converted.size_bytes / original.size_bytes
-    return (
-        size,
-        original.batch.median_us / converted.batch.median_us,
-        original.single.median_us / converted.single.median_us,
-    )
+        found["size_ratio"] = converted.size_bytes / original.size_bytes
+    found["speed_ratio"] = original.batch.median_us / converted.batch.median_us
+    found["single_speed_ratio"] = original.single.median_us / converted.single.median_us
+    return found
 
 
 def _decisive(changes: pd.DataFrame, planned: plan.Plan) -> pd.DataFrame:

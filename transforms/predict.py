@@ -141,6 +141,22 @@ def score(
     ), letters
 
 
+def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.ndarray]:
+    """By output, a model's predictions of those of the examples that it can score.
+
+    Raises:
+      JobError: it can score none.
+    """
+    failed: dict[int, str] = {}
+    found = _predict(model, examples, np.arange(len(examples)), (), failed)
+    if not len(found.rows):
+        raise errors.JobError(
+            f"the model can score none of the first {len(examples)} examples of {examples.shard}: "
+            f"{failed[0]}"
+        )
+    return found.outputs
+
+
 @dataclass(frozen=True)
 class _Predictions:
     """What a version gives for some rows (int64, ascending) of a batch, and the seconds it took."""
@@ -257,7 +273,7 @@ def _refuse_broken(
 def _check_output(head: labels.Head, outputs: Mapping[str, np.ndarray]) -> None:
     if head.output not in outputs:
         raise errors.JobError(
-            f"no output {head.output!r}; it gives {', '.join(map(repr, outputs))}. Name the "
+            f"no output {head.output!r}; it gives {errors.listed(outputs)}. Name the "
             "outputs to evaluate: `outputs: [...]`"
         )
     shape = outputs[head.output].shape

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
-from transforms import models
+from transforms.models import files
 
 SHUFFLED = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
 
@@ -208,9 +208,9 @@ def test_each_version_is_measured(run, forms, digits):
     manifest = _manifest(run)
     for name, path in forms.items():
         model = manifest["models"][name]
-        assert model["sha256"] == models.digest(str(path))
+        assert model["sha256"] == files.digest(str(path))
         measures = model["measures"]
-        assert measures["size_bytes"] == models.size_bytes(str(path))
+        assert measures["size_bytes"] == files.size_bytes(str(path))
         # TensorFlow.js' graph and ONNX count constants; all count this network's weights.
         assert measures["parameters"] == digits.model.count_params()
         assert measures["load_s"] > 0

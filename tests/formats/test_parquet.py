@@ -61,6 +61,15 @@ def test_fields_of_structs_are_columns(tmp_path):
     }
 
 
+def test_two_columns_of_one_name_are_refused_where_they_are_read(tmp_path):
+    table = pa.table({"n": [1], "image": [{"a": 1}], "image.a": [2]})
+    path = writers.write(tmp_path, "parquet", table)
+    [part], _ = writers.read(path, "parquet", ["n"])
+    assert part.columns.to_pydict() == {"n": [1]}
+    with pytest.raises(errors.ConfigError, match=r"several columns are named 'image\.a'"):
+        writers.read(path, "parquet", ["image.a"])
+
+
 def test_a_corrupt_row_group_costs_only_its_rows(tmp_path):
     buffer = io.BytesIO()
     table = pa.table({"n": list(range(3000))})

@@ -12,7 +12,7 @@ import pytest
 from apache_beam.io import localfilesystem
 
 from transforms import errors, models
-from transforms.models import saved_model
+from transforms.models import files, saved_model
 
 
 def spec(path, kind="saved_model", **fields):
@@ -84,17 +84,17 @@ def test_digests_follow_names_and_contents_alone(tmp_path):
         (tmp_path / name / "variables").mkdir(parents=True)
         (tmp_path / name / "variables" / "data").write_bytes(b"weights")
         (tmp_path / name / "saved_model.pb").write_bytes(b"graph")
-    one = models.digest(str(tmp_path / "one"))
+    one = files.digest(str(tmp_path / "one"))
     assert one == "3a258c7965c0f1d7bb1f5b320aa471c5da626f01ce1332b0d2f5429bfc9044a7"
-    assert one == models.digest(str(tmp_path / "two") + os.sep)
+    assert one == files.digest(str(tmp_path / "two") + os.sep)
     (tmp_path / "two" / "variables" / "data").write_bytes(b"other")
-    assert one != models.digest(str(tmp_path / "two"))
+    assert one != files.digest(str(tmp_path / "two"))
     (tmp_path / "two" / "variables" / "data").write_bytes(b"weights")
     (tmp_path / "two" / "saved_model.pb").rename(tmp_path / "two" / "renamed.pb")
-    assert one != models.digest(str(tmp_path / "two"))
+    assert one != files.digest(str(tmp_path / "two"))
     (tmp_path / "model.keras").write_bytes(b"x")
     shutil.copy(tmp_path / "model.keras", tmp_path / "again.keras")
-    assert models.digest(str(tmp_path / "model.keras")) == models.digest(
+    assert files.digest(str(tmp_path / "model.keras")) == files.digest(
         str(tmp_path / "again.keras")
     )
 
@@ -107,10 +107,10 @@ def test_files_behind_links_are_part_of_a_model(tmp_path):
     (tmp_path / "model" / "variables").symlink_to(tmp_path / "weights")
     (tmp_path / "weights" / "round").symlink_to(tmp_path / "weights")
     path = str(tmp_path / "model")
-    assert models.size_bytes(path) == len(b"weights" + b"graph")
-    before = models.digest(path)
+    assert files.size_bytes(path) == len(b"weights" + b"graph")
+    before = files.digest(path)
     (tmp_path / "weights" / "data").write_bytes(b"others.")
-    assert models.digest(path) != before
+    assert files.digest(path) != before
 
 
 class _Remote(localfilesystem.LocalFileSystem):
@@ -141,7 +141,7 @@ class _Remote(localfilesystem.LocalFileSystem):
 def test_remote_models_are_copied(folder, examples):
     remote = f"remote://{folder}/mean"
     assert models.infer_kind(remote) == "saved_model"
-    assert models.digest(remote) == models.digest(str(folder / "mean"))
+    assert files.digest(remote) == files.digest(str(folder / "mean"))
     assert models.load(spec(remote)).predict(examples(age=[2.0]))[""].tolist() == [2.0]
     assert models.infer_kind(f"remote://{folder}/named.keras") == "keras"
     with pytest.raises(errors.ConfigError, match=r"remote://.*nothing does not exist, or this"):

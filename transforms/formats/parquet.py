@@ -82,6 +82,8 @@ def _read_group(
     position = start = sum(file.metadata.row_group(i).num_rows for i in range(group))
     known = _names(file)
     present = [name for name in names if name in known]
+    if several := [name for name in present if known.count(name) > 1]:
+        raise errors.ConfigError(f"{shard.path}: several columns are named {several[0]!r}")
     parts = file.iter_batches(batch_size, row_groups=[group], columns=present, use_threads=False)
     try:
         while (part := _next(parts)) is not None:
@@ -126,7 +128,10 @@ def _next(parts: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
 
 
 def _names(file: pyarrow.parquet.ParquetFile) -> tuple[str, ...]:
-    return tuple(_plain(pa.RecordBatch.from_pylist([], schema=file.schema_arrow)).schema.names)
+    schema = file.schema_arrow
+    while any(pa.types.is_struct(field.type) for field in schema):
+        schema = schema.empty_table().flatten().schema
+    return tuple(schema.names)
 
 
 def _plain(part: pa.RecordBatch) -> pa.RecordBatch:

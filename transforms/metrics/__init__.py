@@ -52,8 +52,8 @@ _LOWER_IS_BETTER = frozenset(
     for name in (
         *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),
         *("NegativeLikelihoodRatio", "MeanAbsoluteError", "MeanSquaredError"),
-        *("RootMeanSquaredError",),
-        *("MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
+        *("RootMeanSquaredError", "MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
         *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
+        *("BinaryCrossEntropy", "CategoricalCrossEntropy"),
     )
 )

@@ -48,6 +48,10 @@ class MetricSpec:
     weighted: bool | None = None
     native: bool = False
 
+    def is_for(self, output: str) -> bool:
+        """Whether it is computed of the output."""
+        return not self.outputs or output in self.outputs
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The class's arguments; null, which TFMA writes for some, is the default."""
@@ -63,7 +67,8 @@ class Plan:
       metrics: columnar metrics, in the order configured.
       statistics: what they need, and what every run keeps, each once.
       others: the metrics that TFMA's own combiners compute.
-      renamed: by a metric's name in the config, the one that its class gives.
+      renamed: by a metric's name in the config, the one that its class gives; "" where several
+        classes share the name.
     """
 
     metrics: tuple[metric.Metric, ...]
@@ -88,8 +93,9 @@ def plan(
     weighted: bool,
     thresholds: Sequence[float],
     conversions: Sequence[tuple[str, str]] = (),
+    columnar: bool = True,
 ) -> Plan:
-    """Plans the metrics of all versions and outputs.
+    """Plans the metrics of all versions and outputs; if not `columnar`, TFMA computes them all.
 
     Beside what the metrics need, every run keeps the confusion counts (at `thresholds`, or by
     class), and how each version's decisions join the baseline's. For `conversions`, pairs of an
@@ -102,7 +108,7 @@ def plan(
     origins: dict[metric.Key, MetricSpec] = {}
     others = []
     for spec in specs:
-        found = _columnar(spec, models, heads, baseline, weighted)
+        found = _columnar(spec, models, heads, baseline, weighted) if columnar else None
         if found is None:
             others.append(spec)
             continue
@@ -131,12 +137,19 @@ def plan(
         *converted,
     ]:
         kept.setdefault(statistic.name, statistic)
-    renamed = {
-        str(spec.arguments["name"]): metric.snake_case(spec.class_name)
-        for spec in specs
-        if "name" in spec.arguments
+    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others), _renamed(specs))
+
+
+def _renamed(specs: Sequence[MetricSpec]) -> dict[str, str]:
+    own: dict[str, set[str]] = {}
+    for spec in specs:
+        name = metric.snake_case(spec.class_name)
+        own.setdefault(str(spec.arguments.get("name", name)), set()).add(name)
+    return {
+        name: found.pop() if len(found) == 1 else ""
+        for name, found in own.items()
+        if found != {name}
     }
-    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others), renamed)
 
 
 def confusion_statistic(
@@ -231,7 +244,7 @@ def _columnar(
     found: list[metric.Metric] = []
     for model in spec.models or models:
         for head in heads:
-            if spec.outputs and head.output not in spec.outputs:
+            if not spec.is_for(head.output):
                 continue
             target = statistics.Target(
                 model,
@@ -296,9 +309,7 @@ def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric | No
         if one is None or len(one) != 1:
             return None
         parts.append(one[0])
-    weights = np.array([dict(spec.class_weights).get(c, 0.0) for c in classes])
-    if not spec.class_weights:
-        weights = np.ones(len(classes))
+    weights = np.array([weight for _, weight in spec.class_weights] or [1.0] * len(classes))
     counts = statistics.ClassCounts(target)
     by_label = spec.aggregate == "weighted_macro"
     if by_label and target.task != "multiclass":

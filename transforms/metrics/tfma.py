@@ -377,7 +377,7 @@ def _check_names(spec: Any, models: Sequence[Model]) -> None:
         if len(names) > 1 and name not in names:
             raise errors.ConfigError(
                 f"EvalConfig: metrics_specs has model_names {name!r}; the model_specs are "
-                f"{', '.join(map(repr, names))}"
+                f"{errors.listed(names)}"
             )
 
 

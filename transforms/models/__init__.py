@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import importlib
 import os
 import pathlib
@@ -135,7 +134,7 @@ class Loading:
     """
 
     model: Model
-    stamp: object
+    stamp: tuple[tuple[str, int], ...]
     seconds: float
     peak_bytes: int | None
     kept_bytes: int | None
@@ -240,34 +239,8 @@ def infer_kind(path: str) -> str:
     )
 
 
-def digest(path: str) -> str:
-    """SHA-256 (hex) of a model's file; of a folder, over its sorted relative paths and contents."""
-    root = files.local(path)
-    if os.path.isfile(root):
-        return _content(root).hexdigest()
-    total = hashlib.sha256()
-    for file in files.tree(root):
-        # Of fixed length after a terminated name, so that no two trees give the same bytes.
-        total.update(pathlib.Path(os.path.relpath(file, root)).as_posix().encode() + b"\0")
-        total.update(_content(file).digest())
-    return total.hexdigest()
-
-
-def size_bytes(path: str) -> int:
-    """The size of a model's files."""
-    return sum(os.path.getsize(file) for file in files.tree(files.local(path)))
-
-
-def _content(file: str) -> hashlib._Hash:
-    content = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            content.update(chunk)
-    return content
-
-
 def _check_digest(spec: ModelSpec, path: str) -> None:
-    if spec.sha256 and (found := digest(path)) != spec.sha256:
+    if spec.sha256 and (found := files.digest(path)) != spec.sha256:
         raise errors.ConfigError(
             f"its SHA-256 is {found}, and the config says {spec.sha256}: it is another model than "
             "was meant, and was not loaded"

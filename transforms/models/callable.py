@@ -64,7 +64,7 @@ class PythonFunction:
             where = traceback.extract_tb(error.__traceback__)[-1]
             raise RuntimeError(
                 f"{self._name} raises {type(error).__name__}: {error} ({where.filename}, line "
-                f"{where.lineno}); it was given {', '.join(map(repr, arrays))}"
+                f"{where.lineno}); it was given {errors.listed(arrays)}"
             ) from error
 
     def _chosen(self, results: Any) -> list[tuple[str, Any]]:
@@ -73,10 +73,10 @@ class PythonFunction:
             if len(self._wanted) > 1:
                 raise errors.JobError(
                     f"{self._name} gives {type(results).__name__}, and `outputs` names "
-                    f"{', '.join(map(repr, self._wanted))}: return a dict of them"
+                    f"{errors.listed(self._wanted)}: return a dict of them"
                 )
             return [("".join(self._wanted), results)]
-        known = ", ".join(map(repr, results)) or "nothing"
+        known = errors.listed(results) or "nothing"
         if not self._wanted and len(results) != 1:
             raise errors.JobError(
                 f"{self._name} gives several outputs, {known}: name those to evaluate, "
@@ -129,7 +129,7 @@ def _function(name: str) -> Callable[[dict[str, np.ndarray]], Any]:
         raise errors.ConfigError(_no_import(module_name, error)) from error
     if not hasattr(module, attribute):
         near = difflib.get_close_matches(attribute, dir(module), n=3)
-        hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+        hint = f"; nearest: {errors.listed(near)}" if near else ""
         raise errors.ConfigError(
             f"module {module_name!r} ({module.__file__}) has no {attribute!r}{hint}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import os
 import pathlib
 import tempfile
@@ -41,6 +42,32 @@ def tree(path: str) -> list[str]:
     if root.is_file():
         return [path]
     return sorted(_walk(root, frozenset()))
+
+
+def digest(path: str) -> str:
+    """SHA-256 (hex) of a model's file; of a folder, over its sorted relative paths and contents."""
+    root = local(path)
+    if os.path.isfile(root):
+        return _content(root).hexdigest()
+    total = hashlib.sha256()
+    for file in tree(root):
+        # Of fixed length after a terminated name, so that no two trees give the same bytes.
+        total.update(pathlib.Path(os.path.relpath(file, root)).as_posix().encode() + b"\0")
+        total.update(_content(file).digest())
+    return total.hexdigest()
+
+
+def size_bytes(path: str) -> int:
+    """The size of a model's"""
+    return sum(os.path.getsize(file) for file in tree(local(path)))
+
+
+def _content(file: str) -> hashlib._Hash:
+    content = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            content.update(chunk)
+    return content
 
 
 def _walk(folder: pathlib.Path, above: frozenset[pathlib.Path]) -> Iterator[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import batch, models
-from transforms.models import memory
+from transforms import batch, errors, models
+from transforms.models import files, memory
 
 # Of each version at most so many calls are timed, in about so many seconds.
 _CALLS = 40
@@ -30,7 +30,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Measures:
-    """A version's.
+    """What one version costs.
 
     Attributes:
       size_bytes: of its files; None where it has none.
@@ -83,7 +83,7 @@ def measure(
     for spec, model in made.items():
         loading = models.loading(spec)
         found[spec.name] = Measures(
-            models.size_bytes(spec.path) if spec.path else None,
+            files.size_bytes(spec.path) if spec.path else None,
             model.parameters,
             loading.seconds,
             _memory(model, loading, predicting[spec]),
@@ -114,11 +114,14 @@ def _large(
     """
     while True:
         large = examples.take(np.resize(np.arange(len(examples)), rows))
+        taken: dict[models.ModelSpec, int | None] = {}
         try:
-            return large, {spec: _peak(model, large) for spec, model in made.items()}
-        except Exception:
-            if rows == 1:
-                raise
+            for spec, model in made.items():
+                taken[spec] = _peak(model, large)
+            return large, taken
+        except Exception as error:
+            if rows == 1:  # It took this one before: the model itself is gone.
+                raise errors.JobError(f"Version {spec.name!r}: {error}") from error
             rows //= 2
 
 

@@ -30,7 +30,7 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     except Exception as error:  # TensorFlow raises anything, from OSError to its own NotFound.
         raise errors.ConfigError(f"TensorFlow cannot load it: {error}") from error
     if spec.signature not in loaded.signatures:
-        known = ", ".join(map(repr, loaded.signatures)) or "none at all"
+        known = errors.listed(loaded.signatures) or "none at all"
         raise errors.ConfigError(f"unknown signature {spec.signature!r}; it has {known}")
     function = loaded.signatures[spec.signature]
     takes = dict(sorted(function.structured_input_signature[1].items()))

@@ -41,7 +41,7 @@ def load(spec: models.ModelSpec, path: str) -> Stored:
     unknown = [output for output in spec.outputs if output not in pairs]
     if unknown:
         raise errors.ConfigError(
-            f"unknown output {unknown[0]!r}; its predictions are of {', '.join(map(repr, pairs))}"
+            f"unknown output {unknown[0]!r}; its predictions are of {errors.listed(pairs)}"
         )
     chosen = spec.outputs or tuple(pairs)
     return Stored(

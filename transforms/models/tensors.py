@@ -53,7 +53,7 @@ def inputs(spec: models.ModelSpec, takes: Iterable[Tensor]) -> tuple[columns.Inp
         if name not in by_name:
             raise errors.ConfigError(
                 f"`inputs` maps {name!r}, but the model's inputs are "
-                f"{', '.join(map(repr, by_name))}.{errors.did_you_mean(name, by_name)}"
+                f"{errors.listed(by_name)}.{errors.did_you_mean(name, by_name)}"
             )
     found = []
     for name, tensor in by_name.items():
@@ -84,7 +84,7 @@ def chosen(wanted: Sequence[str], gives: Iterable[Tensor]) -> dict[str, str]:
         if name not in by_name:
             raise errors.ConfigError(
                 f"unknown output {name!r}; the model's outputs are "
-                f"{', '.join(map(repr, sorted(by_name)))}.{errors.did_you_mean(name, by_name)}"
+                f"{errors.listed(sorted(by_name))}.{errors.did_you_mean(name, by_name)}"
             )
     # Sorted: TensorFlow restores a signature's outputs in no order to rely on.
     taken = tuple(wanted) or tuple(sorted(by_name))
@@ -94,7 +94,7 @@ def chosen(wanted: Sequence[str], gives: Iterable[Tensor]) -> dict[str, str]:
             raise errors.ConfigError(
                 f"output {name!r} is {tensor}; numbers of shape [None] or [None, K] can be "
                 f"evaluated. Choose with `outputs: [...]` among "
-                f"{', '.join(map(repr, sorted(by_name)))}"
+                f"{errors.listed(sorted(by_name))}"
             )
     return {"" if len(taken) == 1 else name: name for name in taken}
 

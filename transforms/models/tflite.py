@@ -306,7 +306,7 @@ def _signature(spec: models.ModelSpec, interpreter: Any) -> str | None:
     unsaid = spec.signature == models.ModelSpec.signature
     if unsaid and len(known) <= 1:
         return known[0] if known else None
-    has = ", ".join(map(repr, known)) or "none at all: leave `signature` out"
+    has = errors.listed(known) or "none at all: leave `signature` out"
     raise errors.ConfigError(
         f"it has several signatures, {has}: name one with `signature: {known[0]}`"
         if unsaid

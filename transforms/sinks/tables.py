@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import compare, finish
-from transforms.metrics import metric, plan
+from transforms.metrics import metric
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _WHERE = [("split", _NAME), ("slice", _NAME)]
@@ -30,8 +32,7 @@ _WHICH = [
 # The columns that tell results of one slice and version apart.
 WHICH = tuple(name for name, _ in _WHICH)
 
-# Intervals and tests have their columns already, so that readers need not change when they come;
-# only conversions have verdicts.
+# Intervals and tests have their columns already, so that readers need not change when they come.
 METRICS = pa.schema(
     [
         *_WHERE,
@@ -57,6 +58,7 @@ CONFUSION = pa.schema(
         ("count", pa.float64()),
     ]
 )
+# Only conversions have verdicts.
 COMPARISONS = pa.schema(
     [
         *_WHERE,
@@ -84,11 +86,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     Slices of fewer than `least` examples are left out, a whole split excepted.
     """
 
-    def __init__(
-        self, folder: Path, planned: plan.Plan, pairs: Sequence[compare.Pair], least: int
-    ) -> None:
-        self._plan = planned
-        self._pairs = pairs
+    def __init__(self, folder: Path, least: int) -> None:
         self._least = least
         self._metrics = pq.ParquetWriter(folder / "metrics.parquet", METRICS, compression="zstd")
         self._confusion = pq.ParquetWriter(
@@ -98,18 +96,27 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             folder / "comparisons.parquet", COMPARISONS, compression="zstd"
         )
 
-    def add(self, block: finish.Block) -> None:
+    def add(self, block: finish.Block, differences: Sequence[compare.Difference]) -> None:
         """Writes a block's rows."""
         kept = np.array([not key.pairs for key in block.slices]) | (block.examples >= self._least)
         names = _Names.of(block)
         self._metrics.write_table(_metrics(block, names, kept))
         self._confusion.write_table(_confusion(block, names, kept))
-        found = list(compare.differences(block, self._plan, self._pairs))
-        self._comparisons.write_table(_comparisons(block, names, kept, found))
+        self._comparisons.write_table(_comparisons(block, names, kept, differences))
 
     def __exit__(self, *_: object) -> None:
         for writer in (self._metrics, self._confusion, self._comparisons):
             writer.close()
+
+
+def verdicts(folder: Path, split: str) -> pd.DataFrame:
+    """The rows of comparisons.parquet of a split that have a verdict.
+
+    Not those of classes: there are many, and their averages say what is asked.
+    """
+    wanted = (pc.field("split") == split) & pc.field("verdict").is_valid()
+    wanted &= pc.field("class_id").is_null()
+    return pq.read_table(folder / "comparisons.parquet", filters=wanted).to_pandas()
 
 
 @dataclass(frozen=True)
@@ -150,24 +157,19 @@ def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
 def _comparisons(
     block: finish.Block, names: _Names, kept: np.ndarray, found: Sequence[compare.Difference]
 ) -> pa.Table:
-    values = {
-        "before": [one.before for one in found],
-        "after": [one.after for one in found],
-        "difference": [one.after - one.before for one in found],
-        "relative": [one.relative for one in found],
-    }
-    if any(one.verdicts is not None for one in found):
-        values["verdict"] = [
-            np.full(one.after.shape, None) if one.verdicts is None else one.verdicts
-            for one in found
-        ]
     return _long(
         COMPARISONS,
         names,
         np.flatnonzero(kept),
         [{"baseline": d.baseline, "candidate": d.key.model, **_which(d.key)} for d in found],
         [one.thresholds for one in found],
-        values,
+        {
+            "before": [one.before for one in found],
+            "after": [one.after for one in found],
+            "difference": [one.after - one.before for one in found],
+            "relative": [one.relative for one in found],
+            "verdict": [one.verdicts for one in found],
+        },
         {"n": block.examples},
     )
 
@@ -238,9 +240,7 @@ def _long(
     }
     for name, results in values.items():
         flat = np.concatenate([one[rows].reshape(-1) for one in results])
-        columns[name] = pa.array(flat, from_pandas=flat.dtype == object).cast(
-            schema.field(name).type
-        )
+        columns[name] = pa.array(flat, schema.field(name).type)
     for name in keys[0]:
         of_each = pa.array([key[name] for key in keys], schema.field(name).type)
         columns[name] = of_each.take(which)

@@ -1,10 +1,11 @@
-"""Whether what the config names fits data and models: columns, versions, outputs, tasks."""
+"""Whether what the config names fits data and models: columns, metrics, classes, tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from beam_jobs import config
+from beam_jobs.first_examples import FirstExamples
 from transforms import batch, errors, formats, labels, metrics, models, slices
 from transforms.metrics import plan
 
@@ -36,6 +37,26 @@ def check_columns(
                     f"{path}: {use} is not among its columns ({', '.join(declared)})."
                     f"{errors.did_you_mean(column, declared)}"
                 )
+
+
+def check_tasks(task: str | Mapping[str, str] | None, outputs: Collection[str]) -> None:
+    """Tasks by output must be those of the models. Raises ConfigError where they are others."""
+    if isinstance(task, Mapping) and set(task) != set(outputs):
+        raise errors.ConfigError(
+            f"task names the outputs {errors.listed(task)}, and the models have "
+            f"{errors.listed(outputs)}"
+        )
+
+
+def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:
+    """Some example must have each label. Raises ConfigError where none has."""
+    for column in label_columns:
+        if column not in first.examples.columns.schema.names:
+            raise errors.ConfigError(
+                f"{first.examples.shard}: data.label {column!r} is in none of the first "
+                f"{len(first.examples)} examples (they have {', '.join(first.columns)})."
+                f"{errors.did_you_mean(column, first.columns)}"
+            )
 
 
 def check_numbers(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
@@ -72,8 +93,9 @@ def check_metrics(
                     )
         _check_classes(spec, heads)
         for head in heads:
-            asked_for = not spec.outputs or head.output in spec.outputs
-            if asked_for and head.task == "regression" and metrics.needs_classes(spec.class_name):
+            if not spec.is_for(head.output):
+                continue
+            if head.task == "regression" and metrics.needs_classes(spec.class_name):
                 fits = [other.output for other in heads if other.task != "regression"]
                 remedy = f"; name those it is for: `outputs: [{', '.join(fits)}]`" if fits else ""
                 raise errors.ConfigError(
@@ -85,7 +107,7 @@ def check_metrics(
 
 def _check_classes(spec: plan.MetricSpec, heads: Sequence[labels.Head]) -> None:
     for head in heads if spec.class_ids else ():
-        if spec.outputs and head.output not in spec.outputs:
+        if not spec.is_for(head.output):
             continue
         wrong = [one for one in spec.class_ids if not 0 <= one < (head.classes or 0)]
         if wrong:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_jobs import config
 from transforms import batch, errors, formats, labels, models
 from transforms.models import arrow, columns
 
@@ -23,28 +22,28 @@ _BATCH_SCORES = 1 << 22
 
 
 @dataclass(frozen=True)
-class First:
-    """The first examples.
+class FirstExamples:
+    """The first examples that can be read.
 
     Attributes:
-      examples: of the main split, as they were read.
-      columns: what the file has that they are of.
+      examples: of the main split.
+      columns: the names of all columns of their file, for errors to list.
       image_bytes: what one example's images are as the models take them; 0 without any.
-      shown: those that models are tried with. Of large images they are fewer: a network needs many
+      tried: those that models are tried with. Of large images they are fewer: a network needs many
         times their memory.
     """
 
     examples: batch.Batch
     columns: tuple[str, ...]
     image_bytes: int
-    shown: batch.Batch
+    tried: batch.Batch
 
 
 def read(
     shards: Sequence[batch.Shard],
     projection: batch.Projection,
     loaded: Collection[models.Model],
-) -> First:
+) -> FirstExamples:
     """The first examples that can be read.
 
     Raises:
@@ -54,56 +53,46 @@ def read(
     examples = _read(shards, projection)
     image_bytes = _image_bytes(examples, loaded)
     few = min(len(examples), max(1, _BATCH_BYTES // max(1, image_bytes)))
-    return First(
+    return FirstExamples(
         examples=examples,
         columns=formats.get(examples.shard.format).first_columns(examples.shard.path),
         image_bytes=image_bytes,
-        shown=examples.take(np.arange(few)) if few < len(examples) else examples,
+        tried=examples.take(np.arange(few)) if few < len(examples) else examples,
     )
 
 
 def heads(
-    first: First,
-    settings: config.Config,
+    first: FirstExamples,
+    task: labels.Task | Mapping[str, labels.Task] | None,
     label_columns: Mapping[str, str],
-    versions: Sequence[models.ModelSpec],
-    loaded: Mapping[str, models.Model],
+    predicted: Mapping[str, np.ndarray],
 ) -> tuple[tuple[labels.Head, ...], list[str]]:
-    """Each output's task, as configured or as the examples show, and what was inferred.
+    """Each output's task, as configured or as the examples show, and notes of what was inferred.
+
+    Args:
+      first: the examples.
+      task: of all outputs or of each; None where it is to be inferred.
+      label_columns: by output, the label's column.
+      predicted: by output, a version's predictions.
 
     Raises:
-      ConfigError: labels or tasks that are not there, or of which none fits.
-      JobError: the first version cannot score any example.
+      ConfigError: labels and predictions that fit no task.
     """
-    names = first.examples.columns.schema.names
-    for column in label_columns.values():
-        if column not in names:
-            raise errors.ConfigError(
-                f"{first.examples.shard}: data.label {column!r} is in none of the first "
-                f"{len(first.examples)} examples (they have {', '.join(first.columns)})."
-                f"{errors.did_you_mean(column, first.columns)}"
-            )
-    if isinstance(settings.task, dict) and set(settings.task) != set(label_columns):
-        raise errors.ConfigError(
-            f"task names the outputs {errors.listed(settings.task)}, and the models have "
-            f"{errors.listed(label_columns)}"
-        )
-    predicted = _predictions(versions[0].name, loaded[versions[0].name], first.shown)
     found, notes = [], []
     for output, column in label_columns.items():
-        task = settings.task[output] if isinstance(settings.task, dict) else settings.task
+        known = task[output] if isinstance(task, Mapping) else task
         scores = predicted[output]
         classes = scores.shape[1] if scores.ndim > 1 else None
-        if task is None:
+        if known is None:
             inferred = labels.infer_task(labels.raw(first.examples, column), scores)
             of_output = f" for output {output!r}" if output else ""
             notes.append(f"task inferred{of_output}: {inferred.reason}")
-            task, classes = inferred.task, inferred.classes
-        found.append(labels.Head(output, column, task, classes))
+            known, classes = inferred.task, inferred.classes
+        found.append(labels.Head(output, column, known, classes))
     return tuple(found), notes
 
 
-def batch_size(first: First, heads: Sequence[labels.Head]) -> int:
+def batch_size(first: FirstExamples, heads: Sequence[labels.Head]) -> int:
     """As many examples as are fast together, and fewer where they or their scores are large."""
     examples = first.examples
     raw = sum(map(len, examples.serialized)) if examples.serialized is not None else 0
@@ -160,19 +149,3 @@ def _bytes_of(declared: columns.Input, one: batch.Batch) -> int:
         return int(columns.arrays((declared,), one)[declared.name].nbytes)
     except (arrow.UnscorableRowsError, errors.JobError):
         return int(declared.image.decoded(one.columns.column(declared.column)).nbytes)
-
-
-def _predictions(version: str, model: models.Model, shown: batch.Batch) -> dict[str, np.ndarray]:
-    """By output, of those of the examples that the version can score."""
-    reason: Exception | None = None
-    for rows in (np.arange(len(shown)), *(np.array([row]) for row in range(len(shown)))):
-        try:
-            return model.predict(shown.take(rows))
-        except errors.JobError as e:
-            raise errors.JobError(f"Version {version!r}: {e}") from e
-        except Exception as e:  # a row of it may be at fault: dead letters are the job's affair
-            reason = e
-    raise errors.JobError(
-        f"Version {version!r} can score none of the first {len(shown)} examples of "
-        f"{shown.shard}: {type(reason).__name__}: {reason}"
-    )
