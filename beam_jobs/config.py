@@ -43,6 +43,7 @@ Tasks = Annotated[
     Discriminator(lambda value: "[several]" if isinstance(value, dict) else "[one]"),
 ]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME_RULE = "a name is made of letters, digits, '_', '.' and '-', and begins with a letter or digit"
 
 
 class _Strict(BaseModel):
@@ -603,6 +604,8 @@ def _message(path: str, tree: yaml.Node | None, error: Any) -> str:
         text = f"missing key {str(loc[-1])!r}"
     else:
         text = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "string_pattern_mismatch":
+            text = NAME_RULE
         if not isinstance(error["input"], dict | list) and error["type"] != "value_error":
             text += f", not {error['input']!r}"
     return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"

@@ -95,6 +95,11 @@ def check_metrics(
         for head in heads:
             if not spec.is_for(head.output):
                 continue
+            if head.task == "multiclass" and spec.class_name == "Accuracy":
+                raise errors.ConfigError(
+                    "metrics: Keras's Accuracy counts predictions that equal the label to the "
+                    "digit; for classes it is CategoricalAccuracy"
+                )
             if head.task == "regression" and metrics.needs_classes(spec.class_name):
                 fits = [other.output for other in heads if other.task != "regression"]
                 remedy = f"; name those it is for: `outputs: [{', '.join(fits)}]`" if fits else ""

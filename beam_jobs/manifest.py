@@ -16,8 +16,9 @@ from beam_jobs.job import Job
 from transforms import ledger, models, slices
 from transforms.models import measure
 
-# The packages whose versions a result depends on.
+# The packages whose versions every result depends on, and what models of some kinds add.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
+_PACKAGES_OF_KIND = {"keras": "keras", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 def build(
@@ -35,7 +36,10 @@ def build(
     timings_s: dict[str, float],
 ) -> dict[str, Any]:
     """The manifest, for JSON."""
-    versions = {name: metadata.version(name) for name in _PACKAGES}
+    kinds = {model.kind for model in job.models}
+    packages = [*_PACKAGES, *(name for kind, name in _PACKAGES_OF_KIND.items() if kind in kinds)]
+    if any(model.images for model in job.models):
+        packages.append("pillow")
     return {
         "run_id": run_id,
         "name": job.name,
@@ -60,7 +64,10 @@ def build(
         "batch_size": job.batch_size,
         "workers": entered.workers,
         "state_bytes": entered.state_bytes,
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
         "timings_s": timings_s,
         # Gates are not evaluated by this version: no run may look as if it had passed them.
         "verdict": "not gated",

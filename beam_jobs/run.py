@@ -80,10 +80,7 @@ def run(request: Request) -> None:
     output = request.output or request.settings.output
     run_id = request.run_id or _new_id(request.settings.name)
     if not re.match(config.NAME, run_id):
-        raise errors.ConfigError(
-            f"--run-id {run_id!r}: a run's name is made of letters, digits, '_', '.' and '-', and "
-            "begins with a letter or digit"
-        )
+        raise errors.ConfigError(f"--run-id {run_id!r}: {config.NAME_RULE}")
     options = runner.options(request.beam_options)
     described = cluster.check(options)
     remote.check(request.settings, output, options)

@@ -47,6 +47,7 @@ _CHATTERERS = (
     "apache_beam.utils.subprocess_server",
 )
 _JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
+_TOLD_LINES = 60
 _INTERRUPTED = r"^KeyboardInterrupt\s*(\[while running '.*'\])?\s*$"
 # In an option's name, or in its value, such as environment variables or a URL with a password.
 _SECRET = re.compile(
@@ -259,7 +260,11 @@ def _cause(error: BaseException) -> errors.EvalbeamError:
             told = text.rpartition(named)[2]
             return kind(re.split(r" \[while running '|\n\n", told)[0].strip())
     # A fault of ours or of the machine: whoever mends it needs the traceback, but none of Java's.
-    told = "\n".join(line for line in text.splitlines() if not _JAVA_FRAME.match(line))
+    lines = [line for line in text.splitlines() if not _JAVA_FRAME.match(line)]
+    if len(lines) > _TOLD_LINES:  # TFMA's errors may show every example.
+        half = _TOLD_LINES // 2
+        lines[half:-half] = [f"... {len(lines) - _TOLD_LINES:,} lines ..."]
+    told = "\n".join(lines)
     if "java.io.IOException: error=" in told or "Process died with exit code" in told:
         told += (
             ". A worker could not be started: is evalbeam-worker at the path that "

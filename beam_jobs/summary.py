@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,40 @@ def show(results: Path, published: str, seconds: float) -> None:
     console.print(f"{seconds:.1f} s; results in {published}", soft_wrap=True)
     for split in frame["split"].unique():
         of_split = frame[frame["split"] == split]
-        console.print(_overall(of_split[of_split["slice"] == "overall"], heading, str(split)))
+        overall = _named(of_split[of_split["slice"] == "overall"])
+        build = functools.partial(_overall, overall, heading, str(split))
+        for table in _side_by_side(console, heading.models, build):
+            console.print(table)
         worst = _worst(of_split[of_split["slice"] != "overall"], heading)
         if worst is not None:
             console.print(worst)
     if any(model["measures"] for model in manifest["models"].values()):
-        console.print(_costs(manifest["models"]))
+        build = functools.partial(_costs, manifest["models"])
+        for table in _side_by_side(console, heading.models, build):
+            console.print(table)
     findings = json.loads((results / "findings.json").read_text())
     if findings:
         console.print(_conversions(findings))
         for line in itertools.chain.from_iterable(map(_details, findings)):
             console.print(line, soft_wrap=True)
+
+
+def _side_by_side(
+    console: rich.console.Console,
+    models: Sequence[str],
+    build: Callable[[Sequence[str]], rich.table.Table],
+) -> Iterator[rich.table.Table]:
+    """Tables of as many versions each as the console has room for: no number is cut."""
+    # However wide: rich measures what it would cut by default.
+    boundless = console.options.update(max_width=1 << 16)
+    while models:
+        count = len(models)
+        table = build(models)
+        while count > 1 and console.measure(table, options=boundless).maximum > console.width:
+            count -= 1
+            table = build(models[:count])
+        yield table
+        models = models[count:]
 
 
 def _counted(count: int, what: str) -> str:
@@ -92,6 +116,7 @@ def plan(job: Job) -> str:
         f"{', '.join(job.projection.columns)}; in batches of {job.batch_size:,}",
         f"versions  {', '.join(f'{model.name} ({model.kind})' for model in job.models)}",
         f"baseline  {job.baseline or 'none'}",
+        *(f"images    {line}" for line in _images(job)),
         f"slices    {'; '.join(map(slices.describe, job.specs))}",
         f"metrics   {', '.join(metrics_of)}",
     ]
@@ -99,6 +124,22 @@ def plan(job: Job) -> str:
         others = (spec.class_name for spec in job.evaluation.plan.others)
         lines.append(f"by TFMA   {', '.join(others)} (slower: TFMA's own combiners)")
     return "\n".join(lines)
+
+
+def _images(job: Job) -> Iterator[str]:
+    """What models are given for each image that they take, as the first examples show it."""
+    if job.first is None:
+        return
+    declared = {name: image for model in job.models for name, image in model.images}
+    for image in declared.values():
+        if image.column not in job.first.columns.schema.names:  # No model takes it.
+            continue
+        values = image.scaled(image.decoded(job.first.columns.column(image.column)))
+        size = " x ".join(map(str, values.shape[1:]))
+        yield (
+            f"{image.name!r} of column {image.column!r}: {size}, values {values.min():g} to "
+            f"{values.max():g} in the first examples"
+        )
 
 
 def _name(row: pd.Series | Mapping[str, Any]) -> str:
@@ -141,23 +182,25 @@ def _table(title: str) -> rich.table.Table:
     return rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
 
 
-def _overall(frame: pd.DataFrame, heading: Heading, split: str) -> rich.table.Table:
-    frame = _named(frame)
+def _overall(
+    frame: pd.DataFrame, heading: Heading, split: str, models: Sequence[str]
+) -> rich.table.Table:
+    """A row for each metric, a column for each of the versions."""
     examples = int(frame["n"].max()) if len(frame) else 0
     table = _table(f"{split}: all {examples:,} examples")
     table.add_column("metric", no_wrap=True)
-    for model in heading.models:
-        mark = " (baseline)" if model == heading.baseline and len(heading.models) > 1 else ""
+    for model in models:
+        mark = "\n(baseline)" if model == heading.baseline and len(heading.models) > 1 else ""
         table.add_column(f"{model}{mark}", justify="right")
-    candidates = [model for model in heading.models if model != heading.baseline]
-    # Side by side while there is room; with more versions the differences speak for themselves.
-    differences = heading.baseline is not None and len(candidates) <= _MOST_DIFFERENCES
+    candidates = [model for model in models if model != heading.baseline]
+    # With more versions the differences speak for themselves.
+    differences = heading.baseline in models and len(candidates) <= _MOST_DIFFERENCES
     if differences:
         for model in candidates:
             table.add_column(f"{model} - {heading.baseline}", justify="right")
     for name in list(dict.fromkeys(frame["name"]))[:_MOST_ROWS]:
         values = frame[frame["name"] == name].set_index("model")["value"].to_dict()
-        cells = [_number(values.get(model, np.nan)) for model in heading.models]
+        cells = [_number(values.get(model, np.nan)) for model in models]
         if differences:
             before = values.get(heading.baseline, np.nan)
             cells += [_signed(values.get(model, np.nan) - before) for model in candidates]
@@ -165,18 +208,18 @@ def _overall(frame: pd.DataFrame, heading: Heading, split: str) -> rich.table.Ta
     return table
 
 
-def _costs(models: Mapping[str, Any]) -> rich.table.Table:
-    """What each version costs, versions side by side."""
+def _costs(models: Mapping[str, Any], names: Sequence[str]) -> rich.table.Table:
+    """What each of the versions of these names costs."""
     table = _table("What versions cost")
     table.add_column("", no_wrap=True)
-    for name in models:
-        table.add_column(name, justify="right", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right")
     measured = next(model["measures"] for model in models.values() if model["measures"])
     rows = f"{measured['batch']['rows']:,}"
     labels = ["size", "parameters", "time to load", "memory", f"us each, {rows} at once"]
     labels += ["  95th percentile", "us alone", "  95th percentile"]
-    costs = [_cost(model["measures"]) or ["-"] * len(labels) for model in models.values()]
-    table.add_row("form", *(model["kind"] for model in models.values()))
+    costs = [_cost(models[name]["measures"]) or ["-"] * len(labels) for name in names]
+    table.add_row("form", *(models[name]["kind"] for name in names))
     for label, *cells in zip(labels, *costs, strict=True):
         table.add_row(label, *cells)
     return table
@@ -210,20 +253,20 @@ def _bytes(size: int | None) -> str:
 
 def _conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.Table:
     table = _table("Conversions: are they still the same model?")
-    for column in ("version", "of", "verdict"):
-        table.add_column(column, no_wrap=True)
-    for column in ("decisions changed", "largest difference", "times as large", "times as fast"):
-        table.add_column(column, justify="right")
+    for column in ("version", "of"):
+        table.add_column(column, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for column in ("decisions\nchanged", "largest\nchange", "size", "speed"):
+        table.add_column(column, justify="right", no_wrap=True)
     for one in findings:
         facts = one["evidence"]
+        largest = facts["largest_difference"]
         table.add_row(
             _converted(one),
             one["original"],
             one["verdict"],
             "-" if facts["changed"] is None else f"{facts['changed']:.2%}",
-            _ratio(facts["largest_difference"])
-            if facts["largest_difference"] is not None
-            else "inf",
+            "inf" if largest is None else f"{largest:,.2g}" if largest < 100 else f"{largest:,.0f}",
             *(_ratio(facts[ratio]) for ratio in ("size_ratio", "speed_ratio")),
         )
     return table
@@ -238,7 +281,10 @@ def _details(finding: Mapping[str, Any]) -> Iterator[str]:
     if changes:
         yield f"{_converted(finding)}: {'; '.join(map(_moved, changes))}"
     if finding["explanation"]:
-        verdict = ", ".join(filter(None, (finding["verdict"], finding["cause"])))
+        verdict = finding["verdict"]
+        if verdict in ("good", "acceptable"):
+            verdict += " by these metrics, and still another model"
+        verdict = ", ".join(filter(None, (verdict, finding["cause"])))
         yield f"{_converted(finding)} is {verdict}: {finding['explanation']}"
 
 
@@ -247,10 +293,14 @@ def _converted(finding: Mapping[str, Any]) -> str:
     return finding["converted"] + output
 
 
-def _severity(change: Mapping[str, Any]) -> tuple[int, float]:
-    """How much a metric has to do with its conversion's verdict."""
+def _severity(change: Mapping[str, Any]) -> tuple[int, bool, float]:
+    """How much a metric has to do with its conversion's verdict, and says of it."""
     relative = change["relative"]
-    return compare.VERDICTS.index(change["verdict"]), np.inf if relative is None else abs(relative)
+    return (
+        compare.VERDICTS.index(change["verdict"]),
+        change["after"] is not None,
+        np.inf if relative is None else abs(relative),
+    )
 
 
 def _moved(change: Mapping[str, Any]) -> str:
@@ -266,7 +316,7 @@ def _moved(change: Mapping[str, Any]) -> str:
 
 
 def _ratio(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.2g}"
+    return "-" if ratio is None else f"x {ratio:.2g}"
 
 
 def _signed(value: float) -> str:

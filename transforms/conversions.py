@@ -217,6 +217,9 @@ def _worst(changes: pd.DataFrame) -> Change | None:
     lost = changes[inside & (changes["relative"] < 0)]
     if not len(lost):
         return None
+    # What is not defined any more says less than a number.
+    if lost["after"].notna().any():
+        lost = lost[lost["after"].notna()]
     return _change(next(lost.nsmallest(1, "relative").itertuples()))
 
 
@@ -291,9 +294,11 @@ def _explained(
         )
     if verdict in ("better", "worse", "bad"):
         return None, (
-            "the cause is not known; compare what both do before their first layer, the versions "
-            "of operators, and, after quantisation, the data it was calibrated with. The evidence "
-            "in findings.json has agreement by class and differences of scores."
+            "the cause is not known; compare what both do before their first layer (scale and "
+            "offset of inputs), the versions of operators, and, after quantisation, the data it "
+            "was calibrated with. The evidence in findings.json has "
+            + ("" if joint is None else "agreement by class and ")
+            + "differences of scores."
         )
     if verdict == "undecided":
         return None, (
@@ -322,9 +327,9 @@ def _cause_of_decisions(joint: np.ndarray) -> tuple[str, str] | None:
         return "preprocessing", (
             f"{agreement:.1%} of its decisions agree, where chance alone gives "
             f"{_by_chance(matrix):.1%}: most likely the conversion gets its input in another form "
-            "than it was made for (scaling, offset, order of channels or inputs). Compare what "
-            "both do before their first layer. If it takes an image in another scale, declare a "
-            "second one of the same column in `data.images`, and map it: `inputs: {<model input>: "
-            "<image>}`."
+            "than it was made for, or than it was calibrated with when it was quantised (scaling, "
+            "offset, order of channels or inputs). Compare what both do before their first layer. "
+            "If it takes an image in another scale, declare a second one of the same column in "
+            "`data.images`, and map it: `inputs: {<model input>: <image>}`."
         )
     return None

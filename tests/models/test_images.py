@@ -280,12 +280,15 @@ def test_rows_without_an_image(blobs, expected):
 @pytest.mark.parametrize(
     ("column", "expected"),
     [
-        ([[1, 2, 3, 4], [1, 2, 3]], "2 x 2 x 1 values make one, the row has 3"),
+        ([[1, 2, 3, 4], [1, 2, 3]], "2 x 2 x 1 = 4 values make one, the row has 3"),
         ([[1, 2, 3, 4], [1, 2, None, 4]], "a value is null, NaN or infinite"),
         ([[1, 2, 3, 4], [1, 2, 1e300, 4]], "a value is null, NaN or infinite"),
         ([[1, 2, 3, 4], None], "the row has none"),
-        ([b"1234", b"123"], "2 x 2 x 1 bytes make one, the row has 3$"),
-        ([b"1234", GOOD], "2 x 2 x 1 bytes make one, the row has .*encoded image: drop `shape`"),
+        ([b"1234", b"123"], "2 x 2 x 1 = 4 bytes make one, the row has 3$"),
+        (
+            [b"1234", GOOD],
+            "2 x 2 x 1 = 4 bytes make one, the row has .*encoded image: drop `shape`",
+        ),
     ],
 )
 def test_rows_without_a_raw_array(column, expected):

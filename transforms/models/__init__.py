@@ -269,6 +269,8 @@ def _kind(name: str) -> Loader:
 def _no_column(spec: ModelSpec, declared: columns.Input, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(declared.column, names, n=1)
     nearest = f"; nearest: {near[0]!r}" if near else ""
+    if fields := [name for name in names if name.startswith(f"{declared.column}.")]:
+        nearest = f"; it is a struct, whose fields are columns: {errors.listed(fields)}"
     images = [name for name, _ in spec.images]
     if declared.image is None and (near := difflib.get_close_matches(declared.column, images, 1)):
         nearest += f"; nearest image: {near[0]!r}"

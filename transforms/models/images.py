@@ -207,7 +207,8 @@ class Image:
         arrow.refuse(
             lengths != size,
             lambda row: (
-                f"{self}: {_product(self.shape)} values make one, the row has {lengths[row]}"
+                f"{self}: {_product(self.shape)} = {size} values make one, the row has "
+                f"{lengths[row]}"
             ),
         )
         with np.errstate(over="ignore"):
@@ -227,7 +228,8 @@ class Image:
         def reason(row: int) -> str:
             hint = "; it is an encoded image: drop `shape`" if _opener(blobs[row]) else ""
             return (
-                f"{self}: {_product(self.shape)} bytes make one, the row has {lengths[row]}{hint}"
+                f"{self}: {_product(self.shape)} = {size} bytes make one, the row has "
+                f"{lengths[row]}{hint}"
             )
 
         arrow.refuse(lengths != size, reason)
