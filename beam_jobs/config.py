@@ -251,7 +251,7 @@ def _digest(value: str) -> str:
 class Model(_Strict):
     """One version."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="What results call it.")
     path: str | None = Field(
         None,
         description="A SavedModel's or TensorFlow.js model's folder, or a .keras, .tflite or .onnx "
@@ -309,8 +309,10 @@ class Model(_Strict):
 class Edges(_Strict):
     """A numeric column, cut at these values."""
 
-    key: str
-    edges: list[FiniteFloat] | None = Field(None, min_length=1)
+    key: str = Field(description="The column.")
+    edges: list[FiniteFloat] | None = Field(
+        None, min_length=1, description="Where bins begin, ascending."
+    )
     quantiles: int | None = Field(None, ge=2, description="Into this many bins of equal size.")
 
     @model_validator(mode="after")
@@ -344,8 +346,10 @@ def _no_bool(value: Any) -> Any:
 class Values(_Strict):
     """Slices of given values, crossed with all values of `keys`."""
 
-    values: dict[str, Annotated[str | int | float, BeforeValidator(_no_bool)]] = Field(min_length=1)
-    keys: list[Key] = Field(default_factory=list)
+    values: dict[str, Annotated[str | int | float, BeforeValidator(_no_bool)]] = Field(
+        min_length=1, description="column: value."
+    )
+    keys: list[Key] = Field(default_factory=list, description="Columns that they are crossed with.")
 
 
 def _slice_kind(value: Any) -> str:
@@ -370,30 +374,34 @@ Slice = Annotated[
 class Binarize(_Strict):
     """How a multi-class output is made binary, as in TFMA's MetricsSpec."""
 
-    class_ids: list[int] = []
-    k_list: list[int] = []
-    top_k_list: list[int] = []
+    class_ids: list[int] = Field([], description="Each of these classes against all others.")
+    k_list: list[int] = Field([], description="The k-th largest score alone.")
+    top_k_list: list[int] = Field([], description="The k largest scores.")
 
 
 class Aggregate(_Strict):
     """How a metric's classes are averaged, as in TFMA's MetricsSpec."""
 
-    average: Literal["micro", "macro", "weighted_macro"]
-    class_weights: dict[int, float] = {}
-    top_k_list: list[int] = []
+    average: Literal["micro", "macro", "weighted_macro"] = Field(
+        description="Of all classes' decisions together, of classes alike, or as often as they are."
+    )
+    class_weights: dict[int, float] = Field({}, description="The classes' weights, by class.")
+    top_k_list: list[int] = Field([], description="Only of the scores that are among the largest.")
 
 
 class Metric(_Strict):
     """A metric by its TFMA or Keras class name, or your own class of `module`."""
 
-    class_name: str
+    class_name: str = Field(description="As TFMA or Keras call it, or as `module` does.")
     config: dict[str, Any] = Field(default_factory=dict, description="The class's arguments.")
-    module: str = ""
-    models: list[str] = []
-    outputs: list[str] = []
-    binarize: Binarize = Binarize()
-    aggregate: Aggregate | None = None
-    weighted: bool | None = None
+    module: str = Field("", description="Where your own class is; left out: TFMA and Keras.")
+    models: list[str] = Field([], description="The versions that it is for; left out: all.")
+    outputs: list[str] = Field([], description="The outputs that it is for; left out: all.")
+    binarize: Binarize = Field(Binarize(), description="Of some classes or scores, not all.")
+    aggregate: Aggregate | None = Field(None, description="Classes averaged.")
+    weighted: bool | None = Field(
+        None, description="Whether example weights count; left out: where there are any."
+    )
 
     def spec(self) -> plan.MetricSpec:
         """The same in the terms of the metrics' planner."""
@@ -423,9 +431,9 @@ def _named(value: Any) -> Any:
 class Confidence(_Strict):
     """How the examples are grouped for intervals and paired comparisons."""
 
-    level: float = Field(0.95, gt=0, lt=1)
+    level: float = Field(0.95, gt=0, lt=1, description="How much intervals cover.")
     units: int = Field(50, ge=0, le=1000, description="Hash buckets of examples; 0: none.")
-    seed: int = 7
+    seed: int = Field(7, description="Of what is drawn by chance.")
 
 
 class Conversion(_Strict):
@@ -434,7 +442,9 @@ class Conversion(_Strict):
     good: FiniteFloat = Field(
         compare.Bounds.good, ge=0, description="Within this share of the original's value."
     )
-    acceptable: FiniteFloat = Field(compare.Bounds.acceptable, ge=0)
+    acceptable: FiniteFloat = Field(
+        compare.Bounds.acceptable, ge=0, description="Within this share, but not good."
+    )
     bad: FiniteFloat = Field(
         compare.Bounds.bad, ge=0, description="Worse by more than this; between is worse."
     )
@@ -452,26 +462,31 @@ class Conversion(_Strict):
 class Config(_Strict):
     """An evaluation of model versions on labelled data."""
 
-    name: str = Field("evaluation", pattern=NAME)
+    name: str = Field(
+        "evaluation", pattern=NAME, description="The run's; its results are called so."
+    )
     task: Tasks | None = Field(
         None, description="Left out: inferred from the first batch; output: task for several."
     )
-    data: Data
-    models: list[Model] = Field(min_length=1)
+    data: Data = Field(description="What is evaluated.")
+    models: list[Model] = Field(min_length=1, description="The versions that are compared.")
     eval_config: str | None = Field(
         None, description="A TFMA EvalConfig (pbtxt or JSON) in place of slices and metrics."
     )
-    slices: list[Slice] = Field(default_factory=list)
+    slices: list[Slice] = Field(
+        default_factory=list,
+        description="Beside the whole: columns, lists of columns that are crossed, or one value.",
+    )
     metrics: Annotated[
         list[Annotated[Metric, BeforeValidator(_named, json_schema_input_type=str | Metric)]]
         | None,
-        Field(min_length=1),
+        Field(min_length=1, description="Left out: those of the task."),
     ] = None
     thresholds: list[FiniteFloat] = Field(
         [0.5], min_length=1, description="Where confusion matrices are kept."
     )
-    conversion: Conversion = Conversion()
-    confidence: Confidence = Confidence()
+    conversion: Conversion = Field(Conversion(), description="By what conversions are judged.")
+    confidence: Confidence = Field(Confidence(), description="How sure results are.")
     output: str = Field("results", description="The folder or URL of all runs' results.")
 
     @model_validator(mode="after")

@@ -28,6 +28,12 @@ def schema(tmp_path_factory):
     return printed
 
 
+def test_every_key_is_described(schema):
+    for part in (schema, *schema["$defs"].values()):
+        bare = [key for key, one in part.get("properties", {}).items() if "description" not in one]
+        assert not bare, part.get("title")
+
+
 def _examples():
     """The YAML of the README, each made whole, and the demos' configs."""
     for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", README.read_text(), re.S)):
