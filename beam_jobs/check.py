@@ -65,6 +65,7 @@ def check(settings: config.Config, engine: str = "columnar") -> Job:
     consistency.check_tasks(settings.task, label_columns)
     projection = _projection(asked, label_columns.values(), loaded.values())
     first = first_examples.read(shards, projection, loaded.values())
+    consistency.check_types(first)
     for version in versions:
         models.check_inputs(version, loaded[version.name], first.tried, first.columns)
     consistency.check_labels(first, label_columns.values())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import pyarrow as pa
+
 from beam_jobs import config
 from beam_jobs.first_examples import FirstExamples
 from transforms import batch, errors, formats, labels, metrics, models, slices
 from transforms.metrics import plan
+from transforms.models import arrow
 
 
 def check_columns(
@@ -56,6 +59,19 @@ def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:
                 f"{first.examples.shard}: data.label {column!r} is in none of the first "
                 f"{len(first.examples)} examples (they have {', '.join(first.columns)})."
                 f"{errors.did_you_mean(column, first.columns)}"
+            )
+
+
+def check_types(first: FirstExamples) -> None:
+    """Columns must hold numbers, texts, bytes or lists of them. Raises ConfigError for others."""
+    for name, column in zip(
+        first.examples.columns.schema.names, first.examples.columns.columns, strict=True
+    ):
+        values, _ = arrow.flatten(column)
+        if pa.types.is_nested(values.type):
+            raise errors.ConfigError(
+                f"{first.examples.shard}: column {name!r} holds values of type {column.type}; "
+                "numbers, texts, bytes and lists of them are read"
             )
 
 

@@ -199,6 +199,34 @@ def test_slice_column_absent_from_a_declared_schema(fails, data):
     assert "Did you mean 'country'?" in output
 
 
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ([{"class_name": "AUC", "config": {"name": 5}}], "the name of AUC is no text: 5"),
+        (
+            ["AUC", {"class_name": "KLDivergence", "config": {"name": "auc"}}],
+            "AUC and KLDivergence are both named 'auc'",
+        ),
+        (
+            [{"class_name": "AUC", "config": {"name": "changed_decisions"}}],
+            "'changed_decisions' is evalbeam's own",
+        ),
+    ],
+)
+def test_names_of_metrics(fails, data, metrics, said):
+    assert said in fails(job(metrics=metrics), 2)
+
+
+@pytest.mark.parametrize("column", ["pairs", "table"])
+def test_columns_of_types_that_are_not_read(fails, tmp_path, column):
+    pairs = pa.array([[{"a": 1}], []])
+    table = pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))
+    columns = {"label": [0, 1], "score": [0.1, 0.9], "pairs": pairs, "table": table}
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    whole = job(data={"files": "data.parquet"}, slices=[[column]])
+    assert f"column '{column}' holds values of type" in fails(whole, 2)
+
+
 def test_slice_column_absent_from_all_data(fails, tmp_path, data):
     data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
     output = fails(job(data={"files": "data.jsonl"}, slices=[["contry"]]), 2)

@@ -220,6 +220,23 @@ def test_by_tfma_a_renamed_metric_is_judged_too(run_job, tmp_path):
         assert table.loc["auc", "verdict"] == "bad"  # a larger error, by more than 5%
 
 
+def test_errors_judge_where_no_rate_of_all_examples_is_defined(judged):
+    label = np.linspace(0.0, 1.0, 100)
+    before, after = label + 0.1, label + 0.3
+    before[0] = after[0] = np.inf  # no correlation over all, but in part b
+    metrics = ["MeanAbsolutePercentageError", "SquaredPearsonCorrelation"]
+    part = np.repeat(["a", "b"], 50)
+    found, folder = judged(label, {"v1": before, "lite": after}, {"part": part}, metrics=metrics)
+    table = pd.read_parquet(folder / "comparisons.parquet").set_index(["metric", "slice"])
+    assert table.loc[("squared_pearson_correlation", "part=b"), "verdict"] == "good"
+    assert found["lite"]["verdict"] == "bad"
+
+
+def test_a_few_decisions_tell_no_cause(judged):
+    found, _ = judged(np.ones(1), {"v1": np.array([0.9]), "lite": np.array([0.2])}, task="binary")
+    assert found["lite"]["cause"] is None
+
+
 @pytest.mark.parametrize("count", [2, 10])
 def test_shuffled_classes_are_named(judged, count):
     rng = np.random.default_rng(5)

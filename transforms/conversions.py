@@ -15,7 +15,8 @@ from transforms import batch, compare, finish, labels, slices
 from transforms.metrics import plan, statistics, table
 from transforms.models import measure
 
-# Below this many examples the slice hit worst is mostly the unluckiest one.
+# Below this many examples the slice hit worst is mostly the unluckiest one, and decisions tell no
+# cause.
 FEWEST_EXAMPLES = 30
 
 # Agreement beyond chance (Cohen's kappa): up to 0.4 is no more than fair, from 0.6 on substantial
@@ -171,7 +172,9 @@ def _finding(
     joint = None if decided is None else decided.joint(whole.total(decided))[0]
     of_auc = overall["metric"].map(evaluation.plan.own_name) == "auc"
     ranks = bool(overall[of_auc]["verdict"].isin(["good", "acceptable"]).any())
-    cause, explanation = _explained(verdict, joint, counts, ranks)
+    # A few decisions may agree or not by chance.
+    known = joint if counts.sum() >= FEWEST_EXAMPLES else None
+    cause, explanation = _explained(verdict, known, counts, ranks)
     return Finding(
         original=pair.baseline,
         converted=pair.candidate,
@@ -209,7 +212,8 @@ def _ratios(
 def _decisive(changes: pd.DataFrame, planned: plan.Plan) -> pd.DataFrame:
     """Those that an output's verdict is made of: its rates; where it has none, its errors."""
     rates = changes["metric"].map(planned.direction).astype(int) > 0
-    return changes[rates] if rates.any() else changes
+    defined = (rates & (changes["slice"] == "overall")).any()
+    return changes[rates if defined else ~rates]
 
 
 def _worst(changes: pd.DataFrame) -> Change | None:

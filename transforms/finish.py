@@ -134,14 +134,17 @@ def _block(sums: table.Table, evaluation: Evaluation, plotted: np.ndarray) -> Bl
     rows = np.flatnonzero(plotted)
     drawn = sheet if plotted.all() else statistics.Sheet(sums.select(rows.tolist()))
     metrics = evaluation.plan.metrics
+    with np.errstate(invalid="ignore", over="ignore"):  # Sums of infinite scores: NaN is right.
+        results = {one.key: one.finish(sheet) for one in metrics if not one.plot}
+        plots = {one.key: one.finish(drawn) for one in metrics if one.plot}
     return Block(
-        sums.slices,
-        examples[:, 0],
-        examples[:, -1],
-        {one.key: one.finish(sheet) for one in metrics if not one.plot},
-        tuple(_counts(sheet, evaluation)),
-        rows,
-        {one.key: one.finish(drawn) for one in metrics if one.plot},
+        slices=sums.slices,
+        examples=examples[:, 0],
+        weights=examples[:, -1],
+        results=results,
+        counts=tuple(_counts(sheet, evaluation)),
+        plotted=rows,
+        plots=plots,
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -59,6 +60,15 @@ def test_fields_of_structs_are_columns(tmp_path):
         "image.more.n": [1, None, None],
         "user.plan": ["free", "paid", "free"],
     }
+
+
+def test_a_tensor_of_fixed_shape_beside_structs(tmp_path):
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3, 4), np.float32))
+    table = pa.table({"x": tensors, "user": [{"n": 1}, {"n": 2}]})
+    path = writers.write(tmp_path, "parquet", table)
+    assert PARQUET.columns(path) == ("x", "user.n")
+    [part], _ = writers.read(path, "parquet", ["user.n", "x"])
+    assert part.columns["user.n"].to_pylist() == [1, 2]
 
 
 def test_two_columns_of_one_name_are_refused_where_they_are_read(tmp_path):

@@ -83,7 +83,9 @@ def _read_group(
     known = _names(file)
     present = [name for name in names if name in known]
     if several := [name for name in present if known.count(name) > 1]:
-        raise errors.ConfigError(f"{shard.path}: several columns are named {several[0]!r}")
+        raise errors.ConfigError(
+            f"{shard.path}: several columns are named {several[0]!r}: rename one"
+        )
     parts = file.iter_batches(batch_size, row_groups=[group], columns=present, use_threads=False)
     try:
         while (part := _next(parts)) is not None:
@@ -116,7 +118,9 @@ def _damage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
-    with files.open_raw(path) as raw:
+    # A local one as Arrow's own: its threads, which read ahead, would need Python for any other,
+    # and abort a process that is about to exit.
+    with files.open_raw(path) if files.is_remote(path) else pa.OSFile(path) as raw:
         with _damage():
             file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
         yield file
@@ -128,10 +132,16 @@ def _next(parts: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
 
 
 def _names(file: pyarrow.parquet.ParquetFile) -> tuple[str, ...]:
-    schema = file.schema_arrow
-    while any(pa.types.is_struct(field.type) for field in schema):
-        schema = schema.empty_table().flatten().schema
-    return tuple(schema.names)
+    return tuple(name for top in file.schema_arrow for name in _paths(top.name, top.type))
+
+
+def _paths(name: str, kind: pa.DataType) -> Iterator[str]:
+    """The names that `_fields` gives to a column of this type."""
+    if not pa.types.is_struct(kind):
+        yield name
+        return
+    for field in kind:
+        yield from _paths(f"{name}.{field.name}", field.type)
 
 
 def _plain(part: pa.RecordBatch) -> pa.RecordBatch:

@@ -67,8 +67,7 @@ class Plan:
       metrics: columnar metrics, in the order configured.
       statistics: what they need, and what every run keeps, each once.
       others: the metrics that TFMA's own combiners compute.
-      renamed: by a metric's name in the config, the one that its class gives; "" where several
-        classes share the name.
+      renamed: by a metric's name in the config, the one that its class gives.
     """
 
     metrics: tuple[metric.Metric, ...]
@@ -104,6 +103,7 @@ def plan(
     Raises:
       ConfigError: two metrics whose results have one name.
     """
+    renamed = _renamed(specs)
     built: dict[metric.Key, metric.Metric] = {}
     origins: dict[metric.Key, MetricSpec] = {}
     others = []
@@ -137,18 +137,30 @@ def plan(
         *converted,
     ]:
         kept.setdefault(statistic.name, statistic)
-    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others), _renamed(specs))
+    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others), renamed)
 
 
 def _renamed(specs: Sequence[MetricSpec]) -> dict[str, str]:
-    own: dict[str, set[str]] = {}
+    """By name, what the class of a metric that is named in the config calls it itself.
+
+    A name is one class's, whatever output it is for: readers know a result by it.
+    """
+    first: dict[str, MetricSpec] = {}
     for spec in specs:
-        name = metric.snake_case(spec.class_name)
-        own.setdefault(str(spec.arguments.get("name", name)), set()).add(name)
+        name = spec.arguments.get("name", metric.snake_case(spec.class_name))
+        if not isinstance(name, str):
+            raise errors.ConfigError(f"metrics: the name of {spec.class_name} is no text: {name!r}")
+        if name == CHANGED:
+            raise errors.ConfigError(f"metrics: {name!r} is evalbeam's own; name it otherwise")
+        if first.setdefault(name, spec).class_name != spec.class_name:
+            raise errors.ConfigError(
+                f"metrics: {first[name].class_name} and {spec.class_name} are both named {name!r}, "
+                "so that one would be taken for the other; name one: `config: {name: ...}`"
+            )
     return {
-        name: found.pop() if len(found) == 1 else ""
-        for name, found in own.items()
-        if found != {name}
+        name: metric.snake_case(spec.class_name)
+        for name, spec in first.items()
+        if "name" in spec.arguments
     }
 
 

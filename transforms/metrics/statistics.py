@@ -405,7 +405,8 @@ class Moment:
 
     def entries(self, view: View) -> Entries:  # noqa: D102
         labels, predictions = view.pairs(self.target)
-        values = MOMENTS[self.moment](labels, predictions)
+        with np.errstate(invalid="ignore", over="ignore"):  # of scores that are infinite, or nearly
+            values = MOMENTS[self.moment](labels, predictions)
         values = _times(values, view.weights(self.target))
         if values.ndim > 1:  # several pairs of an example fall into the one cell
             values = values.sum(axis=1)

@@ -157,6 +157,8 @@ def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
 def _comparisons(
     block: finish.Block, names: _Names, kept: np.ndarray, found: Sequence[compare.Difference]
 ) -> pa.Table:
+    with np.errstate(invalid="ignore"):  # Both may be infinite.
+        differences = [one.after - one.before for one in found]
     return _long(
         COMPARISONS,
         names,
@@ -166,7 +168,7 @@ def _comparisons(
         {
             "before": [one.before for one in found],
             "after": [one.after for one in found],
-            "difference": [one.after - one.before for one in found],
+            "difference": differences,
             "relative": [one.relative for one in found],
             "verdict": [one.verdicts for one in found],
         },
