@@ -27,7 +27,7 @@ from PIL import Image
 
 from transforms import errors
 from transforms.models import quiet
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 _SEED = 7
 _SHARDS = 2
@@ -73,7 +73,7 @@ def prepare(folder: Path) -> Path:
     models = folder / "digits/models"
     models.mkdir(parents=True, exist_ok=True)
     click.echo("converting it ...", err=True)
-    lacking = {"tfjs": node.missing(), "onnx": _lacking_for_onnx()}
+    lacking = {"tfjs": install.missing(), "onnx": _lacking_for_onnx()}
     for form in filter(lacking.get, lacking):
         click.echo(f"without {form}: {lacking[form]}", err=True)
     paths = {form: models / name for form, (name, _) in _FORMS.items() if not lacking.get(form)}

@@ -14,7 +14,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _package(name: str, purpose: str, needed: str = "") -> Part:
 
 
 def _tensorflow_js() -> Part:
-    missing = node.missing()
-    wanted = json.loads((node.FOLDER / "package.json").read_text())["dependencies"]
+    missing = install.missing()
+    wanted = json.loads((install.FOLDER / "package.json").read_text())["dependencies"]
     found = None if missing else wanted["@tensorflow/tfjs"]
     return Part("TensorFlow.js", "TensorFlow.js models", found, missing or "")
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from onnx import helper
 
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -150,4 +150,4 @@ def test_a_node_that_is_too_old_or_absent(refused, tmp_path, monkeypatch, world,
     monkeypatch.setenv("PATH", str(tools))
     printed = refused({"path": str(folder)})
     assert said in printed
-    assert f"npm ci --ignore-scripts --no-audit --no-fund --prefix {node.FOLDER}" in printed
+    assert f"npm ci --ignore-scripts --no-audit --no-fund --prefix {install.FOLDER}" in printed

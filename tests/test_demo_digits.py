@@ -13,7 +13,7 @@ from sklearn import datasets
 
 from beam_jobs import check, config, demo_digits
 from transforms import models
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_the_images_are_the_datasets(rows: pd.DataFrame) -> None:
 def test_the_config_names_every_form_that_can_be_had(folder: Path) -> None:
     loaded, _ = config.load(folder / "digits.yaml")
     kinds = ["saved_model", "keras", "tflite", "tflite-int8", "onnx"]
-    if not node.missing():
+    if not install.missing():
         kinds.insert(4, "tfjs")
     assert [model.name for model in loaded.models] == kinds
     assert [model.conversion_of for model in loaded.models] == [None] + ["saved_model"] * (
@@ -60,7 +60,7 @@ def test_all_forms_fit_and_the_job_is_one_of_ten_classes(folder: Path) -> None:
 def test_what_is_missing_is_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(node, "missing", lambda: "Run `npm ci`")
+    monkeypatch.setattr(install, "missing", lambda: "Run `npm ci`")
     monkeypatch.setattr(demo_digits, "_lacking_for_onnx", lambda: "pip install onnx")
     loaded, _ = config.load(demo_digits.prepare(tmp_path))
     names = [model.name for model in loaded.models]

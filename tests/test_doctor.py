@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 
 from beam_jobs import doctor
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 
 def test_installed_parts_have_their_versions(evalbeam):
@@ -27,7 +27,7 @@ def test_what_is_missing_comes_with_its_command(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr(node, "missing", lambda: "Run `npm ci --prefix here`")
+    monkeypatch.setattr(install, "missing", lambda: "Run `npm ci --prefix here`")
     monkeypatch.setenv("PATH", "/nowhere")
     report = doctor.report()
     assert report.count("missing") == len(doctor.parts()) - 1  # Python is there
@@ -35,10 +35,10 @@ def test_what_is_missing_comes_with_its_command(monkeypatch):
         assert command in report
 
 
-@pytest.mark.skipif(bool(node.missing()), reason=node.missing() or "")
+@pytest.mark.skipif(bool(install.missing()), reason=install.missing() or "")
 def test_versions_of_tensorflow_js_and_java_are_asked_for():
     found = {part.name: part.found for part in doctor.parts()}
-    wanted = json.loads((node.FOLDER / "package.json").read_text())["dependencies"]
+    wanted = json.loads((install.FOLDER / "package.json").read_text())["dependencies"]
     assert found["TensorFlow.js"] == wanted["@tensorflow/tfjs"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import Flink, Job, assert_equal, ended, eventually, findings, manifest
 from moto.server import ThreadedMotoServer
 
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_model_in_every_form(flink: Flink, digits: tuple[Job, Path]) -> None:
     assert findings(found) == findings(expected)
     kinds = {model["kind"] for model in manifest(found)["models"].values()}
     assert kinds >= {"saved_model", "keras", "tflite", "onnx"}
-    assert "tfjs" in kinds or node.missing()
+    assert "tfjs" in kinds or install.missing()
 
 
 def test_work_is_spread_and_only_sums_are_shuffled(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONVERTER = ROOT / ".cache" / "converter"
@@ -77,8 +77,8 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def convert():
     """Runs conversions, as convert.py lists them, with TensorFlow.js's own converter."""
-    if node.missing():
-        pytest.skip(node.missing())
+    if install.missing():
+        pytest.skip(install.missing())
     if not (CONVERTER / ".ready").exists():
         pytest.skip(
             f"TensorFlow.js's converter is not in {CONVERTER}: `make test-conversions` installs "

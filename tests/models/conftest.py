@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from transforms import batch
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install
 
 
 @pytest.fixture(scope="session")
@@ -178,11 +178,11 @@ def digits(tmp_path_factory, to_onnx):
 @pytest.fixture(scope="session")
 def tfjs_models(tmp_path_factory):
     """A folder with models that TensorFlow.js made, and graphs; skips where it cannot run."""
-    if missing := node.missing():
+    if missing := install.missing():
         pytest.skip(missing)
     folder = tmp_path_factory.mktemp("tfjs")
     make = pathlib.Path(__file__).with_name("make_tfjs.mjs")
-    subprocess.run(["node", make, node.FOLDER, folder], check=True)
+    subprocess.run(["node", make, install.FOLDER, folder], check=True)
     rows, number = {"dim": [{"size": "-1"}]}, {"type": "DT_FLOAT"}
 
     def graph(name, dtype, operation, signature=None):

@@ -15,7 +15,7 @@ import pytest
 
 from transforms import batch, errors, labels, models, predict
 from transforms.models import tfjs
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install, node
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc here")
 
@@ -267,8 +267,8 @@ def test_an_old_node(written, monkeypatch, tmp_path, prints, told):
 def test_no_packages_or_others(written, monkeypatch, tmp_path):
     folder = tmp_path / "transforms/models/tfjs"
     folder.mkdir(parents=True)
-    shutil.copy(node.FOLDER / "package.json", folder)
-    monkeypatch.setattr(node, "FOLDER", folder)
+    shutil.copy(install.FOLDER / "package.json", folder)
+    monkeypatch.setattr(install, "FOLDER", folder)
     monkeypatch.setenv("PATH", fake_node(tmp_path, "echo v20.1.0"))
     message = f"need the npm package @tensorflow/tfjs 4.*it is not installed. Run `{COMMAND}"
     with pytest.raises(errors.ConfigError, match=message):
@@ -276,14 +276,14 @@ def test_no_packages_or_others(written, monkeypatch, tmp_path):
     package = folder / "node_modules/@tensorflow/tfjs/package.json"
     package.parent.mkdir(parents=True)
     package.write_text("{")  # as an installation that broke off leaves it
-    assert "it is not installed. Run" in node.missing()
+    assert "it is not installed. Run" in install.missing()
     package.write_text('{"version": "3.1.0"}')
-    assert "and 3.1.0 is installed. Run" in node.missing()
+    assert "and 3.1.0 is installed. Run" in install.missing()
 
 
 def test_what_is_missing_is_found_without_loading_anything_heavy():
     program = (
-        "import sys; from transforms.models.tfjs import node; node.missing(); "
+        "import sys; from transforms.models.tfjs import install; install.missing(); "
         "assert not {'tensorflow', 'keras', 'apache_beam'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

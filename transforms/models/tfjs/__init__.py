@@ -16,7 +16,7 @@ import numpy as np
 
 from transforms import errors, models
 from transforms.models import function, tensors
-from transforms.models.tfjs import node
+from transforms.models.tfjs import install, node
 
 _FORMATS = ("graph-model", "layers-model")
 _DTYPES = {
@@ -54,7 +54,7 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
             f"its model.json lists its weights as no converter does ({error!r}). Convert or save "
             "the model again"
         ) from error
-    missing = node.missing()
+    missing = install.missing()
     if missing is not None:
         raise errors.ConfigError(missing)
     process = node.Process(path, spec.outputs)
