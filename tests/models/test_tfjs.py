@@ -369,13 +369,14 @@ def test_memory_does_not_grow(tfjs_models):
     process = node.Process(str(tfjs_models / "two"))
     arrays = {name: np.ones((10_000, size), np.float32) for name, size in (("age", 1), ("x", 3))}
     megabytes = []
-    for _ in range(2):
+    for _ in range(5):
         for _ in range(700):
             process.predict(arrays)
         status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
         megabytes.append(int(status.partition("VmRSS:")[2].split()[0]) / 1024)
-    # A tensor left behind by each batch would be at least 27 MB.
-    assert megabytes[1] - megabytes[0] < 20
+    # A tensor left behind by each batch would be at least 108 MB in the end. Node.js' own memory
+    # goes up and down by some 30.
+    assert megabytes[-1] - megabytes[0] < 60, megabytes
 
 
 @needs_proc
