@@ -95,8 +95,9 @@ $(LOCKED): requirements-dev.txt
 	@$(PIP) $(INSTALL) --require-hashes --no-build-isolation --requirement requirements-dev.txt
 	@touch $@
 
+# Without setuptools' warning that installing this way is for development.
 $(READY): $(LOCKED) pyproject.toml
-	@$(PIP) $(INSTALL) --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(PIP) $(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(NPM): $(TFJS)/package-lock.json

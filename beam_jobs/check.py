@@ -139,11 +139,14 @@ def _shards(data: config.Data) -> tuple[batch.Shard, ...]:
 def _loaded(
     versions: Sequence[models.ModelSpec],
 ) -> tuple[dict[str, str], dict[str, models.Model]]:
-    """By version, the digest of its files before they are loaded, and the model."""
+    """By version, the digest of its files before they are loaded, and the model.
+
+    One that the config demands is compared while loading: the files are read for it once.
+    """
     with_files = [version for version in versions if version.path]
     if count := len(with_files):
         print(f"loading {count} model{'s' if count > 1 else ''} ...", file=sys.stderr)
-    digests = {version.name: files.digest(version.path) for version in with_files}
+    digests = {one.name: one.sha256 or files.digest(one.path) for one in with_files}
     return digests, {version.name: models.load(version) for version in versions}
 
 

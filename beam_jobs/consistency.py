@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from beam_jobs import config
 from beam_jobs.first_examples import FirstExamples
-from transforms import batch, errors, formats, labels, metrics, models, slices
+from transforms import arrow, batch, errors, formats, labels, metrics, models, slices
 from transforms.metrics import plan
-from transforms.models import arrow
 
 
 def check_columns(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import batch, errors, formats, labels, models
-from transforms.models import arrow, columns
+from transforms import arrow, batch, errors, formats, labels, models
+from transforms.models import columns
 
 # So many examples show what the data's columns are and what task the labels and predictions are.
 _EXAMPLES = 256

@@ -16,9 +16,8 @@ from beam_jobs.job import Job
 from transforms import ledger, models, slices
 from transforms.models import measure
 
-# The packages whose versions every result depends on, and what models of some kinds add.
+# The packages whose versions every result depends on.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
-_PACKAGES_OF_KIND = {"keras": "keras", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 def build(
@@ -37,7 +36,7 @@ def build(
 ) -> dict[str, Any]:
     """The manifest, for JSON."""
     kinds = {model.kind for model in job.models}
-    packages = [*_PACKAGES, *(name for kind, name in _PACKAGES_OF_KIND.items() if kind in kinds)]
+    packages = [*_PACKAGES, *(name for kind, name in models.PACKAGES.items() if kind in kinds)]
     if any(model.images for model in job.models):
         packages.append("pillow")
     return {

@@ -68,15 +68,13 @@ def show(results: Path, published: str, seconds: float) -> None:
         of_split = frame[frame["split"] == split]
         overall = _named(of_split[of_split["slice"] == "overall"])
         build = functools.partial(_overall, overall, heading, str(split))
-        for table in _side_by_side(console, heading.models, build):
-            console.print(table)
+        _print_side_by_side(console, heading.models, build)
         worst = _worst(of_split[of_split["slice"] != "overall"], heading)
         if worst is not None:
             console.print(worst)
     if any(model["measures"] for model in manifest["models"].values()):
         build = functools.partial(_costs, manifest["models"])
-        for table in _side_by_side(console, heading.models, build):
-            console.print(table)
+        _print_side_by_side(console, heading.models, build)
     findings = json.loads((results / "findings.json").read_text())
     if findings:
         console.print(_conversions(findings))
@@ -84,12 +82,12 @@ def show(results: Path, published: str, seconds: float) -> None:
             console.print(line, soft_wrap=True)
 
 
-def _side_by_side(
+def _print_side_by_side(
     console: rich.console.Console,
     models: Sequence[str],
     build: Callable[[Sequence[str]], rich.table.Table],
-) -> Iterator[rich.table.Table]:
-    """Tables of as many versions each as the console has room for: no number is cut."""
+) -> None:
+    """Prints tables of as many versions each as the console has room for: no number is cut."""
     # However wide: rich measures what it would cut by default.
     boundless = console.options.update(max_width=1 << 16)
     while models:
@@ -98,7 +96,7 @@ def _side_by_side(
         while count > 1 and console.measure(table, options=boundless).maximum > console.width:
             count -= 1
             table = build(models[:count])
-        yield table
+        console.print(table)
         models = models[count:]
 
 

@@ -16,6 +16,7 @@ MODULES = sorted(
 NOUNS = ("formats", "models", "metrics", "sinks")
 # Verb files are Beam stages; the others at the top of transforms/ are nouns too.
 TOP_NOUNS = {
+    "arrow",
     "batch",
     "compare",
     "conversions",

@@ -8,8 +8,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
-from transforms import batch, errors, identity, labels, models, predict
-from transforms.models import arrow
+from transforms import arrow, batch, errors, identity, labels, models, predict
 
 HEAD = labels.Head("", "y", "binary")
 SHARD = batch.Shard("eval", "data/eval-0", "parquet")

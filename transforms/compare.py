@@ -56,6 +56,12 @@ class Difference:
     relative: np.ndarray
     verdicts: np.ndarray
 
+    @property
+    def values(self) -> np.ndarray:
+        """After minus before; NaN where both are infinite."""
+        with np.errstate(invalid="ignore"):
+            return self.after - self.before
+
 
 def conversions(pairs: Iterable[Pair]) -> tuple[tuple[str, str], ...]:
     """Originals and what was converted from them."""

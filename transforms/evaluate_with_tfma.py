@@ -28,8 +28,7 @@ from tensorflow_model_analysis.writers import (
     metrics_plots_and_validations_writer,
 )
 
-from transforms import batch, errors, labels, slices
-from transforms.models import arrow
+from transforms import arrow, batch, errors, labels, slices
 
 # Their merge_accumulators takes the first accumulator and then merges all of them into it, the
 # first one included: what that bundle saw counts twice.

@@ -9,9 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import batch, errors
+from transforms import arrow, batch, errors
 from transforms.formats import files
-from transforms.models import arrow
 
 # 2**64 over the golden ratio: its multiples lie far apart, so places in a list do not collide.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from transforms import batch, errors
-from transforms.models import arrow
+from transforms import arrow, batch, errors
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 

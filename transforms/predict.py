@@ -13,6 +13,7 @@ from apache_beam import pvalue
 from apache_beam.metrics.metric import Metrics
 
 from transforms import (  # noqa: F401  # coders: registers itself
+    arrow,
     batch,
     coders,
     errors,
@@ -21,7 +22,7 @@ from transforms import (  # noqa: F401  # coders: registers itself
     ledger,
     models,
 )
-from transforms.models import arrow, columns
+from transforms.models import columns
 
 LEDGERS = "ledgers"
 

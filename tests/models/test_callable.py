@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import errors, models
-from transforms.models import arrow
+from transforms import arrow, errors, models
 
 MODULE = """
 import numpy as np

@@ -4,8 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from transforms import errors, models
-from transforms.models import arrow
+from transforms import arrow, errors, models
 
 onnx = pytest.importorskip("onnx", reason="needs the extra evalbeam[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from transforms import errors, models
-from transforms.models import arrow
+from transforms import arrow, errors, models
 
 
 def spec(*predictions, **fields):

@@ -4,8 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from transforms import errors, models
-from transforms.models import arrow
+from transforms import arrow, errors, models
 
 # What rounding may do to a probability: float forms differ by the order of their sums, float16 by
 # its 11 bits, 8-bit weights and activations by a step or two of the output's, which is 1/256.

@@ -305,7 +305,7 @@ class BucketMoment:
         return self.buckets + 2
 
     def entries(self, view: View) -> Entries:  # noqa: D102
-        values = MOMENTS[self.moment](*view.pairs(self.target))
+        values = _moment(self.moment, *view.pairs(self.target))
         fine = view.buckets(self.target, self.left, self.right)
         return Entries(self.rebinned()[fine], _times(values, view.weights(self.target)))
 
@@ -322,8 +322,7 @@ class BucketMoment:
 
 def _xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x * log(y), with 0 * log(0) = 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(x == 0, 0.0, x * np.log(y))
+    return np.where(x == 0, 0.0, x * np.log(y))
 
 
 def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -359,14 +358,12 @@ def _keras_sparse_categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndar
 
 
 def _log_error(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (np.log1p(labels) - np.log1p(scores)) ** 2
+    return (np.log1p(labels) - np.log1p(scores)) ** 2
 
 
 def _percentage_error(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """|label - score| / |label|, 0 where the label is 0 (those are not counted either)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(labels == 0, 0.0, np.abs((labels - scores) / labels))
+    return np.where(labels == 0, 0.0, np.abs((labels - scores) / labels))
 
 
 # Functions of labels and scores, both [N] or both [N, J], whose weighted sums metrics are made of.
@@ -390,6 +387,12 @@ MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+def _moment(name: str, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """One of MOMENTS; of infinite scores and of logarithms of 0 it may be infinite or NaN."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return MOMENTS[name](labels, scores)
+
+
 @dataclass(frozen=True)
 class Moment:
     """The weighted sum of one of MOMENTS over the target's (label, score) pairs."""
@@ -405,8 +408,7 @@ class Moment:
 
     def entries(self, view: View) -> Entries:  # noqa: D102
         labels, predictions = view.pairs(self.target)
-        with np.errstate(invalid="ignore", over="ignore"):  # of scores that are infinite, or nearly
-            values = MOMENTS[self.moment](labels, predictions)
+        values = _moment(self.moment, labels, predictions)
         values = _times(values, view.weights(self.target))
         if values.ndim > 1:  # several pairs of an example fall into the one cell
             values = values.sum(axis=1)

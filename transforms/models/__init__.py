@@ -15,8 +15,8 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from transforms import batch, errors
-from transforms.models import arrow, columns, files, memory, quiet
+from transforms import arrow, batch, errors
+from transforms.models import columns, files, memory, quiet
 from transforms.models.images import Image
 
 # Modules, not objects: TensorFlow loads only when a model needs it.
@@ -55,6 +55,8 @@ RUNS_IN = {
     "onnx": ("ONNX Runtime",),
     "callable": ("Python",),
 }
+# The package that runs models of a kind, where it is not TensorFlow's.
+PACKAGES = {"keras": "keras", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 @dataclass(frozen=True)

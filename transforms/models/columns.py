@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from transforms import batch, errors, memo
-from transforms.models import arrow, images
+from transforms import arrow, batch, errors, memo
+from transforms.models import images
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms import errors, models
-from transforms.models import arrow, function, tensors, threads
+from transforms import arrow, errors, models
+from transforms.models import function, tensors, threads
 
 try:
     import onnx

@@ -157,8 +157,6 @@ def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
 def _comparisons(
     block: finish.Block, names: _Names, kept: np.ndarray, found: Sequence[compare.Difference]
 ) -> pa.Table:
-    with np.errstate(invalid="ignore"):  # Both may be infinite.
-        differences = [one.after - one.before for one in found]
     return _long(
         COMPARISONS,
         names,
@@ -168,7 +166,7 @@ def _comparisons(
         {
             "before": [one.before for one in found],
             "after": [one.after for one in found],
-            "difference": differences,
+            "difference": [one.values for one in found],
             "relative": [one.relative for one in found],
             "verdict": [one.verdicts for one in found],
         },
