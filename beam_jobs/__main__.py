@@ -1,5 +1,5 @@
-"""`python -m beam_jobs` is `evalbeam`."""
+"""`python -m evalbeam` is `evalbeam`."""
 
-from beam_jobs import cli
+from evalbeam.beam_jobs import cli
 
 cli.main(prog_name="evalbeam")

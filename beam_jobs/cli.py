@@ -82,36 +82,36 @@ def demo(example: str, folder: str) -> None:
     with _exit_codes():
         from pathlib import Path
 
-        from transforms.models import quiet
+        from evalbeam.transforms.models import quiet
 
         with quiet.starting_tensorflow():
-            from beam_jobs import demo as visits
+            from evalbeam.beam_jobs.demo import visits as visits
 
             visits.find_devices()
         if example == "visits":
             config = visits.prepare(Path(folder))
         else:
-            from beam_jobs import demo_digits
+            from evalbeam.beam_jobs.demo import digits
 
-            config = demo_digits.prepare(Path(folder))
+            config = digits.prepare(Path(folder))
         _run(str(config))
 
 
 @main.command()
 def doctor() -> None:
     """Say what is installed, and what a missing part would enable."""
-    from beam_jobs import doctor as examination
+    from evalbeam.beam_jobs import doctor as examination
 
     click.echo(examination.report())
 
 
 def _run(config_path: str, **more: Any) -> None:
     started = time.monotonic()
-    from beam_jobs import config
+    from evalbeam.beam_jobs import config
 
     # Before Beam is imported: a mistake in the config is told at once.
     settings, text = config.load(config_path)
-    from beam_jobs import run as job
+    from evalbeam.beam_jobs import run as job
 
     job.run(job.Request(config_path, text, settings, started=started, **more))
 
@@ -121,7 +121,7 @@ def schema() -> None:
     """Print the config's JSON Schema, for editors that check YAML."""
     import json
 
-    from beam_jobs import config
+    from evalbeam.beam_jobs import config
 
     print(json.dumps(config.Config.model_json_schema(), indent=2))
 
@@ -133,7 +133,7 @@ def _exit_codes() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A scheduler that ends the job does it as politely as a person.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from transforms import errors
+    from evalbeam.transforms import errors
 
     try:
         yield

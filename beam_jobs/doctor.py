@@ -14,7 +14,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from transforms.models.tfjs import install
+from evalbeam.transforms.models.tfjs import install
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transforms import batch, compare, finish, models, slices
-from transforms.formats import files
+from evalbeam.transforms import batch, models
+from evalbeam.transforms.examples import slices
+from evalbeam.transforms.formats import files
+from evalbeam.transforms.results import compare, finish
 
 
 @dataclass(frozen=True)

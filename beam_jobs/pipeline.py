@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from beam_jobs import staging
-from beam_jobs.job import Job
-from transforms import aggregate, batch, meter, predict, quantiles, read, write
-from transforms.formats import shards as file_shards
-from transforms.models import quiet
+from evalbeam.beam_jobs.job import Job
+from evalbeam.beam_jobs.publish import staging
+from evalbeam.transforms import batch, meter
+from evalbeam.transforms.formats import shards as file_shards
+from evalbeam.transforms.models import quiet
+from evalbeam.transforms.stages import aggregate, predict, quantiles, read, write
 
 
 def find_edges(pipeline: beam.Pipeline, job: Job, stage: staging.Staging, tasks: int) -> None:
@@ -52,13 +53,13 @@ def build(
     )
     if job.tfma_config is not None:
         with quiet.starting_tensorflow():
-            from transforms import evaluate_with_tfma  # imports TFMA, for 16 seconds
+            from evalbeam.transforms.tfma import evaluator
 
         (
             predicted.scored
             | "Main split" >> beam.Filter(_is_main)
             | "Evaluate with TFMA"
-            >> evaluate_with_tfma.EvaluateWithTfma(
+            >> evaluator.EvaluateWithTfma(
                 eval_config=job.tfma_config,
                 models=job.evaluation.models,
                 heads=job.evaluation.heads,

@@ -18,24 +18,20 @@ from typing import Any
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs import (
-    check,
-    cluster,
-    config,
-    manifest,
-    pipeline,
-    progress,
-    remote,
-    runner,
-    staging,
-    summary,
-    verify,
-)
-from beam_jobs.job import Job
-from transforms import batch, compare, conversions, errors, finish, ledger, meter, slices
-from transforms.metrics import table, tfma
-from transforms.models import measure
-from transforms.sinks import state, tables, tfma_result
+from evalbeam.beam_jobs import check, config, pipeline
+from evalbeam.beam_jobs.check import stores
+from evalbeam.beam_jobs.job import Job
+from evalbeam.beam_jobs.launch import cluster, progress, runner
+from evalbeam.beam_jobs.publish import manifest, staging, verify
+from evalbeam.beam_jobs.report import terminal
+from evalbeam.transforms import batch, errors, ledger, meter
+from evalbeam.transforms.checks import conversion
+from evalbeam.transforms.examples import slices
+from evalbeam.transforms.metrics import table
+from evalbeam.transforms.models import measure
+from evalbeam.transforms.results import compare, finish
+from evalbeam.transforms.sinks import state, tables
+from evalbeam.transforms.tfma import protos, result_files
 
 # On a cluster the slices are merged in so many parts, by as many workers.
 _CLUSTER_PARTITIONS = 16
@@ -83,13 +79,13 @@ def run(request: Request) -> None:
         raise errors.ConfigError(f"--run-id {run_id!r}: {config.NAME_RULE}")
     options = runner.options(request.beam_options)
     described = cluster.check(options)
-    remote.check(request.settings, output, options)
+    stores.check(request.settings, output, options)
     job = check.check(request.settings, request.engine)
     for note in job.notes:
         print(note, file=sys.stderr)
     clock.append(time.monotonic())
     if request.dry_run:
-        print(summary.plan(job))
+        print(terminal.plan(job))
         if described is not None:
             print(described)
         return
@@ -143,7 +139,7 @@ def run(request: Request) -> None:
 def _show(results: Path, published: str, seconds: float) -> None:
     """Prints the run; it is published, whatever becomes of what is printed of it."""
     try:
-        summary.show(results, published, seconds)
+        terminal.show(results, published, seconds)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"results are in {published}", file=sys.stderr)
@@ -216,22 +212,22 @@ def _plots_left_out(job: Job, count: int) -> list[str]:
 
 def _write_results(job: Job, merged: table.Table, stage: staging.Staging) -> None:
     """The tables and the TFMA result, block by block of slices."""
-    eval_config = tfma.config_pb2.EvalConfig.FromString(job.eval_config)
-    by_tfma, tfma_config = tfma_result.Messages(), eval_config
+    eval_config = protos.config_pb2.EvalConfig.FromString(job.eval_config)
+    by_tfma, tfma_config = result_files.Messages(), eval_config
     if job.tfma_config is not None:
-        by_tfma = tfma_result.read(stage.tfma)
-        tfma_config = tfma.config_pb2.EvalConfig.FromString(job.tfma_config)
+        by_tfma = result_files.read(stage.tfma)
+        tfma_config = protos.config_pb2.EvalConfig.FromString(job.tfma_config)
     blocks = finish.blocks(merged, job.evaluation)
     main = next(shard for shard in job.shards if shard.split == batch.MAIN_SPLIT)
     locations = {model.name: model.path for model in job.models}
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(tables.Writer(stage.folder, job.min_slice_size))
         theirs = stack.enter_context(
-            tfma_result.Writer(
+            result_files.Writer(
                 stage.folder / "tfma", eval_config, locations, main.path, main.format, by_tfma
             )
         )
-        joined = tfma_result.joined(_passing(blocks, theirs), by_tfma, tfma_config, job.names)
+        joined = result_files.joined(_passing(blocks, theirs), by_tfma, tfma_config, job.names)
         for block in joined:
             ours.add(block, list(compare.differences(block, job.evaluation.plan, job.pairs)))
 
@@ -247,13 +243,13 @@ def _findings(
     if not job.conversions:
         return []
     judged = tables.verdicts(folder, batch.MAIN_SPLIT)
-    found = conversions.findings(
+    found = conversion.findings(
         merged, job.evaluation, job.pairs, judged, entered.differences, costs
     )
     return [one.entry() for one in found]
 
 
-def _passing(blocks: Iterator[finish.Block], theirs: tfma_result.Writer) -> Iterator[finish.Block]:
+def _passing(blocks: Iterator[finish.Block], theirs: result_files.Writer) -> Iterator[finish.Block]:
     """The blocks, each written as TFMA's files have it before TFMA's own numbers join it."""
     for block in blocks:
         theirs.add(block)

@@ -6,7 +6,7 @@ import click.testing
 import pytest
 import yaml
 
-from beam_jobs import cli
+from evalbeam.beam_jobs import cli
 
 
 @pytest.fixture

@@ -13,24 +13,10 @@ MODULES = sorted(
     for folder in ("beam_jobs", "transforms")
     for path in ROOT.glob(f"{folder}/**/*.py")
 )
-NOUNS = ("formats", "models", "metrics", "sinks")
-# Verb files are Beam stages; the others at the top of transforms/ are nouns too.
-TOP_NOUNS = {
-    "arrow",
-    "batch",
-    "compare",
-    "conversions",
-    "errors",
-    "finish",
-    "identity",
-    "labels",
-    "ledger",
-    "memo",
-    "meter",
-    "slices",
-}
 RUNTIMES = ("tensorflow", "keras", "ai_edge_litert", "onnxruntime", "onnx")
-TFMA_ADAPTER = {"transforms/metrics/tfma.py", "transforms/evaluate_with_tfma.py"}
+# TFMA's evaluators are Beam transforms, so what adapts them is one too.
+TFMA_EVALUATOR = "transforms/tfma/evaluator.py"
+TFMA_CLASSES = "transforms/tfma/metric_classes.py"
 # Beam's filesystems open remote files; nothing else of Beam is wanted there.
 FILESYSTEMS = "apache_beam.io.filesystem"
 MENDS_BEAM = "transforms/formats/s3.py"
@@ -50,34 +36,32 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_layers(module):
-    parts = module.parts
+    parts, path = module.parts, module.as_posix()
     for name, at_top in imports(module):
         package = name.partition(".")[0]
+        assert package not in ("beam_jobs", "transforms"), f"{module}: {name} is a name of users'"
         if package == "tensorflow_model_analysis":
-            assert module.as_posix() in TFMA_ADAPTER, f"{module} imports TFMA"
-            lazy = module.name == "evaluate_with_tfma.py" or not at_top
-            assert lazy, f"{module} imports TFMA before it is needed"
-        if name == "transforms.evaluate_with_tfma":
+            assert path in (TFMA_EVALUATOR, TFMA_CLASSES), f"{module} imports TFMA"
+            assert path == TFMA_EVALUATOR or not at_top, f"{module} imports TFMA at once"
+        if name == "evalbeam.transforms.tfma.evaluator":
             assert not at_top, f"{module} imports TFMA before it is needed"
         if package in RUNTIMES:
-            allowed = parts[:2] == ("transforms", "models") or module.name.startswith("demo")
-            assert allowed or module.as_posix() in TFMA_ADAPTER, f"{module} imports {package}"
-        noun = parts[0] == "transforms" and (parts[1] in NOUNS or module.stem in TOP_NOUNS)
-        if package == "apache_beam" and noun and module.as_posix() not in TFMA_ADAPTER:
-            allowed = name == "apache_beam.io" or name.startswith(FILESYSTEMS)
-            assert allowed or module.as_posix() == MENDS_BEAM, (
-                f"{module} is a noun and imports {name}"
-            )
+            allowed = parts[:2] in (("transforms", "models"), ("beam_jobs", "demo"))
+            assert allowed or path == TFMA_CLASSES, f"{module} imports {package}"
+        if package == "apache_beam" and parts[0] == "transforms":
+            allowed = parts[1] == "stages" or path in (TFMA_EVALUATOR, MENDS_BEAM)
+            allowed |= name == "apache_beam.io" or name.startswith(FILESYSTEMS)
+            assert allowed, f"{module} imports {name}, and is no stage"
         if parts[0] == "transforms":
-            assert package != "beam_jobs", f"{module} imports the jobs that are made of it"
+            assert not name.startswith("evalbeam.beam_jobs"), f"{module} imports the jobs"
 
 
 def test_registries_name_modules_that_exist():
-    from transforms import formats, models
+    from evalbeam.transforms import formats, models
 
     for registry in (formats.REGISTRY, models.REGISTRY):
         for name in registry.values():
-            module = ROOT / name.replace(".", "/")
+            module = ROOT / name.removeprefix("evalbeam.").replace(".", "/")
             assert module.with_suffix(".py").exists() or (module / "__init__.py").exists(), name
 
 
@@ -94,12 +78,12 @@ def _loaded(code):
 
 
 def test_help_loads_nothing_heavy():
-    assert _loaded("import beam_jobs.cli") == []
+    assert _loaded("import evalbeam.beam_jobs.cli") == []
 
 
 def test_a_config_is_checked_without_beam_or_tensorflow():
-    assert "apache_beam" not in _loaded("import beam_jobs.config")
+    assert "apache_beam" not in _loaded("import evalbeam.beam_jobs.config")
 
 
 def test_a_job_loads_tensorflow_for_models_of_tensorflow_only():
-    assert set(_loaded("import beam_jobs.run")) <= {"apache_beam", "pandas", "pyarrow"}
+    assert set(_loaded("import evalbeam.beam_jobs.run")) <= {"apache_beam", "pandas", "pyarrow"}

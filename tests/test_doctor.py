@@ -8,8 +8,8 @@ from importlib import metadata
 
 import pytest
 
-from beam_jobs import doctor
-from transforms.models.tfjs import install
+from evalbeam.beam_jobs import doctor
+from evalbeam.transforms.models.tfjs import install
 
 
 def test_installed_parts_have_their_versions(evalbeam):
@@ -53,7 +53,7 @@ def test_a_java_that_says_nothing_is_a_missing_one(tmp_path, monkeypatch):
 
 def test_it_loads_nothing_heavy():
     program = (
-        "import sys; from beam_jobs import doctor; doctor.report(); "
+        "import sys; from evalbeam.beam_jobs import doctor; doctor.report(); "
         "assert not {'tensorflow', 'keras', 'apache_beam', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

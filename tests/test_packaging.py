@@ -99,13 +99,9 @@ def test_development_runs_on_what_is_shipped() -> None:
 
 def test_the_commands_are_installed_under_their_names(project: dict[str, Any]) -> None:
     assert project["project"]["scripts"] == {
-        "evalbeam": "beam_jobs.cli:main",
-        "evalbeam-worker": "beam_jobs.worker:main",
+        "evalbeam": "evalbeam.beam_jobs.cli:main",
+        "evalbeam-worker": "evalbeam.beam_jobs.launch.worker:main",
     }
-    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == [
-        "beam_jobs*",
-        "transforms*",
-    ]
 
 
 def test_code_lives_in_the_four_folders_alone() -> None:

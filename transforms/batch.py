@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from transforms.memo import Memo
+from evalbeam.transforms.memo import Memo
 
 # The split of `data.files`; all others are beside it.
 MAIN_SPLIT = "eval"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transforms import batch, identity
+from evalbeam.transforms import batch
+from evalbeam.transforms.examples import identity
 
 
 @dataclass(frozen=True)

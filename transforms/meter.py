@@ -12,8 +12,8 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from transforms import errors
-from transforms.formats import files
+from evalbeam.transforms import errors
+from evalbeam.transforms.formats import files
 
 
 @dataclass(frozen=True)

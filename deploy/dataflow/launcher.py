@@ -34,7 +34,7 @@ def drive(config: str, arguments: Sequence[str]) -> None:
         path = os.path.join(folder, "config.yaml")
         with open(path, "w") as file:
             file.write(config)
-        command = [sys.executable, "-m", "beam_jobs", "run", path, *arguments]
+        command = [sys.executable, "-m", "evalbeam", "run", path, *arguments]
         said: collections.deque[str] = collections.deque(maxlen=40)
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
             for line in run.stderr or ():

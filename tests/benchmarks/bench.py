@@ -171,7 +171,7 @@ class Bench:
         path = self.folder / f"job-{self._configs}.yaml"
         config["output"] = str(self.folder / "results")
         path.write_text(yaml.safe_dump(config, sort_keys=False))
-        return [PYTHON, "-m", "beam_jobs", "run", path, *flags]
+        return [PYTHON, "-m", "evalbeam", "run", path, *flags]
 
     def last_predict_us(self) -> float:
         """Microseconds of an example's predict, by the last run's versions but the first."""

@@ -249,7 +249,7 @@ def _processes(root: int) -> Iterator[tuple[int, float, float]]:
 def measure(job: Job, folder: Path) -> Needs:
     """What a run with a worker process for each bundle uses, beside the process that started it."""
     flags = ("--direct_running_mode=multi_processing", f"--direct_num_workers={job.bundles}")
-    command = [sys.executable, "-m", "beam_jobs", "run", str(_config(job, folder)), *flags]
+    command = [sys.executable, "-m", "evalbeam", "run", str(_config(job, folder)), *flags]
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1"}
     quiet["TF_NUM_INTEROP_THREADS"] = "1"
     process = subprocess.Popen(

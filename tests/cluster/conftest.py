@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
 import reference  # noqa: E402
 
-from transforms import meter  # noqa: E402
+from evalbeam.transforms import meter  # noqa: E402
 
 TABLES = ("metrics", "confusion", "comparisons")
 

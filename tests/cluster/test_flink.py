@@ -12,7 +12,7 @@ import pytest
 from conftest import Flink, Job, assert_equal, ended, eventually, findings, manifest
 from moto.server import ThreadedMotoServer
 
-from transforms.models.tfjs import install
+from evalbeam.transforms.models.tfjs import install
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transforms.models.tfjs import install
+from evalbeam.transforms.models.tfjs import install
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONVERTER = ROOT / ".cache" / "converter"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
-from transforms.models import files
+from evalbeam.transforms.models import files
 
 SHUFFLED = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
 
@@ -96,7 +96,7 @@ def run(digits, forms, tmp_path_factory):
         ],
     }
     (folder / "forms.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    program = "from beam_jobs import cli; cli.main()"
+    program = "from evalbeam.beam_jobs import cli; cli.main()"
     done = subprocess.run(
         [sys.executable, "-c", program, "run", "forms.yaml"],
         cwd=folder,

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import batch, models
+from evalbeam.transforms import batch, models
 
 FORMS = ("graph", "layers")
 

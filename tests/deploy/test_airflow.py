@@ -9,7 +9,7 @@ import re
 import sys
 
 import pytest
-from clients import CACHE, DEPLOY, ROOT, output_of
+from clients import CACHE, DEPLOY, output_of
 
 LOCK = DEPLOY / "airflow" / "requirements.txt"
 
@@ -101,7 +101,7 @@ def test_a_night_is_evaluated(airflow: dict[str, str], tmp_path: pathlib.Path) -
         "metrics: [ExampleCount]\n"
         f"output: {tmp_path}/results\n"
     )
-    evalbeam = f"env PYTHONPATH={ROOT} {sys.executable} -m beam_jobs"
+    evalbeam = f"{sys.executable} -m evalbeam"
     command = f"{evalbeam} run {tmp_path}/nightly.yaml"
     variable = {"AIRFLOW_VAR_EVALBEAM_COMMAND": command}
     said = output_of("airflow", "dags", "test", "evalbeam_nightly", env={**airflow, **variable})

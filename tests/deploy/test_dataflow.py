@@ -13,7 +13,8 @@ from apache_beam.options import pipeline_options
 from clients import DEPLOY
 from google.cloud import dataflow_v1beta3
 
-from beam_jobs import cli, runner
+from evalbeam.beam_jobs import cli
+from evalbeam.beam_jobs.launch import runner
 
 METADATA = DEPLOY / "dataflow" / "metadata.json"
 
@@ -114,5 +115,5 @@ def test_the_driver_passes_flags_on(launcher, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(launcher.sys, "executable", str(python))
     launcher.drive("name: x\n", ["--run-id=night", "--max_num_workers=20"])
     arguments = seen.read_text().splitlines()
-    assert arguments[:3] == ["-m", "beam_jobs", "run"]
+    assert arguments[:3] == ["-m", "evalbeam", "run"]
     assert arguments[4:] == ["--run-id=night", "--max_num_workers=20"]

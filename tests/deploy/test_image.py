@@ -261,7 +261,7 @@ def test_the_workers_stage_is_built(image: Image) -> None:
     assert "No broken requirements found" in image.run("pip", "check")
     examined = image.run("evalbeam", "doctor", cwd="/")
     assert re.search(r"TensorFlow\.js +4\.", examined), examined
-    where = image.run("python", "-c", "import beam_jobs; print(beam_jobs.__file__)", cwd="/")
+    where = image.run("python", "-c", "import evalbeam; print(evalbeam.__file__)", cwd="/")
     assert where.startswith(str(image.root / "venv"))
     assert image.run("evalbeam", "--version").startswith("evalbeam, version ")
 

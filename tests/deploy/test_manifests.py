@@ -14,8 +14,9 @@ import pytest
 import yaml
 from clients import DEPLOY, ROOT, needs, output_of
 
-from beam_jobs import cli, config, runner
-from transforms import errors
+from evalbeam.beam_jobs import cli, config
+from evalbeam.beam_jobs.launch import runner
+from evalbeam.transforms import errors
 
 KUBERNETES = "1.30"  # the oldest that is still cared for by the clouds
 FOLDERS = ("flink", "flink-once", "spark", "spark-once")

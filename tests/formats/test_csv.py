@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 import writers
 
-from transforms import errors, formats
+from evalbeam.transforms import errors, formats
 
 
 def read(tmp_path, text: str | bytes, columns=("n", "s"), batch_size=4):

@@ -15,7 +15,7 @@ import pytest
 import writers
 from hypothesis import strategies
 
-from transforms import batch, errors, formats
+from evalbeam.transforms import batch, errors, formats
 
 FORMATS = sorted(formats.REGISTRY)
 TEXT_AND_RECORDS = sorted(formats.REGISTRY.keys() - {"parquet"})
@@ -185,7 +185,8 @@ def test_reading_loads_no_tensorflow(tmp_path):
     paths = {name: writers.write(tmp_path, name, rows(3)) for name in FORMATS}
     script = f"""
 import sys
-from transforms import batch, formats, read
+from evalbeam.transforms import batch, formats
+from evalbeam.transforms.stages import read
 for name, path in {paths!r}.items():
     list(formats.get(name).read(batch.Shard("eval", path, name), batch.Projection(("age",)), 2))
 assert not {{"tensorflow", "tensorflow_model_analysis"}} & set(sys.modules)

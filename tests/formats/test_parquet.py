@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 import writers
 
-from transforms import batch, errors, formats
+from evalbeam.transforms import batch, errors, formats
+from evalbeam.transforms.formats import files
 
 PARQUET = formats.get("parquet")
 
@@ -115,6 +116,6 @@ def test_a_failed_request_is_no_damage(memory, monkeypatch):
         def read(self, *args):
             raise ConnectionError("reset by peer")
 
-    monkeypatch.setattr("transforms.formats.files.open_raw", lambda path: Failing(memory[path]))
+    monkeypatch.setattr(files, "open_raw", lambda path: Failing(memory[path]))
     with pytest.raises(ConnectionError, match="reset by peer"):
         writers.read("memory://data", "parquet", ("n",))

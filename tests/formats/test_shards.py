@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 import writers
 
-from transforms import batch, errors
-from transforms.formats import shards
+from evalbeam.transforms import batch, errors
+from evalbeam.transforms.formats import shards
 
 TABLE = pa.table({"n": list(range(9))})
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import writers
 
-from transforms.formats import files, tfrecord
+from evalbeam.transforms.formats import files, tfrecord
 
 AGES = list(range(10))
 RECORDS = [writers.frame(data) for data in writers.examples(pa.table({"age": AGES}))]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from tfx_bsl.coders import example_coder
 
-from transforms import batch, formats
+from evalbeam.transforms import batch, formats
 
 SUFFIXES = {"tfrecord": ".tfrecord", "parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl"}
 

@@ -19,8 +19,9 @@ import pyarrow as pa
 import sklearn.metrics
 from scipy import integrate, stats
 
-from transforms import batch, labels, slices
-from transforms.metrics import adding, metric, plan, statistics, table
+from evalbeam.transforms import batch
+from evalbeam.transforms.examples import labels, slices
+from evalbeam.transforms.metrics import adding, metric, plan, statistics, table
 
 MODELS = ("base", "cand")
 NAN = float("nan")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from transforms import metrics
-from transforms.metrics import metric, statistics
+from evalbeam.transforms import metrics
+from evalbeam.transforms.metrics import metric, statistics
 
 
 def test_every_registered_metric_has_a_case() -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from transforms import slices
-from transforms.metrics import adding, plan, statistics, table
+from evalbeam.transforms.examples import slices
+from evalbeam.transforms.metrics import adding, plan, statistics, table
 
 DATA = list(metric_cases.DATA)
 

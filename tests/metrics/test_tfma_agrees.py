@@ -15,8 +15,8 @@ import metric_cases
 import numpy as np
 import pytest
 
-from transforms import metrics
-from transforms.metrics import metric, plan, statistics
+from evalbeam.transforms import metrics
+from evalbeam.transforms.metrics import metric, plan, statistics
 
 
 class Tfma:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.metrics import plan, statistics
+from evalbeam.transforms.metrics import plan, statistics
 
 Counts = dict[str, int]
 

@@ -8,8 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from transforms import batch
-from transforms.models.tfjs import install
+from evalbeam.transforms import batch
+from evalbeam.transforms.models.tfjs import install
 
 
 @pytest.fixture(scope="session")

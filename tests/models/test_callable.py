@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import arrow, errors, models
+from evalbeam.transforms import arrow, errors, models
 
 MODULE = """
 import numpy as np

@@ -10,8 +10,8 @@ import PIL.Image
 import pyarrow as pa
 import pytest
 
-from transforms import arrow, batch, errors, models
-from transforms.models import columns, images
+from evalbeam.transforms import arrow, batch, errors, models
+from evalbeam.transforms.models import columns, images
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (6, 5), np.uint8)

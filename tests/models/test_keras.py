@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import errors, models
+from evalbeam.transforms import errors, models
 
 X = [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]
 

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from transforms import errors, models
+from evalbeam.transforms import errors, models
 
 X = np.random.default_rng(11).random((37, 64))
 
@@ -175,8 +175,8 @@ def test_a_digest_that_does_not_fit(specs, form):
 
 CUT_SHORT = """
 import pathlib, sys
-from transforms import errors, models
-from transforms.models import files
+from evalbeam.transforms import errors, models
+from evalbeam.transforms.models import files
 
 spec = models.ModelSpec("v", *sys.argv[1:])
 for file in map(pathlib.Path, files.tree(spec.path)):

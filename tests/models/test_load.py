@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from apache_beam.io import localfilesystem
 
-from transforms import errors, models
-from transforms.models import files, saved_model
+from evalbeam.transforms import errors, models
+from evalbeam.transforms.models import files, saved_model
 
 
 def spec(path, kind="saved_model", **fields):
@@ -187,7 +187,7 @@ def test_mapped_columns_and_serialised_examples_that_are_not_there(folder, examp
 
 def test_tensorflow_is_not_imported_until_a_model_needs_it():
     program = (
-        "import sys; from transforms import models; "
+        "import sys; from evalbeam.transforms import models; "
         "models.load(models.ModelSpec('v', 'stored', predictions=(('', 'a'),))); "
         "models.load(models.ModelSpec('v', 'callable', function='json:loads', "
         "inputs=(('a', 'a'),))); "

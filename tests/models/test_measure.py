@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from transforms import models
-from transforms.models import measure, memory
+from evalbeam.transforms import models
+from evalbeam.transforms.models import measure, memory
 
 
 def test_a_models_files_parameters_and_times(folder, examples):
@@ -117,7 +117,7 @@ needs_clear_refs = pytest.mark.skipif(
 def test_memory_is_what_is_held_beyond_what_was():
     program = """
 import numpy as np
-from transforms.models import memory
+from evalbeam.transforms.models import memory
 before = np.ones(50_000_000 // 8)
 watch = memory.Watch()
 kept = np.ones(40_000_000 // 8)

@@ -4,14 +4,14 @@ import sys
 import numpy as np
 import pytest
 
-from transforms import arrow, errors, models
+from evalbeam.transforms import arrow, errors, models
 
 onnx = pytest.importorskip("onnx", reason="needs the extra evalbeam[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra evalbeam[onnx]")
 
 from onnx import helper, numpy_helper  # noqa: E402
 
-from transforms.models import onnx as kind  # noqa: E402
+from evalbeam.transforms.models import onnx as kind  # noqa: E402
 
 FLOAT, DOUBLE, HALF, TEXT = (
     onnx.TensorProto.FLOAT,
@@ -213,7 +213,7 @@ def test_a_file_is_parsed_once_and_before_its_session(made, monkeypatch, name):
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_without_the_extra_the_error_says_how_to_get_it(made, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "transforms.models.onnx", raising=False)
+    monkeypatch.delitem(sys.modules, "evalbeam.transforms.models.onnx", raising=False)
     message = rf"Version 'v1' .*cannot be imported \(.*{package}.*`pip install 'evalbeam\[onnx\]'`"
     with pytest.raises(errors.ConfigError, match=message):
         models.load(spec(made / "open.onnx", outputs=("y",)))

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import arrow, errors, models
-from transforms.models import columns
+from evalbeam.transforms import arrow, errors, models
+from evalbeam.transforms.models import columns
 
 
 def spec(folder, name, **fields):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transforms import arrow, errors, models
+from evalbeam.transforms import arrow, errors, models
 
 
 def spec(*predictions, **fields):

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import batch, errors, labels, models, predict
-from transforms.models import tfjs
-from transforms.models.tfjs import install, node
+from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms.examples import labels
+from evalbeam.transforms.models import tfjs
+from evalbeam.transforms.models.tfjs import install, node
+from evalbeam.transforms.stages import predict
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc here")
 
@@ -283,7 +285,7 @@ def test_no_packages_or_others(written, monkeypatch, tmp_path):
 
 def test_what_is_missing_is_found_without_loading_anything_heavy():
     program = (
-        "import sys; from transforms.models.tfjs import install; install.missing(); "
+        "import sys; from evalbeam.transforms.models.tfjs import install; install.missing(); "
         "assert not {'tensorflow', 'keras', 'apache_beam'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -383,7 +385,7 @@ def test_memory_does_not_grow(tfjs_models):
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit()", "raise ValueError"])
 def test_no_process_is_left_behind(tfjs_models, end):
     program = (
-        "import os, sys; from transforms import models\n"
+        "import os, sys; from evalbeam.transforms import models\n"
         f"model = models.load(models.ModelSpec('v', 'tfjs', {str(tfjs_models / 'dense')!r}))\n"
         f"print(model.pid, flush=True)\n{end}"
     )

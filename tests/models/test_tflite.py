@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from transforms import arrow, errors, models
+from evalbeam.transforms import arrow, errors, models
 
 # What rounding may do to a probability: float forms differ by the order of their sums, float16 by
 # its 11 bits, 8-bit weights and activations by a step or two of the output's, which is 1/256.
@@ -309,7 +309,7 @@ def test_what_is_no_tflite_file_is_refused(tmp_path):
 
 def test_tensorflow_is_not_needed(digits):
     code = (
-        "import sys; from transforms import models; "
+        "import sys; from evalbeam.transforms import models; "
         f"models.load(models.ModelSpec('v1', 'tflite', {str(digits / 'float.tflite')!r})); "
         "print('tensorflow' in sys.modules)"
     )

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from transforms.models import threads
+from evalbeam.transforms.models import threads
 
 
 @pytest.mark.parametrize("told", [None, "", "0", "all"])

@@ -6,14 +6,14 @@ import importlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from transforms import batch, errors
+from evalbeam.transforms import batch, errors
 
 # Modules, not objects: a format's libraries (TensorFlow for TFRecord) load when it is used.
 REGISTRY = {
-    "tfrecord": "transforms.formats.tfrecord",
-    "parquet": "transforms.formats.parquet",
-    "csv": "transforms.formats.csv",
-    "jsonl": "transforms.formats.jsonl",
+    "tfrecord": "evalbeam.transforms.formats.tfrecord",
+    "parquet": "evalbeam.transforms.formats.parquet",
+    "csv": "evalbeam.transforms.formats.csv",
+    "jsonl": "evalbeam.transforms.formats.jsonl",
 }
 
 

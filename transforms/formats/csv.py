@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
-from transforms import batch, errors
-from transforms.formats import files, lines, rows
+from evalbeam.transforms import batch, errors
+from evalbeam.transforms.formats import files, lines, rows
 
 SUFFIXES = (".csv", ".csv.gz")
 

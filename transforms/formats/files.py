@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 from apache_beam.io import filesystem, filesystems
 
-from transforms import errors
-from transforms.formats import s3  # noqa: F401, mends Beam
+from evalbeam.transforms import errors
+from evalbeam.transforms.formats import s3  # noqa: F401
 
 _BLOCK_BYTES = 1 << 20
 # Beam sends each write to S3 as one part, and copies smaller ones together again and again.

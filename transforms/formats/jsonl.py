@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.json
 
-from transforms import batch
-from transforms.formats import files, lines, rows
+from evalbeam.transforms import batch
+from evalbeam.transforms.formats import files, lines, rows
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from transforms import batch, errors
-from transforms.formats import files, rows
+from evalbeam.transforms import batch, errors
+from evalbeam.transforms.formats import files, rows
 
 SUFFIXES = (".parquet", ".pq")
 

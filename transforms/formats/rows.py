@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from transforms import batch
-from transforms.formats import files
+from evalbeam.transforms import batch
+from evalbeam.transforms.formats import files
 
 # How many rows of a run, evenly spread, decide on a type on which they disagree.
 _VOTERS = 1000

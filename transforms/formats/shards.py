@@ -9,8 +9,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-from transforms import batch, errors, formats
-from transforms.formats import files
+from evalbeam.transforms import batch, errors, formats
+from evalbeam.transforms.formats import files
 
 _TASK_BYTES = 256 << 20
 # The middle of names such as eval.tfrecord-00003-of-00010.gz.

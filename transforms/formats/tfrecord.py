@@ -20,8 +20,8 @@ import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders import example_coder
 
-from transforms import batch
-from transforms.formats import files, rows
+from evalbeam.transforms import batch
+from evalbeam.transforms.formats import files, rows
 
 SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
 

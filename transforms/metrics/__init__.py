@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transforms.metrics import classes, confusion, counts, curves, flips, means, metric
+from evalbeam.transforms.metrics import classes, confusion, counts, curves, flips, means, metric
 
 # Metric class name -> the columnar kernel that computes it. Whatever else TFMA knows goes through
 # TFMA's own combiners (tfma.py).

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from transforms import batch, slices
-from transforms.metrics import statistics, table
+from evalbeam.transforms import batch
+from evalbeam.transforms.examples import slices
+from evalbeam.transforms.metrics import statistics, table
 
 
 def layouts(chosen: Sequence[statistics.Statistic], units: int) -> dict[str, table.Layout]:

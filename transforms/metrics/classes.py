@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.metrics import metric, statistics
-from transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.metric import ratio
 
 
 def _class_matrix(sheet: statistics.Sheet, statistic: statistics.ClassMatrix) -> np.ndarray:

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from transforms.metrics import metric, statistics
-from transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.metric import ratio
 
 Counts = np.ndarray
 Formula = Callable[[Counts, Counts, Counts, Counts], Counts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics import metric, statistics
 
 
 def _example_count(request: metric.Request) -> tuple[metric.Metric, ...] | None:

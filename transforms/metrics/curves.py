@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.metrics import metric, statistics
-from transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.metric import ratio
 
 _EPSILON = 1e-7
 _DEFAULT_THRESHOLDS = 10_000

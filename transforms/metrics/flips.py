@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from transforms.metrics import metric, statistics
-from transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.metric import ratio
 
 # Class name -> the cells (2 * baseline above the threshold + candidate above it) it counts.
 _DECISIONS = {

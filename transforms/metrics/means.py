@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from transforms.metrics import metric, statistics
-from transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.metric import ratio
 
 _PLOT_BUCKETS = 1_000
 # Arguments that TFMA and Keras write into their configs, as we compute them.

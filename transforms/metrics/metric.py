@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from transforms.metrics import statistics
+from evalbeam.transforms.metrics import statistics
 
 
 @dataclass(frozen=True)

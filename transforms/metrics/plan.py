@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from transforms import errors, labels, metrics
-from transforms.metrics import metric, statistics
+from evalbeam.transforms import errors, metrics
+from evalbeam.transforms.examples import labels
+from evalbeam.transforms.metrics import metric, statistics
 
 # The metric of a conversion that every run has.
 CHANGED = "changed_decisions"

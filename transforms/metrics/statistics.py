@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from transforms import batch
-from transforms.memo import Memo
-from transforms.metrics import table
+from evalbeam.transforms import batch
+from evalbeam.transforms.memo import Memo
+from evalbeam.transforms.metrics import table
 
 # TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
 HISTOGRAM_BUCKETS = 10_000

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from transforms import slices
+from evalbeam.transforms.examples import slices
 
 # A statistic's sums are kept in an array of all its cells up to this many (64 MiB), and as sorted
 # (key, sum) pairs beyond: an array is several times faster, pairs stay small when cells are many.

@@ -15,19 +15,19 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from transforms import arrow, batch, errors
-from transforms.models import columns, files, memory, quiet
-from transforms.models.images import Image
+from evalbeam.transforms import arrow, batch, errors
+from evalbeam.transforms.models import columns, files, memory, quiet
+from evalbeam.transforms.models.images import Image
 
 # Modules, not objects: TensorFlow loads only when a model needs it.
 REGISTRY = {
-    "saved_model": "transforms.models.saved_model",
-    "keras": "transforms.models.keras",
-    "tflite": "transforms.models.tflite",
-    "tfjs": "transforms.models.tfjs",
-    "onnx": "transforms.models.onnx",
-    "callable": "transforms.models.callable",
-    "stored": "transforms.models.stored",
+    "saved_model": "evalbeam.transforms.models.saved_model",
+    "keras": "evalbeam.transforms.models.keras",
+    "tflite": "evalbeam.transforms.models.tflite",
+    "tfjs": "evalbeam.transforms.models.tfjs",
+    "onnx": "evalbeam.transforms.models.onnx",
+    "callable": "evalbeam.transforms.models.callable",
+    "stored": "evalbeam.transforms.models.stored",
 }
 # What tells a model's kind: a file in its folder, or the ending of its name.
 _FILES = {"saved_model.pb": "saved_model", "model.json": "tfjs", "model.onnx": "onnx"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms import batch, errors, models
-from transforms.models import columns, tensors
+from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms.models import columns, tensors
 
 
 def load(spec: models.ModelSpec, path: str) -> PythonFunction:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from transforms import arrow, batch, errors, memo
-from transforms.models import images
+from evalbeam.transforms import arrow, batch, errors, memo
+from evalbeam.transforms.models import images
 
 
 @dataclass(frozen=True)

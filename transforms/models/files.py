@@ -10,7 +10,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from transforms import errors
+from evalbeam.transforms import errors
 
 
 def local(path: str) -> str:
@@ -93,7 +93,7 @@ def listing(names: Iterable[str]) -> str:
 def _copied(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
     """A temporary folder, deleted with the process, and the name in it of the model's copy."""
     # Here, since it imports Beam, which knows the remote filesystems and their credentials.
-    from transforms.formats import files
+    from evalbeam.transforms.formats import files
 
     source = path.rstrip("/")
     # A folder, or else a file.

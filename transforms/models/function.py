@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
-from transforms import batch, errors, models
-from transforms.models import columns, tensors
+from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms.models import columns, tensors
 
 Arrays = dict[str, np.ndarray]
 

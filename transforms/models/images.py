@@ -23,8 +23,8 @@ import PIL.JpegImagePlugin
 import PIL.PngImagePlugin
 import pyarrow as pa
 
-from transforms import arrow, errors
-from transforms.models import threads
+from evalbeam.transforms import arrow, errors
+from evalbeam.transforms.models import threads
 
 INTERPOLATIONS = {one.name.lower(): one for one in PIL.Image.Resampling}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import batch, errors, models
-from transforms.models import files, memory
+from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms.models import files, memory
 
 # Of each version at most so many calls are timed, in about so many seconds.
 _CALLS = 40

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms import arrow, errors, models
-from transforms.models import function, tensors, threads
+from evalbeam.transforms import arrow, errors, models
+from evalbeam.transforms.models import function, tensors, threads
 
 try:
     import onnx

@@ -7,8 +7,8 @@ import os
 
 import tensorflow as tf
 
-from transforms import errors, models
-from transforms.models import signature
+from evalbeam.transforms import errors, models
+from evalbeam.transforms.models import signature
 
 
 def load(spec: models.ModelSpec, path: str) -> signature.Signature:

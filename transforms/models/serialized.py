@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from transforms import batch, errors
+from evalbeam.transforms import batch, errors
 
 _BUCKETS = 2**63 - 1  # the most that TensorFlow has
 

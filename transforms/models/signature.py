@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from transforms import batch, models
-from transforms.models import columns, serialized, tensors
+from evalbeam.transforms import batch, models
+from evalbeam.transforms.models import columns, serialized, tensors
 
 Tensors = dict[str, tf.Tensor]
 

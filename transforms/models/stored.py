@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import batch, errors, models
-from transforms.models import columns
+from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms.models import columns
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import errors, models
-from transforms.models import columns
+from evalbeam.transforms import errors, models
+from evalbeam.transforms.models import columns
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
-from transforms import arrow, errors, models
-from transforms.models import function, quiet, tensors, threads
+from evalbeam.transforms import arrow, errors, models
+from evalbeam.transforms.models import function, quiet, tensors, threads
 
 _QUANTIZED = (np.int8, np.uint8, np.int16)
 _FLOATS = (

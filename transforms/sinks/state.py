@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms import errors, slices
-from transforms.metrics import table
+from evalbeam.transforms import errors
+from evalbeam.transforms.examples import slices
+from evalbeam.transforms.metrics import table
 
 _VERSION = 1
 _SCHEMA = pa.schema(

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms import compare, finish
-from transforms.metrics import metric
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.results import compare, finish
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _WHERE = [("split", _NAME), ("slice", _NAME)]

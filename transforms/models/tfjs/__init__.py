@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from transforms import errors, models
-from transforms.models import function, tensors
-from transforms.models.tfjs import install, node
+from evalbeam.transforms import errors, models
+from evalbeam.transforms.models import function, tensors
+from evalbeam.transforms.models.tfjs import install, node
 
 _FORMATS = ("graph-model", "layers-model")
 _DTYPES = {

@@ -17,8 +17,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from transforms import errors
-from transforms.models.tfjs import install
+from evalbeam.transforms import errors
+from evalbeam.transforms.models.tfjs import install
 
 # As in server.mjs, where the frames are described.
 _DTYPES = tuple(map(np.dtype, (np.float32, np.int32, np.bool_)))

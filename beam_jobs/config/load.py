@@ -1,0 +1,139 @@
+"""A YAML file to checked settings, with errors that name the line."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+from pydantic import BaseModel
+
+from evalbeam.beam_jobs.config.settings import (
+    NAME_RULE,
+    Aggregate,
+    Binarize,
+    Confidence,
+    Config,
+    Conversion,
+    Data,
+    Edges,
+    Image,
+    Metric,
+    Model,
+    Values,
+    unknown,
+)
+from evalbeam.transforms import errors
+
+# Keys of the config's contract whose work this version does not do: silence would be a lie.
+_LATER = {"gates": "gates", "checks": "checks"}
+
+
+def load(path: str | Path) -> tuple[Config, str]:
+    """Reads and validates a config; returns it and its text.
+
+    Raises ConfigError with the file, the line, the value and what to do.
+
+    Relative paths in it stay relative to the working folder, as in a shell.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as e:
+        raise errors.ConfigError(f"{path}: cannot read the config: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise errors.ConfigError(f"{path}: cannot read the config: it is not UTF-8: {e}") from e
+    try:
+        raw = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError) as e:
+        place = getattr(e, "problem_mark", None)
+        line = f":{place.line + 1}" if place else ""
+        raise errors.ConfigError(
+            f"{path}{line}: not valid YAML: {getattr(e, 'problem', None) or e}"
+        ) from e
+    if not isinstance(raw, dict):
+        raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {reprlib.repr(raw)}")
+    _check_keys(str(path), tree)
+    for key in _LATER.keys() & raw.keys():
+        raise errors.ConfigError(
+            f"{path}:{_line(tree, (key,))}: this version of evalbeam does not evaluate {key}; "
+            f"remove `{key}:`, so that no run looks as if it had passed them"
+        )
+    try:
+        return Config.model_validate(raw), text
+    except pydantic.ValidationError as e:
+        lines = [_message(str(path), tree, error) for error in e.errors()]
+        raise errors.ConfigError("\n".join(dict.fromkeys(lines))) from e
+
+
+def _check_keys(path: str, node: yaml.Node | None) -> None:
+    """Of a key that stands twice YAML keeps the last, and says nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(path, item)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise errors.ConfigError(
+                    f"{path}:{line}: {key.value!r} stands twice (before on line {seen[key.value]})"
+                )
+            seen[key.value] = line
+            _check_keys(path, value)
+
+
+def _message(path: str, tree: yaml.Node | None, error: Any) -> str:
+    loc = tuple(part for part in error["loc"] if not str(part).startswith("["))
+    where = ".".join(str(part) for part in loc)
+    line = _line(tree, loc)
+    if error["type"] == "extra_forbidden":
+        text = unknown("key", str(loc[-1]), _fields(error["loc"][:-1]))
+    elif error["type"] == "missing":
+        text = f"missing key {str(loc[-1])!r}"
+    else:
+        text = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "string_pattern_mismatch":
+            text = NAME_RULE
+        if not isinstance(error["input"], dict | list) and error["type"] != "value_error":
+            text += f", not {error['input']!r}"
+    return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"
+
+
+def _fields(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at a place of the config; tags in brackets tell a slice's kind."""
+    known: dict[str, type[BaseModel]] = {
+        "data": Data,
+        "models": Model,
+        "metrics": Metric,
+        "conversion": Conversion,
+        "confidence": Confidence,
+        "binarize": Binarize,
+        "aggregate": Aggregate,
+        "[edges]": Edges,
+        "[values]": Values,
+    }
+    names = [part for part in loc if isinstance(part, str)]
+    if names[-2:-1] == ["images"]:  # Below it stand names of the user's.
+        return list(Image.model_fields)
+    return list((known.get(names[-1], Config) if names else Config).model_fields)
+
+
+def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    """The 1-based line of the deepest part of a location that the text has."""
+    node, line = tree, 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == part]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

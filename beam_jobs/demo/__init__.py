@@ -1,0 +1,1 @@
+"""Examples on real data that ships in packages."""

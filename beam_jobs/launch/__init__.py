@@ -1,0 +1,1 @@
+"""Runners, clusters and workers: where a pipeline runs."""

@@ -1,0 +1,1 @@
+../../../beam_jobs/__main__.py

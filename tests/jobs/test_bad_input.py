@@ -1,0 +1,363 @@
+"""Every mistake is told by its place, value and remedy; nothing is published."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+
+@pytest.fixture
+def data(tmp_path):
+    """200 good rows in data.csv and data.parquet."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "label": rng.integers(0, 2, 200),
+            "score": rng.random(200),
+            "country": rng.choice(["de", "fr"], 200),
+        }
+    )
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    frame.to_parquet(tmp_path / "data.parquet")
+    return frame
+
+
+@pytest.fixture
+def fails(evalbeam, tmp_path):
+    """Runs a config that must fail and leave nothing behind; returns what is printed."""
+
+    def run(config, exit_code, *flags):
+        before = os.path.realpath(tmp_path / "results" / "latest")
+        path = tmp_path / "job.yaml"
+        path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+        result = evalbeam("run", path, *flags)
+        assert result.exit_code == exit_code, f"{result.output}\n{result.exception!r}"
+        assert os.path.realpath(tmp_path / "results" / "latest") == before
+        assert not (tmp_path / "results" / ".staging").exists()
+        assert "Traceback" not in result.output
+        return result.output
+
+    return run
+
+
+def job(**changes):
+    config = {
+        "data": {"files": "data.csv", "label": "label"},
+        "models": [{"name": "v1", "predictions": "score"}],
+        "metrics": ["BinaryAccuracy"],
+    }
+    for key, value in changes.items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
+    return config
+
+
+def test_unknown_config_key(fails, data):
+    text = "data:\n  files: data.csv\n  lable: label\nmodels:\n  - {name: v1, predictions: s}\n"
+    output = fails(text, 2)
+    assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
+
+
+def test_config_that_is_no_yaml(fails):
+    assert "not valid YAML" in fails("data: [", 2)
+
+
+def test_a_key_that_stands_twice(fails, data):
+    text = "data: {files: data.csv, label: label}\nslices: []\nmodels: []\nslices: [[country]]\n"
+    assert "job.yaml:4: 'slices' stands twice (before on line 2)" in fails(text, 2)
+
+
+def test_metrics_of_one_name(fails, data):
+    metrics = [{"class_name": "RecallAtPrecision", "config": {"precision": p}} for p in (0.7, 0.9)]
+    assert "both named 'recall_at_precision'" in fails(job(metrics=metrics), 2)
+
+
+def test_latest_that_is_no_link(fails, tmp_path, data):
+    (tmp_path / "results" / "latest").mkdir(parents=True)
+    assert "results/latest is no link" in fails(job(), 2)
+
+
+def test_slice_values_that_yaml_takes_for_booleans(fails, data):
+    output = fails(job(slices=[{"values": {"country": False}}]), 2)
+    assert "put the value in quotes" in output
+
+
+def test_class_that_does_not_exist(fails, data):
+    metrics = [{"class_name": "AUC", "binarize": {"class_ids": [7]}}]
+    assert "class id 7; known are none: the task is binary" in fails(job(metrics=metrics), 2)
+
+
+def test_slice_names_are_no_markup(evalbeam, tmp_path, data):
+    data["country"] = ["[/b]x", "[red]y"] * 100
+    data.to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(slices=[["country"]])))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 0, result.output
+    assert "country=[/b]x" in result.output or "country=[red]y" in result.output
+
+
+def test_an_empty_file_among_others(evalbeam, tmp_path, data):
+    (tmp_path / "data-2.csv").write_text("")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(data={"files": "data*.csv"})))
+    assert evalbeam("run", "job.yaml").exit_code == 0
+
+
+def test_unknown_task(fails, data):
+    output = fails(job(task="classification"), 2)
+    assert "task: Input should be 'binary', 'multiclass', 'multilabel' or 'regression'" in output
+    assert "literal" not in output
+
+
+def test_run_id_that_is_a_path(fails, data):
+    assert "--run-id '../evil'" in fails(job(), 2, "--run-id=../evil")
+
+
+def test_unknown_runner(fails, data):
+    assert "--runner=DirectRuner" in fails(job(), 2, "--runner=DirectRuner")
+
+
+def test_metrics_of_what_does_not_exist(fails, data):
+    output = fails(job(metrics=[{"class_name": "AUC", "models": ["v2"]}]), 2)
+    assert "AUC is for model 'v2', but the models are 'v1'" in output
+    output = fails(job(metrics=[{"class_name": "AUC", "outputs": ["x"]}]), 2)
+    assert "AUC is for output 'x'" in output
+
+
+def test_a_metric_of_decisions_on_a_regression(fails, data):
+    assert "AUC is for classification" in fails(job(task="regression", metrics=["AUC"]), 2)
+
+
+def test_keys_of_a_later_version(fails, data):
+    output = fails(job(gates=[{"metric": "Recall", "min": 0.8}]), 2)
+    assert "does not evaluate gates" in output
+
+
+def test_missing_config(evalbeam):
+    result = evalbeam("run", "none.yaml")
+    assert result.exit_code == 2
+    assert "none.yaml: cannot read the config" in result.output
+
+
+def test_missing_file(fails, data):
+    output = fails(job(data={"files": "dta.csv"}), 2)
+    assert "dta.csv" in output
+    assert "data.csv" in output  # the nearest name that is there
+
+
+def test_empty_glob(fails, data):
+    output = fails(job(data={"files": "eval-*.csv"}), 2)
+    assert "eval-*.csv" in output
+
+
+def test_empty_data(fails, tmp_path):
+    (tmp_path / "data.csv").write_text("label,score\n")
+    assert "data.csv" in fails(job(), 2)
+
+
+def test_label_column_absent(fails, data):
+    output = fails(job(data={"label": "lable"}), 2)
+    assert "data.label 'lable'" in output
+    assert "Did you mean 'label'?" in output
+
+
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")])
+def test_bad_label(fails, tmp_path, data, value, said):
+    labels = data["label"].astype(float).to_list()
+    labels[150] = value
+    table = pa.table({"label": pa.array(labels, pa.float64()), "score": data["score"]})
+    pq.write_table(table, tmp_path / "data.parquet")
+    output = fails(job(task="binary", data={"files": "data.parquet"}), 4)
+    assert "data.parquet" in output
+    assert "[while running" not in output
+    assert "150" in output  # the row, from 0
+    assert "label" in output
+    assert said in output.lower()
+
+
+def test_model_path_absent(fails, data):
+    output = fails(job(models=[{"name": "v1", "path": "models/v1"}]), 2)
+    assert "models/v1" in output
+    assert "'v1'" in output
+
+
+def test_predictions_column_absent(fails, data):
+    output = fails(job(models=[{"name": "v1", "predictions": "scores"}]), 2)
+    assert "'scores'" in output
+    assert "'score'" in output
+
+
+def test_slice_column_absent_from_a_declared_schema(fails, data):
+    output = fails(job(slices=[["contry"]]), 2)
+    assert "contry" in output
+    assert "Did you mean 'country'?" in output
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ([{"class_name": "AUC", "config": {"name": 5}}], "the name of AUC is no text: 5"),
+        (
+            ["AUC", {"class_name": "KLDivergence", "config": {"name": "auc"}}],
+            "AUC and KLDivergence are both named 'auc'",
+        ),
+        (
+            [{"class_name": "AUC", "config": {"name": "changed_decisions"}}],
+            "'changed_decisions' is evalbeam's own",
+        ),
+    ],
+)
+def test_names_of_metrics(fails, data, metrics, said):
+    assert said in fails(job(metrics=metrics), 2)
+
+
+@pytest.mark.parametrize("column", ["pairs", "table"])
+def test_columns_of_types_that_are_not_read(fails, tmp_path, column):
+    pairs = pa.array([[{"a": 1}], []])
+    table = pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))
+    columns = {"label": [0, 1], "score": [0.1, 0.9], "pairs": pairs, "table": table}
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    whole = job(data={"files": "data.parquet"}, slices=[[column]])
+    assert f"column '{column}' holds values of type" in fails(whole, 2)
+
+
+def test_slice_column_absent_from_all_data(fails, tmp_path, data):
+    data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
+    output = fails(job(data={"files": "data.jsonl"}, slices=[["contry"]]), 2)
+    assert "column 'contry' has no value in any of the 200 rows" in output
+
+
+def test_slice_column_that_is_no_number(fails, data):
+    output = fails(job(slices=[{"key": "country", "edges": [1, 2]}]), 2)
+    assert "'country' has edges" in output
+
+
+def test_unknown_flag(fails, data):
+    assert "--dirct_num_workers" in fails(job(), 2, "--dirct_num_workers=2")
+
+
+def test_run_id_that_exists(evalbeam, fails, tmp_path, data):
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    assert evalbeam("run", "job.yaml", "--run-id", "r1").exit_code == 0
+    assert "results are never changed" in fails(job(), 2, "--run-id", "r1")
+
+
+def test_dry_run_runs_nothing(evalbeam, tmp_path, data):
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(slices=[["country"]])))
+    result = evalbeam("run", "job.yaml", "--dry-run")
+    assert result.exit_code == 0
+    assert "nothing was run" in result.output
+    assert "overall; country" in result.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_rows_that_cannot_be_read_are_dead_letters(fails, run_job, tmp_path, data):
+    lines = (tmp_path / "data.csv").read_text().splitlines()
+    lines[100] = "1,0.5"  # a value is missing
+    lines[102] = "1,high,de"  # no number
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    output = fails(job(), 4)
+    assert "2 of 200 rows could not be scored" in output
+    assert "data.csv, row 99" in output
+    assert "data.csv, row 101" in output
+    assert "'high'" in output
+    run = run_job(job(data={"max_dead_letters": 0.01}))
+    letters = pd.read_json(run / "dead_letter" / "rows.jsonl", lines=True)
+    assert letters["position"].to_list() == [99, 101]
+    metrics = pd.read_parquet(run / "metrics.parquet")
+    assert metrics["n"].to_list() == [198]
+
+
+def test_nan_predictions_are_dead_letters(fails, tmp_path, data):
+    data.loc[17, "score"] = np.nan
+    table = pd.DataFrame(data)
+    table.to_parquet(tmp_path / "data.parquet")
+    assert pq.read_table(tmp_path / "data.parquet")["score"].null_count == 1
+    output = fails(job(data={"files": "data.parquet"}), 4)
+    assert "1 of 200 rows could not be scored" in output
+    assert "row 17" in output
+
+
+def test_a_damaged_row_group_counts_as_all_its_rows(fails, tmp_path, data):
+    table = pa.Table.from_pandas(pd.concat([data] * 10), preserve_index=False)
+    path = tmp_path / "data.parquet"
+    pq.write_table(table, path, row_group_size=500, write_page_checksum=True)
+    damaged = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
+    damaged[start + 40 : start + 60] = bytes(20)
+    path.write_bytes(damaged)
+    output = fails(job(data={"files": "data.parquet", "max_dead_letters": 0.1}), 4)
+    assert "500 of 2,000 rows could not be scored" in output
+
+
+def test_an_unknown_number_of_lost_rows_is_too_many(fails, tmp_path, data):
+    path = tmp_path / "data.csv.gz"
+    data.to_csv(path, index=False)
+    path.write_bytes(path.read_bytes()[:-200])
+    output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 4)
+    assert "how many more stood behind the damage is unknown" in output
+
+
+def test_output_that_is_no_folder(fails, tmp_path, data):
+    (tmp_path / "taken").write_text("")
+    assert "cannot write results to taken" in fails(job(output="taken"), 2)
+    assert "nowhere:// is no filesystem that Beam knows" in fails(job(output="nowhere://x"), 2)
+
+
+def test_flags_of_beam_are_beams(evalbeam, tmp_path, data):
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    flags = ("--direct_num_workers", "1", "--no_use_public_ips", "--runner=DirectRunner")
+    result = evalbeam("run", "job.yaml", *flags)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_dry_run_finds_what_would_fail(fails, tmp_path, data):
+    data["scores"] = [[0.1, 0.9]] * len(data)
+    data.to_parquet(tmp_path / "data.parquet")
+    models = [{"name": "v1", "predictions": "score"}, {"name": "v2", "predictions": "scores"}]
+    output = fails(job(data={"files": "data.parquet"}, models=models), 4, "--dry-run")
+    assert "'v2'" in output
+
+
+def test_a_fault_of_ours_is_no_failed_gate(evalbeam, tmp_path, data, monkeypatch):
+    from evalbeam.beam_jobs import run
+
+    def fail(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(run, "run", fail)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    assert evalbeam("run", "job.yaml").exit_code == 4
+
+
+def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
+    """Killed at any moment: `latest` is what it was, and the next run is not hindered."""
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    assert evalbeam("run", "job.yaml", "--run-id", "first").exit_code == 0
+    big = pd.concat([data] * 4000)
+    big.to_csv(tmp_path / "data.csv", index=False)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evalbeam", "run", "job.yaml", "--run-id", "second"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "results" / ".staging").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert os.readlink(tmp_path / "results" / "latest") == "runs/first"
+    assert not (tmp_path / "results" / "runs" / "second").exists()
+    data.to_csv(tmp_path / "data.csv", index=False)
+    assert evalbeam("run", "job.yaml", "--run-id", "second").exit_code == 0
+    assert os.readlink(tmp_path / "results" / "latest") == "runs/second"
+    assert not (tmp_path / "results" / ".staging").exists()  # what the killed run left is gone

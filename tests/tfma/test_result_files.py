@@ -1,0 +1,385 @@
+"""Everything is read back by TFMA itself."""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import tensorflow_model_analysis as tfma_package
+from tensorflow_model_analysis.metrics import (
+    binary_confusion_matrices,
+    calibration_histogram,
+    calibration_plot,
+    metric_types,
+    multi_class_confusion_matrix_metrics,
+)
+
+from evalbeam.transforms import errors
+from evalbeam.transforms.examples import labels, slices
+from evalbeam.transforms.metrics import metric, plan
+from evalbeam.transforms.results import finish
+from evalbeam.transforms.tfma import eval_config, protos, result_files
+
+HEADS = [labels.Head("", "y", "binary")]
+SLICES = (
+    slices.SliceKey("eval"),
+    slices.SliceKey("eval", (("age", 5), ("plan", "gold;ünï"))),
+    slices.SliceKey("train"),
+    slices.SliceKey("eval", (("score", 0.1),)),
+)
+INSIDE = [0, 1, 3]  # the rows of the split "eval"
+AUC, LOSS = metric.Key("auc", "v1"), metric.Key("loss", "v1", weighted=True)
+
+
+def block(
+    results: Mapping[metric.Key, metric.Result],
+    plots: Mapping[metric.Key, metric.Result] | None = None,
+) -> finish.Block:
+    counts = np.array([100.0, 40.0, 1000.0, 5.0])
+    return finish.Block(SLICES, counts, counts, results, (), np.arange(4), plots or {})
+
+
+def config(models: tuple[str, ...] = ("v1", "v2")) -> object:
+    return eval_config.eval_config(models, HEADS, [()], [plan.MetricSpec("AUC")], "v1")
+
+
+def write(
+    folder: pathlib.Path,
+    results: Mapping[metric.Key, metric.Result],
+    models: tuple[str, ...] = ("v1", "v2"),
+    plots: Mapping[metric.Key, metric.Result] | None = None,
+    **more: object,
+) -> None:
+    paths = {name: f"models/{name}" for name in models}
+    with result_files.Writer(
+        folder, config(models), paths, "data.tfrecord", "tfrecord", **more
+    ) as writer:
+        writer.add(block(results, plots))
+
+
+def metrics(folder: pathlib.Path) -> list[dict[metric_types.MetricKey, object]]:
+    return [
+        {metric_types.MetricKey.from_proto(kv.key): kv.value for kv in one.metric_keys_and_values}
+        for one in tfma_package.load_metrics(str(folder))
+    ]
+
+
+def plots(folder: pathlib.Path) -> list[dict[metric_types.PlotKey, object]]:
+    return [
+        {metric_types.PlotKey.from_proto(kv.key): kv.value for kv in one.plot_keys_and_values}
+        for one in tfma_package.load_plots(str(folder))
+    ]
+
+
+def test_numbers_by_model_and_their_differences(tmp_path: pathlib.Path) -> None:
+    old, new = np.array([0.5, 0.25, 9, np.nan]), np.array([0.75, 0.0, 9, 1])
+    write(
+        tmp_path,
+        {metric.Key("auc", "v1"): metric.Values(old), metric.Key("auc", "v2"): metric.Values(new)},
+    )
+    before = tfma_package.load_eval_result(str(tmp_path), model_name="v1")
+    after = tfma_package.load_eval_result(str(tmp_path), model_name="v2")
+    assert [key for key, _ in after.slicing_metrics] == [
+        (),
+        (("age", 5), ("plan", "gold;ünï")),
+        (("score", np.float32(0.1)),),
+    ]
+    for i, row in enumerate(INSIDE):
+        for result, name, wanted in (
+            (before, "auc", old[row]),
+            (after, "auc", new[row]),
+            (after, "auc_diff", new[row] - old[row]),
+        ):
+            value = result.slicing_metrics[i][1][""][""][name]["doubleValue"]
+            np.testing.assert_equal(float(value), wanted)
+    assert "auc_diff" not in before.get_metric_names()
+    assert after.config == config()
+    assert (after.data_location, after.file_format) == ("data.tfrecord", "tfrecord")
+    assert after.model_location == "models/v2"
+    both = tfma_package.load_eval_results(str(tmp_path))
+    assert len(both.get_results()) == 2
+
+
+def test_the_only_model_has_no_name(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, {AUC: metric.Values(np.arange(4.0))}, ("v1",))
+    result = tfma_package.load_eval_result(str(tmp_path))
+    assert result.get_metrics_for_slice(())["auc"] == {"doubleValue": 0.0}
+    assert result.model_location == "models/v1"
+    [key] = metrics(tmp_path)[0]
+    assert key == metric_types.MetricKey("auc", example_weighted=False)
+
+
+def test_keys_say_what_they_are_of(tmp_path: pathlib.Path) -> None:
+    values = metric.Values(np.arange(4.0))
+    keys = {
+        metric.Key("a", "v2", output="o", class_id=0, weighted=True): metric_types.MetricKey(
+            "a", "v2", "o", metric_types.SubKey(class_id=0), None, True
+        ),
+        metric.Key("b", "v2", k=2, aggregation="micro"): metric_types.MetricKey(
+            "b", "v2", "", metric_types.SubKey(k=2), metric_types.AggregationType(True)
+        ),
+        metric.Key("c", "v2", top_k=3, aggregation="macro"): metric_types.MetricKey(
+            "c",
+            "v2",
+            "",
+            metric_types.SubKey(top_k=3),
+            metric_types.AggregationType(macro_average=True),
+        ),
+        metric.Key("d", "v2", aggregation="weighted_macro"): metric_types.MetricKey(
+            "d", "v2", "", None, metric_types.AggregationType(weighted_macro_average=True)
+        ),
+        metric.Key("flip_rate", "v2", baseline="v1"): metric_types.MetricKey(
+            "flip_rate", "v2", is_diff=True
+        ),
+    }
+    write(tmp_path, dict.fromkeys(keys, values))
+    assert set(metrics(tmp_path)[0]) == set(keys.values())
+    raw = next(iter(tfma_package.load_metrics(str(tmp_path))))
+    assert all(kv.key.HasField("example_weighted") for kv in raw.metric_keys_and_values)
+
+
+def test_arrays(tmp_path: pathlib.Path) -> None:
+    old, new = np.arange(12.0).reshape(4, 3), np.ones((4, 3))
+    at = (0.1, 0.5, 0.9)
+    write(
+        tmp_path,
+        {
+            metric.Key("recall", "v1"): metric.Values(old, at),
+            metric.Key("recall", "v2"): metric.Values(new, at),
+        },
+    )
+    for i, row in enumerate(INSIDE):
+        found = metrics(tmp_path)[i]
+        for key, wanted in (
+            (metric_types.MetricKey("recall", "v1"), old[row]),
+            (metric_types.MetricKey("recall", "v2"), new[row]),
+            (metric_types.MetricKey("recall", "v2", is_diff=True), new[row] - old[row]),
+        ):
+            array = found[key].array_value
+            assert list(array.shape) == [3]
+            assert array.data_type == array.FLOAT64
+            assert list(array.float64_values) == wanted.tolist()
+
+
+def confusions(rng: np.random.Generator, at: tuple[float, ...]) -> metric.Confusions:
+    counts = rng.integers(0, 3, (4, 4, len(at))).astype(float)  # zeros: undefined ratios
+    return metric.Confusions(at, *counts)
+
+
+def by_tfma(result: metric.Confusions, row: int) -> object:
+    parts = (part[row].tolist() for part in (result.tp, result.tn, result.fp, result.fn))
+    matrices = binary_confusion_matrices.Matrices(list(result.thresholds), *parts)
+    return matrices.to_proto().confusion_matrix_at_thresholds
+
+
+def test_confusion_matrices_are_tfmas_field_by_field(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(1)
+    drawn = confusions(rng, (-1e-6, 0.0, *np.linspace(0, 1, 50)))
+    old, new = (confusions(rng, (0.25, 1 / 3)) for _ in range(2))
+    at = "confusion_matrix_at_thresholds"
+    difference = metric.Confusions(
+        old.thresholds, new.tp - old.tp, new.tn - old.tn, new.fp - old.fp, new.fn - old.fn
+    )
+    write(
+        tmp_path,
+        {metric.Key(at, "v1"): old, metric.Key(at, "v2"): new},
+        plots={
+            metric.Key("confusion_matrix_plot", "v1", class_id=1): drawn,
+            metric.Key("mine", "v1"): drawn,
+        },
+    )
+    sub_key = metric_types.SubKey(class_id=1)
+    for i, row in enumerate(INSIDE):
+        found = plots(tmp_path)[i]
+        wanted = by_tfma(drawn, row).SerializeToString()
+        assert set(found) == {
+            metric_types.PlotKey("", "v1", sub_key=sub_key),
+            metric_types.PlotKey("mine", "v1"),
+        }
+        for data in found.values():
+            assert data.confusion_matrix_at_thresholds.SerializeToString() == wanted
+        kept = metrics(tmp_path)[i]
+        for key, result in (
+            (metric_types.MetricKey(at, "v1"), old),
+            (metric_types.MetricKey(at, "v2"), new),
+            (metric_types.MetricKey(at, "v2", is_diff=True), difference),
+        ):
+            matrices = kept[key].confusion_matrix_at_thresholds
+            assert matrices.SerializeToString() == by_tfma(result, row).SerializeToString()
+    result = tfma_package.load_eval_result(str(tmp_path), model_name="v1")
+    shown = result.plots[0][1][""]["classId:1"]["confusionMatrixAtThresholds"]["matrices"]
+    assert len(shown) == 52
+    assert shown[0]["threshold"] == -1e-6
+
+
+def test_calibration_buckets_are_tfmas_and_share_the_plot(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(2)
+    edges = (0.0, 0.5, 1.0)
+    scores, truth, weights = rng.random((3, 4, 4)).round(1)
+    weights[0, 1] = truth[0, 1] = scores[0, 1] = 0
+    key = metric.Key("calibration_plot", "v1", weighted=True)
+    write(
+        tmp_path,
+        {},
+        plots={
+            key: metric.Buckets(edges, scores, truth, weights),
+            metric.Key("confusion_matrix_plot", "v1", weighted=True): confusions(rng, (0.5,)),
+        },
+    )
+    for i, row in enumerate(INSIDE):
+        [(shared, data)] = plots(tmp_path)[i].items()
+        assert shared == metric_types.PlotKey("", "v1", example_weighted=True)
+        histogram = [
+            calibration_histogram.Bucket(n, *sums)
+            for n, sums in enumerate(zip(truth[row], scores[row], weights[row], strict=True))
+        ]
+        wanted = calibration_plot._to_proto([-np.inf, *edges], histogram)
+        assert data.calibration_histogram_buckets == wanted
+        assert len(data.confusion_matrix_at_thresholds.matrices) == 1
+
+
+def test_class_matrices_are_tfmas(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(3)
+    counts = [rng.integers(0, 2, (4, 3, 4)).astype(float) for _ in range(4)]
+    at = (0.7, 0.2)
+    name = "multi_class_confusion_matrix_at_thresholds"
+    write(
+        tmp_path,
+        {
+            metric.Key(name, "v1"): metric.ClassMatrices(at, tuple(counts[:2])),
+            metric.Key(name, "v2"): metric.ClassMatrices(at, tuple(counts[2:])),
+        },
+        plots={metric.Key("p", "v1"): metric.ClassMatrices(at, tuple(counts[:2]))},
+    )
+
+    def wanted(parts: list[np.ndarray], row: int) -> object:
+        entry = multi_class_confusion_matrix_metrics.MatrixEntryKey
+        matrices = multi_class_confusion_matrix_metrics.Matrices(
+            {
+                threshold: {
+                    entry(int(a), -1 if p == 3 else int(p)): part[row, a, p]
+                    for a, p in zip(*part[row].nonzero(), strict=True)
+                }
+                for threshold, part in zip(at, parts, strict=True)
+            }
+        )
+        return matrices.to_proto().multi_class_confusion_matrix_at_thresholds
+
+    for i, row in enumerate(INSIDE):
+        found = metrics(tmp_path)[i]
+        for key, parts in (
+            (metric_types.MetricKey(name, "v1"), counts[:2]),
+            (metric_types.MetricKey(name, "v2"), counts[2:]),
+            (
+                metric_types.MetricKey(name, "v2", is_diff=True),
+                [counts[2] - counts[0], counts[3] - counts[1]],
+            ),
+        ):
+            assert found[key].multi_class_confusion_matrix_at_thresholds == wanted(parts, row)
+        drawn = plots(tmp_path)[i][metric_types.PlotKey("p", "v1")]
+        assert drawn.multi_class_confusion_matrix_at_thresholds == wanted(counts[:2], row)
+
+
+def test_label_matrices(tmp_path: pathlib.Path) -> None:
+    counts = np.zeros((4, 2, 2, 4))
+    counts[0, 1, 0] = [1, 2, 3, 4]  # TP, FP, TN, FN
+    key = metric.Key("multi_label_confusion_matrix_plot", "v1")
+    write(tmp_path, {}, plots={key: metric.LabelMatrices((0.5,), (counts,))})
+    first, second, _ = plots(tmp_path)
+    plot = metric_types.PlotKey("multi_label_confusion_matrix_plot", "v1")
+    [matrix] = first[plot].multi_label_confusion_matrix_at_thresholds.matrices
+    [entry] = matrix.entries
+    assert matrix.threshold == 0.5
+    assert (entry.actual_class_id, entry.predicted_class_id) == (1, 0)
+    assert (entry.true_positives, entry.false_positives) == (1, 2)
+    assert (entry.true_negatives, entry.false_negatives) == (3, 4)
+    [empty] = second[plot].multi_label_confusion_matrix_at_thresholds.matrices
+    assert not empty.entries
+
+
+def test_small_slices_have_a_remark_for_results(tmp_path: pathlib.Path) -> None:
+    limited = config(("v1",))
+    limited.options.min_slice_size.value = 10
+    results = {AUC: metric.Values(np.ones(4))}
+    with result_files.Writer(tmp_path, limited, {"v1": "m"}, "d", "csv") as writer:
+        writer.add(block(results))
+    overall, large, small = tfma_package.load_metrics(str(tmp_path))
+    assert len(overall.metric_keys_and_values) == len(large.metric_keys_and_values) == 1
+    assert not small.metric_keys_and_values
+    assert "minimum required value: 10" in small.metrics["__ERROR__"].debug_message
+
+
+def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    rng = np.random.default_rng(4)
+    drawn = confusions(rng, (0.5,))
+    loss = metric.Values(np.arange(4.0))
+    write(theirs, {LOSS: loss}, plots={metric.Key("confusion_matrix_plot", "v1"): drawn})
+    extra = result_files.read(theirs)
+    cross = protos.metrics_for_slice_pb2.MetricsForSlice()
+    cross.cross_slice_key.SetInParent()
+    elsewhere = protos.metrics_for_slice_pb2.MetricsForSlice()
+    elsewhere.slice_key.single_slice_keys.add(column="x", int64_value=1)
+    extra = result_files.Messages((*extra.metrics, cross, elsewhere), extra.plots)
+    sums = np.ones((4, 2))
+    buckets = metric.Buckets((0.5,), sums, sums, sums)
+    write(
+        ours,
+        {AUC: metric.Values(np.ones(4))},
+        plots={metric.Key("calibration_plot", "v1"): buckets},
+        extra=extra,
+    )
+    loaded = list(tfma_package.load_metrics(str(ours)))
+    assert [len(one.metric_keys_and_values) for one in loaded] == [2, 2, 2, 0, 0]
+    assert loaded[1].slice_key == extra.metrics[1].slice_key
+    assert loaded[3].HasField("cross_slice_key")
+    [(_, data)] = plots(ours)[0].items()
+    assert len(data.calibration_histogram_buckets.buckets) == 2
+    assert len(data.confusion_matrix_at_thresholds.matrices) == 1
+
+
+def test_tfmas_numbers_join_our_blocks(tmp_path: pathlib.Path) -> None:
+    at = (0.1, 0.9)
+    theirs = eval_config.eval_config(
+        ["v1", "v2"],
+        HEADS,
+        [()],
+        [plan.MetricSpec("Recall", '{"thresholds": [0.1, 0.9]}'), plan.MetricSpec("AUC")],
+        "v1",
+    )
+    recall = metric.Key("recall", "v2", class_id=1)
+    similarity = metric.Key("model_cosine_similarity", "v2", baseline="v1")
+    numbers, arrays = np.array([0.5, 0.25, 7.0, 0.75]), np.arange(8.0).reshape(4, 2)
+    write(
+        tmp_path,
+        {
+            AUC: metric.Values(numbers),
+            metric.Key("auc", "v2"): metric.Values(numbers + 1),
+            recall: metric.Values(arrays, at),
+            similarity: metric.Values(numbers),
+        },
+    )
+    other = metric.Values(np.zeros(4))
+    messages = result_files.read(tmp_path)
+    [found] = result_files.joined([block({AUC: other})], messages, theirs, ["v1", "v2"])
+    assert set(found.results) == {AUC, metric.Key("auc", "v2"), recall, similarity}
+    assert found.results[AUC] is other
+    np.testing.assert_equal(found.results[similarity].values, [0.5, 0.25, np.nan, 0.75])
+    assert found.results[recall].thresholds == at
+    np.testing.assert_equal(found.results[recall].values[INSIDE], arrays[INSIDE])
+
+
+def test_data_frames(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, {AUC: metric.Values(np.array([0.5, 0.25, 9, 1]))})
+    frames = tfma_package.dataframe.metrics_as_dataframes(tfma_package.load_metrics(str(tmp_path)))
+    assert frames.double_value["metric_values", "double_value"].tolist() == [0.5, 0.25, 1]
+
+
+def test_damaged_results_are_not_read(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, {AUC: metric.Values(np.ones(4))})
+    assert len(result_files.read(tmp_path).metrics) == 3
+    path = tmp_path / "metrics-00000-of-00001.tfrecord"
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + b"?" + content[21:])
+    with pytest.raises(errors.JobError, match=r"metrics-00000.*corrupt record"):
+        result_files.read(tmp_path)

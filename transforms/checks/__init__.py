@@ -1,0 +1,1 @@
+"""What a run finds out, a file for each check."""

@@ -1,0 +1,416 @@
+"""Slices: which examples belong to which slice, as integer codes, as TFMA defines slicing.
+
+An example belongs to one slice of a spec for each combination of its values of the spec's
+columns: a multi-valued feature gives one slice per distinct value, a missing or empty one none
+(TFMA's `slicer_lib.get_slices_for_features_dicts`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from evalbeam.transforms import batch, errors
+
+Value = str | int | float
+_EXACT = 2.0**53  # whole floats up to here are integers without doubt
+_INT64 = 2**63
+_NUMERIC = tuple("-0123456789")  # what a number's shortest text begins with
+
+# A product of vocabularies up to this many combinations is looked up in a table of that size.
+_LOOKUP_CELLS = 1 << 22
+
+
+@dataclass(frozen=True)
+class SliceKey:
+    """A slice of a split: sorted (column, value) pairs; none of them is the whole split."""
+
+    split: str
+    pairs: tuple[tuple[str, Value], ...] = ()
+
+    def __str__(self) -> str:
+        """`overall`, or `health=good;limited=1` with `;`, `=` and `\\` escaped by `\\`."""
+        if not self.pairs:
+            return "overall"
+        return ";".join(
+            f"{key.translate(_ESCAPED)}={str(value).translate(_ESCAPED)}"
+            for key, value in self.pairs
+        )
+
+
+_ESCAPED = str.maketrans({character: "\\" + character for character in "\\;="})
+
+
+def canonical(value: Value) -> Value:
+    """The one value of all spellings: 1 for 1, 1.0 and "1"; 0.5 for "0.5"; "007" is text.
+
+    A column may be text in one file and numbers in the next, and a slice is still one slice, on
+    whichever worker it is met first. So the text alone decides what the value is.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, int):
+        return value if abs(value) < _INT64 else str(value)
+    if isinstance(value, str) and value[:1] not in _NUMERIC:
+        return value
+    for parse in (int, float):
+        with contextlib.suppress(ValueError):
+            if str(number := parse(value)) == value and math.isfinite(number):
+                return canonical(number)
+    return value
+
+
+@dataclass(frozen=True)
+class Term:
+    """One column's part in a slicing spec.
+
+    Attributes:
+      column: the feature.
+      value: where set, only examples with this value (compared as text, or as a number).
+      edges: where set, the column is numeric and its values fall into the bins (-inf, e0),
+        [e0, e1), ..., [en, inf).
+      quantiles: where set, `edges` are still to be found: this many bins of equal size.
+    """
+
+    column: str
+    value: Value | None = None
+    edges: tuple[float, ...] = ()
+    quantiles: int | None = None
+
+    def __str__(self) -> str:
+        """As a plan or manifest names it."""
+        if self.value is not None:
+            return f"{self.column}={self.value}"
+        if self.edges:
+            return f"{self.column} cut at {', '.join(f'{edge:g}' for edge in self.edges)}"
+        return f"{self.column} in {self.quantiles} quantiles" if self.quantiles else self.column
+
+    def bins(self) -> tuple[str, ...]:
+        """The bins' names, in order."""
+        if not self.edges:
+            return ()
+        shown = [_edge(edge) for edge in self.edges]
+        inner = [f"[{low}, {high})" for low, high in itertools.pairwise(shown)]
+        return (f"(-inf, {shown[0]})", *inner, f"[{shown[-1]}, inf)")
+
+
+def _edge(edge: float) -> str:
+    """25 for 25.0, and always digits enough to tell two edges apart."""
+    short = f"{edge:g}"
+    return short if float(short) == edge else repr(float(edge))
+
+
+Spec = tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which examples of a batch are in which slices: entry i puts row `rows[i]` in `ids[i]`.
+
+    `rows` is None when entry i is row i, the usual case, which saves a gather.
+    """
+
+    rows: np.ndarray | None
+    ids: np.ndarray
+
+
+@dataclass
+class Encoder:
+    """Gives every slice it meets an integer, and every batch the slices of its examples.
+
+    The integers are in order of first appearance and mean nothing outside this encoder.
+    """
+
+    specs: Sequence[Spec]
+    keys: list[SliceKey] = field(default_factory=list)
+    _ids: dict[SliceKey, int] = field(default_factory=dict)
+    _vocabularies: dict[Term, _Vocabulary] = field(default_factory=dict)
+    _lookups: dict[tuple[str, Spec], _Lookup] = field(default_factory=dict)
+
+    def encode(self, examples: batch.Batch) -> list[Members]:
+        """The members of all specs' slices; no example stands twice in the same slice."""
+        groups: dict[tuple[str, ...], list[Members]] = {}
+        columns: dict[Term, _Codes] = {}
+        for spec in self.specs:
+            for term in spec:
+                if term not in columns:
+                    columns[term] = self._vocabulary(term).encode(examples)
+            names = tuple(sorted(term.column for term in spec))
+            rows, codes = _cross(len(examples), [columns[term] for term in spec])
+            ids = self._lookup(examples.shard.split, spec).ids(codes)
+            groups.setdefault(names, []).append(Members(rows, ids))
+        # Only specs over the same columns can name the same slice.
+        return [
+            group[0] if len(group) == 1 else _distinct(group, len(examples))
+            for group in groups.values()
+        ]
+
+    def intern(self, key: SliceKey) -> int:
+        """The slice's integer."""
+        number = self._ids.setdefault(key, len(self.keys))
+        if number == len(self.keys):
+            self.keys.append(key)
+        return number
+
+    def _vocabulary(self, term: Term) -> _Vocabulary:
+        if term not in self._vocabularies:
+            self._vocabularies[term] = _Vocabulary(term)
+        return self._vocabularies[term]
+
+    def _lookup(self, split: str, spec: Spec) -> _Lookup:
+        if (split, spec) not in self._lookups:
+            self._lookups[split, spec] = _Lookup(self, split, spec)
+        return self._lookups[split, spec]
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """A column's values: `codes[offsets[i]:offsets[i + 1]]` are the distinct ones of row i."""
+
+    offsets: np.ndarray | None  # None: one value in every row
+    codes: np.ndarray
+
+
+@dataclass
+class _Vocabulary:
+    """A term's values, numbered as they come.
+
+    `_seen` has the codes of values as they are in the data, by their type: 1, 1.0 and True, which
+    are one key to a dict, may be different slices.
+    """
+
+    term: Term
+    values: list[Value] = field(default_factory=list)
+    _codes: dict[Value, int] = field(default_factory=dict)
+    _seen: dict[pa.DataType, dict[object, int]] = field(default_factory=dict)
+    _wanted: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in self.term.bins():
+            self._code(name)
+
+    def _code(self, value: Value) -> int:
+        code = self._codes.setdefault(value, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+            if self.term.value is not None:
+                self._wanted.append(value == canonical(self.term.value))
+        return code
+
+    def encode(self, examples: batch.Batch) -> _Codes:
+        if self.term.column not in examples.columns.schema.names:
+            return _Codes(np.zeros(len(examples) + 1, np.int64), np.zeros(0, np.int64))
+        offsets, flat = _flatten(examples.columns.column(self.term.column))
+        if self.term.edges:
+            codes = self._bin(flat, examples)
+        else:
+            encoded = flat if pa.types.is_dictionary(flat.type) else flat.dictionary_encode()
+            known = self._known(encoded.dictionary)
+            codes = known[encoded.indices.to_numpy(zero_copy_only=False)]
+        if self.term.value is not None:
+            offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
+        if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
+            offsets, codes = _dedupe(offsets, codes, len(self.values))
+        return _Codes(offsets, codes)
+
+    def _known(self, dictionary: pa.Array) -> np.ndarray:
+        """The codes of different values, int64."""
+        seen = self._seen.setdefault(dictionary.type, {})
+        raw = dictionary.to_numpy(zero_copy_only=False).tolist()
+        codes = list(map(seen.get, raw))
+        if None in codes:
+            new = [i for i, code in enumerate(codes) if code is None]
+            for i, value in zip(new, _values(dictionary.take(pa.array(new))), strict=True):
+                codes[i] = seen[raw[i]] = self._code(value)
+        return np.array(codes, np.int64)
+
+    def _bin(self, flat: pa.Array, examples: batch.Batch) -> np.ndarray:
+        numbers = _as_numbers(flat, examples, self.term.column)
+        return np.searchsorted(np.asarray(self.term.edges), numbers, side="right")
+
+
+@dataclass
+class _Lookup:
+    """Combinations of a spec's codes -> slice ids."""
+
+    encoder: Encoder
+    split: str
+    spec: Spec
+    _shape: tuple[int, ...] = ()
+    _table: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _known: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def ids(self, codes: np.ndarray) -> np.ndarray:
+        """Slice ids, int64[M], of combinations int64[terms, M]."""
+        if not codes.shape[1]:
+            return np.zeros(0, np.int64)
+        if not self.spec:
+            return np.full(codes.shape[1], self.encoder.intern(SliceKey(self.split)))
+        sizes = [len(self.encoder._vocabulary(term).values) for term in self.spec]
+        # Room for twice as many values: vocabularies grow with every batch at first.
+        shape = tuple(1 << (size - 1).bit_length() for size in sizes)
+        if math.prod(shape) > _LOOKUP_CELLS:
+            combinations, inverse = np.unique(codes, axis=1, return_inverse=True)
+            return self._ids(combinations)[inverse.reshape(-1)]
+        if shape != self._shape:
+            self._shape = shape
+            self._table = np.full(math.prod(shape), -1, np.int64)
+            if self._known:
+                known = np.array(list(self._known)).T
+                self._table[np.ravel_multi_index(tuple(known), shape)] = list(self._known.values())
+        flat = np.ravel_multi_index(tuple(codes), shape)
+        ids = self._table[flat]
+        if (new := ids < 0).any():
+            cells = distinct(flat[new])
+            self._table[cells] = self._ids(np.stack(np.unravel_index(cells, shape)))
+            ids = self._table[flat]
+        return ids
+
+    def _ids(self, combinations: np.ndarray) -> np.ndarray:
+        order = sorted(range(len(self.spec)), key=lambda i: self.spec[i].column)
+        terms = [
+            (i, self.spec[i].column, self.encoder._vocabulary(self.spec[i]).values) for i in order
+        ]
+        ids = []
+        for combination in map(tuple, combinations.T.tolist()):
+            if combination not in self._known:
+                pairs = tuple([(column, values[combination[i]]) for i, column, values in terms])
+                self._known[combination] = self.encoder.intern(SliceKey(self.split, pairs))
+            ids.append(self._known[combination])
+        return np.array(ids, np.int64)
+
+
+def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.ndarray]:
+    """All values of a numeric column, float64[M], and their rows, int64[M] (None: row i's is i).
+
+    Raises:
+      JobError: values that are no numbers.
+    """
+    if column not in examples.columns.schema.names:
+        return np.zeros(0, np.int64), np.zeros(0)
+    offsets, flat = _flatten(examples.columns.column(column))
+    rows = None if offsets is None else np.repeat(np.arange(len(examples)), np.diff(offsets))
+    return rows, _as_numbers(flat, examples, column)
+
+
+def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarray:
+    try:
+        # Not safe: an integer beyond 2^53 is rounded, which moves it over no edge worth having.
+        return flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise errors.JobError(
+            f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
+            f"{getattr(flat.type, 'value_type', flat.type)}, not numbers: {e}"
+        ) from e
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The different ones of non-negative int64, sorted: np.unique, whose hashing is far slower."""
+    values = np.sort(values, kind="stable")
+    return values[np.diff(values, prepend=-1) > 0]
+
+
+def describe(spec: Spec) -> str:
+    """A slicing spec as a plan or manifest names it."""
+    return " x ".join(map(str, spec)) or "overall"
+
+
+def columns(specs: Iterable[Spec]) -> tuple[str, ...]:
+    """The columns that the specs read, sorted."""
+    return tuple(sorted({term.column for spec in specs for term in spec}))
+
+
+def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
+    """A column's non-missing values, and each row's offsets into them (None: one in each row)."""
+    size = len(column)
+    if pa.types.is_nested(column.type):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(size), lengths)
+        flat = pc.list_flatten(column)
+    else:
+        rows, flat = np.arange(size), column
+    if pa.types.is_dictionary(flat.type) and not _is_vocabulary(flat):
+        flat = flat.dictionary_decode()
+    valid = pc.is_valid(flat)
+    if pa.types.is_floating(flat.type):
+        valid = pc.and_(valid, pc.invert(pc.fill_null(pc.is_nan(flat), False)))
+    mask = valid.to_numpy(zero_copy_only=False)
+    if not mask.all():
+        flat, rows = flat.filter(valid), rows[mask]
+    if len(rows) == size and (rows == np.arange(size)).all():
+        return None, flat
+    return np.searchsorted(rows, np.arange(size + 1)), flat
+
+
+def _is_vocabulary(column: pa.DictionaryArray) -> bool:
+    """Whether the dictionary saves work: numbers are worked with, a long one mostly unused."""
+    kind = column.type.value_type
+    return not pa.types.is_primitive(kind) and len(column.dictionary) <= len(column)
+
+
+def _values(dictionary: pa.Array) -> list[Value]:
+    """Slice values as TFMA keys them: bytes as UTF-8 text, booleans as integers."""
+    values = dictionary.to_pylist()
+    kind = dictionary.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        values = [value.decode("utf-8", errors="backslashreplace") for value in values]
+    elif pa.types.is_boolean(kind):
+        values = [int(value) for value in values]
+    elif pa.types.is_float32(kind):
+        # The shortest digits that name the 32-bit value: 0.1, not 0.10000000149011612.
+        values = [float(str(np.float32(value))) for value in values]
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        values = [str(value) for value in values]
+    return [canonical(value) for value in values]
+
+
+def _keep(
+    offsets: np.ndarray | None, codes: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:
+    if mask.all():
+        return offsets, codes
+    before = np.concatenate([[0], np.cumsum(mask)])
+    return (before if offsets is None else before[offsets]), codes[mask]
+
+
+def _dedupe(offsets: np.ndarray, codes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's distinct codes."""
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    rows, codes = np.divmod(distinct(rows * size + codes), size)
+    return np.searchsorted(rows, np.arange(len(offsets))), codes
+
+
+def _cross(size: int, columns: Sequence[_Codes]) -> tuple[np.ndarray | None, np.ndarray]:
+    """Rows and codes[terms, M] of all combinations of the columns' values within each row."""
+    if all(column.offsets is None for column in columns):
+        stacked = [column.codes for column in columns]
+        return None, np.stack(stacked) if stacked else np.zeros((0, size), np.int64)
+    rows = np.arange(size)
+    crossed: list[np.ndarray] = []
+    for column in columns:
+        offsets = np.arange(size + 1) if column.offsets is None else column.offsets
+        repeats = np.diff(offsets)[rows]
+        ends = np.cumsum(repeats)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - repeats, repeats)
+        rows = np.repeat(rows, repeats)
+        crossed = [np.repeat(codes, repeats) for codes in crossed]
+        crossed.append(column.codes[offsets[rows] + within])
+    return rows, np.stack(crossed)
+
+
+def _distinct(group: Sequence[Members], size: int) -> Members:
+    """One example counts once in a slice, even where two specs name that slice."""
+    rows = np.concatenate([np.arange(size) if m.rows is None else m.rows for m in group])
+    ids = np.concatenate([m.ids for m in group])
+    width = int(ids.max(initial=0)) + 1
+    rows, ids = np.divmod(distinct(rows * width + ids), width)
+    return Members(rows, ids)

@@ -1,0 +1,1 @@
+"""The merged table to results: metrics of each slice, versions against one another."""
