@@ -74,9 +74,9 @@ lock: $(READY)  ## lock what pyproject.toml asks for; LOCK_ARGS=--upgrade takes 
 	@cd $(TFJS) && npm install --package-lock-only $(NPM_QUIET)
 
 clean:  ## remove .venv, caches and the demo's data and models; results stay
-	@rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-		.cache $(TFJS)/node_modules
-	@find beam_jobs transforms tests -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf $(VENV) build dist demo *.egg-info deploy/package/*.egg-info .mypy_cache .pytest_cache \
+		.ruff_cache .hypothesis .cache $(TFJS)/node_modules
+	@find beam_jobs transforms tests deploy -name __pycache__ -prune -exec rm -rf {} +
 
 # Where .venv is broken (its Python is gone, say), its stamps count for nothing.
 ifneq ($(shell { $(BIN)/python -c 'print("works")'; } 2>/dev/null),works)

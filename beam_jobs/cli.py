@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a verb runs: --help must be instant."""
+"""The command line. Imports nothing heavy until a command runs, so that --help is instant."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def main() -> None:
 
 @main.command(context_settings=_RUN_FLAGS)
 @click.argument("config_path", metavar="CONFIG", type=click.Path())
-@click.option("--output", help="Folder or URL of all runs' results, in place of the config's.")
-@click.option("--run-id", help="Name of this run's folder, in place of one made of the time.")
+@click.option("--output", help="Folder or URL for all runs' results, instead of the config's.")
+@click.option("--run-id", help="Name of this run's folder, instead of one made from the time.")
 @click.option(
     "--engine",
     type=click.Choice(["columnar", "tfma"]),
     default="columnar",
     show_default=True,
-    help="tfma: TFMA's own evaluators, some hundred times slower, for comparison.",
+    help="tfma: TFMA's own evaluators, several hundred times slower, for comparison.",
 )
-@click.option("--dry-run", is_flag=True, help="Check all that can be checked; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything that can be checked; run nothing.")
 @click.pass_context
 def run(
     context: click.Context,
@@ -53,7 +53,7 @@ def run(
     Flags that are not listed here go to Beam: --runner=FlinkRunner, --direct_num_workers=2, ...
     """
     if config_path.startswith("-"):
-        raise click.UsageError("CONFIG comes first, flags for Beam after it", context)
+        raise click.UsageError("CONFIG must come first, before flags for Beam", context)
     with _exit_codes():
         _run(
             config_path,
@@ -65,19 +65,77 @@ def run(
         )
 
 
+@main.command(context_settings=_RUN_FLAGS)
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(),
+    help="Another config, of which the parts that need no new data are used. Needs --output.",
+)
+@click.option("--output", help="Folder or URL of runs to publish to; if omitted: RUN is replaced.")
+@click.option(
+    "--run-id", help="Name of the new run's folder with --output; if omitted: RUN's name."
+)
+@click.pass_context
+def results(
+    context: click.Context,
+    run: str,
+    config_path: str | None,
+    output: str | None,
+    run_id: str | None,
+) -> None:
+    """Rebuild all results of RUN, a run's folder or URL, from its saved state.
+
+    Reads neither data nor models. Flags that are not listed here go to Beam.
+    """
+    if run.startswith("-"):
+        raise click.UsageError("RUN must come first, before flags for Beam", context)
+    if run_id is not None and output is None:
+        raise click.UsageError("--run-id needs --output", context)
+    with _exit_codes():
+        started = time.monotonic()
+        from evalbeam.beam_jobs import rebuild
+
+        rebuild.results(
+            rebuild.Request(
+                (run,), config_path, output, run_id, tuple(context.args), started=started
+            )
+        )
+
+
+@main.command(context_settings=_RUN_FLAGS)
+@click.argument("arguments", metavar="RUN...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--output", required=True, help="Folder or URL of runs to publish to.")
+@click.option("--run-id", help="Name of the new run's folder, instead of one made from the time.")
+def merge(arguments: tuple[str, ...], output: str, run_id: str | None) -> None:
+    """Merge the saved states of several runs into one run over all their data.
+
+    Each RUN is a run's folder or URL: the shards of a day, the days of a week. Flags that are not
+    listed here go to Beam, as --flag=value.
+    """
+    runs = tuple(argument for argument in arguments if not argument.startswith("-"))
+    flags = tuple(argument for argument in arguments if argument.startswith("-"))
+    with _exit_codes():
+        started = time.monotonic()
+        from evalbeam.beam_jobs import rebuild
+
+        rebuild.merge(rebuild.Request(runs, None, output, run_id, flags, started=started))
+
+
 @main.command()
 @click.argument(
     "example", type=click.Choice(["visits", "digits"]), default="visits", metavar="[EXAMPLE]"
 )
 @click.option(
-    "--folder", default="demo", show_default=True, help="Where data, models and config are put."
+    "--folder", default="demo", show_default=True, help="Where to write data, models and config."
 )
 def demo(example: str, folder: str) -> None:
     """Train models on real data and evaluate them.
 
-    EXAMPLE is visits (by default): two versions of a model on 20,190 rows of the RAND Health
-    Insurance Experiment, the question whether a person visited a doctor. Or digits: one model of
-    scikit-learn's handwritten digits, in every form that it ships in.
+    EXAMPLE is visits (the default): two versions of a model that predicts whether a person visited
+    a doctor, on 20,190 rows of the RAND Health Insurance Experiment. Or digits: one model of
+    scikit-learn's handwritten digits, in all supported forms.
     """
     with _exit_codes():
         from pathlib import Path
@@ -99,7 +157,7 @@ def demo(example: str, folder: str) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Say what is installed, and what a missing part would enable."""
+    """Show what is installed, and what each missing part is needed for."""
     from evalbeam.beam_jobs import doctor as examination
 
     click.echo(examination.report())
@@ -109,7 +167,7 @@ def _run(config_path: str, **more: Any) -> None:
     started = time.monotonic()
     from evalbeam.beam_jobs import config
 
-    # Before Beam is imported: a mistake in the config is told at once.
+    # Before importing Beam, so that mistakes in the config are reported at once.
     settings, text = config.load(config_path)
     from evalbeam.beam_jobs import run as job
 
@@ -129,9 +187,9 @@ def schema() -> None:
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
     """Ends the process with an error's text and exit code instead of a traceback."""
-    # TensorFlow's warnings about the machine are no news to anyone; its errors are.
+    # Hide TensorFlow's warnings about the machine, but not its errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # A scheduler that ends the job does it as politely as a person.
+    # Treat a scheduler's SIGTERM like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from evalbeam.transforms import errors
 
@@ -142,12 +200,12 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was published", err=True)
-        threads = (one for one in threading.enumerate() if one is not threading.main_thread())
+        threads = set(threading.enumerate()) - {threading.main_thread()}
         if any(not thread.daemon for thread in threads):
-            # Beam's threads may wait, forever, for worker processes that are gone.
+            # Beam's threads may wait forever for worker processes that are gone.
             os._exit(130)
         sys.exit(130)
     except Exception:
-        # A fault of ours: the traceback is for whoever mends it. 1 would say that a gate failed.
+        # A bug: print the traceback. Exit code 1 would mean that a gate failed.
         traceback.print_exc()
         sys.exit(errors.JobError.exit_code)

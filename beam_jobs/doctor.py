@@ -1,4 +1,4 @@
-"""What is installed, and what a missing part would enable, with the command that installs it."""
+"""Reports which optional parts are installed, what each is for, and how to install the others."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from evalbeam.transforms.models.tfjs import install
 
 @dataclass(frozen=True)
 class Part:
-    """Something that evalbeam uses.
+    """A package or program that evalbeam uses.
 
     Attributes:
-      name: its.
-      purpose: what it is for.
-      found: its version; None where it is missing.
+      name: the part's name.
+      purpose: what it is needed for.
+      version: the installed version; None if it is missing.
       remedy: how to install it.
     """
 
     name: str
     purpose: str
-    found: str | None
+    version: str | None
     remedy: str
 
 
-def parts() -> list[Part]:
-    """All parts, what every run needs first."""
+def list_parts() -> list[Part]:
+    """All parts, starting with those that every run needs."""
     return [
         Part("Python", "everything", platform.python_version(), ""),
         _package("apache-beam", "everything"),
@@ -53,42 +53,45 @@ def parts() -> list[Part]:
 
 
 def report() -> str:
-    """The parts as a table, and below it, to be copied whole, how to install what is missing."""
-    found = parts()
+    """The parts as a table, followed by how to install the missing ones."""
+    parts = list_parts()
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for column in ("part", "version", "for"):
         table.add_column(column, no_wrap=column != "for")
-    for part in found:
-        table.add_row(part.name, part.found or "missing", part.purpose)
+    for part in parts:
+        table.add_row(part.name, part.version or "missing", part.purpose)
     console = rich.console.Console(highlight=False, markup=False)
-    with console.capture() as printed:
+    with console.capture() as capture:
         console.print(table)
-        for part in found:
-            if part.found is None:
+        for part in parts:
+            if part.version is None:
+                # Unwrapped, so that the command can be copied.
                 console.print(f"{part.name}: {part.remedy}", soft_wrap=True)
-    return printed.get().rstrip()
+    return capture.get().rstrip()
 
 
-def _package(name: str, purpose: str, needed: str = "") -> Part:
+def _package(name: str, purpose: str, requirements: str = "") -> Part:
     try:
-        found = metadata.version(name)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        found = None
-    return Part(name, purpose, found, f"pip install {needed or name}")
+        version = None
+    return Part(name, purpose, version, f"pip install {requirements or name}")
 
 
 def _tensorflow_js() -> Part:
     missing = install.missing()
-    wanted = json.loads((install.FOLDER / "package.json").read_text())["dependencies"]
-    found = None if missing else wanted["@tensorflow/tfjs"]
-    return Part("TensorFlow.js", "TensorFlow.js models", found, missing or "")
+    dependencies = json.loads((install.FOLDER / "package.json").read_text())["dependencies"]
+    version = None if missing else dependencies["@tensorflow/tfjs"]
+    return Part("TensorFlow.js", "TensorFlow.js models", version, missing or "")
 
 
 def _java() -> Part:
-    """What Beam's job servers for Flink and Spark run on."""
-    found = None
+    """Java, on which Beam's job servers for Flink and Spark run."""
+    version = None
     if java := shutil.which("java"):
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
-        found = (re.findall(r'version "([^"]+)"', told) or [None])[0]
-    remedy = "a JDK of version 17; see deploy/README.md"
-    return Part("Java", "Flink and Spark", found, remedy)
+        output = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=60
+        ).stderr
+        version = (re.findall(r'version "([^"]+)"', output) or [None])[0]
+    remedy = "install JDK 17; see deploy/README.md"
+    return Part("Java", "Flink and Spark", version, remedy)

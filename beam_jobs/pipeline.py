@@ -1,20 +1,33 @@
-"""The whole job on one screen, in the data's order."""
+"""The pipelines on one screen, in the order of the data flow."""
 
 from __future__ import annotations
 
 import apache_beam as beam
+from apache_beam import pvalue
 
 from evalbeam.beam_jobs.job import Job
-from evalbeam.beam_jobs.publish import staging
+from evalbeam.beam_jobs.publish.staging import Staging
 from evalbeam.transforms import batch, meter
 from evalbeam.transforms.formats import shards as file_shards
+from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.models import quiet
-from evalbeam.transforms.stages import aggregate, predict, quantiles, read, write
+from evalbeam.transforms.results.index import Index
+from evalbeam.transforms.sinks.state import State
+from evalbeam.transforms.stages import (
+    aggregate,
+    find_edges,
+    finish,
+    predict,
+    read,
+    restore,
+    write,
+)
+from evalbeam.transforms.tfma import eval_config
 
 
-def find_edges(pipeline: beam.Pipeline, job: Job, stage: staging.Staging, tasks: int) -> None:
-    """The pass before the main one that cuts slice columns into quantiles, where any are."""
-    terms = tuple(term for spec in job.specs for term in spec if term.quantiles is not None)
+def find_slice_edges(pipeline: beam.Pipeline, job: Job, stage: Staging, tasks: int) -> None:
+    """Finds the edges of slice columns in quantiles, in a pass before the main one."""
+    terms = tuple(term for term in job.evaluation.terms() if term.quantiles is not None)
     columns = tuple(sorted({term.column for term in terms}))
     shards = [shard for shard in job.shards if shard.split == batch.MAIN_SPLIT]
     read_out = (
@@ -22,61 +35,113 @@ def find_edges(pipeline: beam.Pipeline, job: Job, stage: staging.Staging, tasks:
         | "List shards" >> beam.Create(file_shards.tasks(shards, tasks), reshuffle=False)
         | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
     )
-    cuts = read_out[read.BATCHES] | "Find edges" >> quantiles.FindEdges(terms)
+    cuts = read_out[read.BATCHES] | "Find edges" >> find_edges.FindEdges(terms)
     cuts | "Write edges" >> write.WriteJson(stage.shared(stage.edges))
 
 
-def build(
+def evaluate(
     pipeline: beam.Pipeline,
     job: Job,
-    stage: staging.Staging,
+    stage: Staging,
     tasks: int,
     partitions: int,
     progress: meter.Board,
 ) -> None:
-    """Read in at least so many tasks, predict with every version, add up, merge, write."""
+    """Reads in at least `tasks` tasks, predicts with every version, adds up, merges, finishes."""
+    evaluation = job.evaluation
     read_out = (
         pipeline
         | "List shards" >> beam.Create(file_shards.tasks(job.shards, tasks), reshuffle=False)
         | "Read" >> read.Read(job.projection, job.batch_size)
     )
     predicted = read_out[read.BATCHES] | "Predict" >> predict.Predict(
-        job.models, job.evaluation.heads, job.weight, job.id
+        job.models, evaluation.heads, evaluation.weight, evaluation.id
     )
-    added = predicted.scored | "Aggregate" >> aggregate.Aggregate(
-        job.specs,
-        job.evaluation.plan.statistics,
-        job.units,
-        job.conversions,
-        partitions,
-        progress,
-    )
-    if job.tfma_config is not None:
+    added = predicted.scored | "Aggregate" >> aggregate.Aggregate(evaluation, partitions, progress)
+    indexes = [
+        added[aggregate.TABLES]
+        | "Write tables" >> write.WriteTables(evaluation, partitions, stage.shared(stage.state))
+    ]
+    if (config := eval_config.build_for_tfma(evaluation)) is not None:
         with quiet.starting_tensorflow():
-            from evalbeam.transforms.tfma import evaluator
+            from evalbeam.transforms.tfma import evaluator  # imports TFMA: 16 seconds
 
-        (
+        indexes.append(
             predicted.scored
             | "Main split" >> beam.Filter(_is_main)
             | "Evaluate with TFMA"
             >> evaluator.EvaluateWithTfma(
-                eval_config=job.tfma_config,
-                models=job.evaluation.models,
-                heads=job.evaluation.heads,
-                slices=job.specs,
-                model_locations={model.name: model.path for model in job.models},
-                output=stage.shared(stage.tfma),
-                # As it is for doubt and comparison; mended where it stands in for our kernels.
-                correct=job.engine != "tfma",
+                eval_config=config.SerializeToString(deterministic=True),
+                models=evaluation.models,
+                heads=evaluation.heads,
+                slices=evaluation.slices,
+                # Unmodified for comparison; fixed where it replaces our kernels.
+                correct=evaluation.engine != "tfma",
             )
+            | "Write messages"
+            >> write.WriteMessages(evaluation, partitions, stage.shared(stage.state))
         )
-    added[aggregate.TABLES] | "Write state" >> write.WriteState(
-        stage.shared(stage.state), partitions
-    )
+    _finish(indexes, evaluation, stage)
     (
         (read_out[read.LEDGERS], predicted[predict.LEDGERS], added[aggregate.LEDGERS])
         | "All ledgers" >> beam.Flatten()
         | "Write ledgers" >> write.WriteJson(stage.shared(stage.ledgers))
+    )
+
+
+def rebuild(pipeline: beam.Pipeline, state: State, evaluation: Evaluation, stage: Staging) -> None:
+    """Finishes a saved state again, whose sums suffice for the evaluation."""
+    (
+        pipeline
+        | "Saved index" >> beam.Create([state.index], reshuffle=False)
+        | "Results" >> finish.Finish(state.evaluation, evaluation, state.folder, _places(stage))
+    )
+
+
+def merge(
+    pipeline: beam.Pipeline,
+    states: list[State],
+    evaluation: Evaluation,
+    stage: Staging,
+    partitions: int,
+) -> None:
+    """Reads the tables of several states, merges and finishes them."""
+    parts = [
+        (state.folder, part)
+        for state in states
+        for part in state.index.parts
+        if part.kind == "table"
+    ]
+    merged = (
+        pipeline
+        | "List parts" >> beam.Create(parts)
+        | "Read tables" >> restore.ReadTables(partitions)
+        | "Merge" >> aggregate.MergeTables(evaluation)
+    )
+    indexes = [
+        merged
+        | "Write tables" >> write.WriteTables(evaluation, partitions, stage.shared(stage.state))
+    ]
+    _finish(indexes, evaluation, stage)
+
+
+def _finish(
+    indexes: list[pvalue.PCollection[Index]], evaluation: Evaluation, stage: Staging
+) -> None:
+    (
+        indexes
+        | "All parts" >> beam.Flatten()
+        | "Write index" >> write.WriteTotal(stage.shared(stage.index))
+        | "Results"
+        >> finish.Finish(evaluation, evaluation, stage.shared(stage.state), _places(stage))
+    )
+
+
+def _places(stage: Staging) -> finish.Places:
+    return finish.Places(
+        tables={name: stage.shared(folder) for name, folder in stage.tables.items()},
+        tfma=stage.shared(stage.tfma),
+        finished=stage.shared(stage.finished),
     )
 
 

@@ -1,58 +1,53 @@
-"""The main job: check, run the pipeline, verify its counts, finish, publish."""
+"""The main job: check, run the pipeline, verify its counts, publish."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
-import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from evalbeam.beam_jobs import check, config, pipeline
-from evalbeam.beam_jobs.check import stores
+from evalbeam.beam_jobs import config, pipeline
+from evalbeam.beam_jobs.check import check, stores
 from evalbeam.beam_jobs.job import Job
 from evalbeam.beam_jobs.launch import cluster, progress, runner
-from evalbeam.beam_jobs.publish import manifest, staging, verify
+from evalbeam.beam_jobs.publish import assemble, manifest, staging, verify
+from evalbeam.beam_jobs.publish.staging import Staging
 from evalbeam.beam_jobs.report import terminal
-from evalbeam.transforms import batch, errors, ledger, meter
-from evalbeam.transforms.checks import conversion
+from evalbeam.transforms import errors, meter
 from evalbeam.transforms.examples import slices
-from evalbeam.transforms.metrics import table
+from evalbeam.transforms.ledger import Ledger
+from evalbeam.transforms.metrics.evaluation import Engine, Evaluation
 from evalbeam.transforms.models import measure
-from evalbeam.transforms.results import compare, finish
-from evalbeam.transforms.sinks import state, tables
-from evalbeam.transforms.tfma import protos, result_files
+from evalbeam.transforms.results.index import Index
+from evalbeam.transforms.stages import aggregate
 
-# On a cluster the slices are merged in so many parts, by as many workers.
-_CLUSTER_PARTITIONS = 16
-# So often a worker writes how far it is: in files of this machine, or in an object store perhaps.
+# How often a worker reports its progress: to local files, or possibly to an object store.
 _LOCAL_SECONDS = 0.2
 _CLUSTER_SECONDS = 5.0
+# The assumed size of an example, if only the size of the data is known.
+_EXAMPLE_BYTES = 100
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """The command line's request.
 
     Attributes:
-      config_path, config_text: the YAML file and what it holds.
-      settings: the same, validated.
-      output: in place of the config's output, a folder or URL.
-      run_id: in place of one made of the name and the time.
+      config_path, config_text: the path and content of the YAML file.
+      settings: the validated config.
+      output: a folder or URL that overrides the config's output.
+      run_id: the id of the run; None for one with the name and the time.
       engine: "columnar", or "tfma" for TFMA's own evaluators.
-      dry_run: check and say what would be done, no more.
+      dry_run: only check, and print what a run would do.
       beam_options: Beam's pipeline options, as on a command line.
-      started: when the command began, by time.monotonic.
+      started: when the command started, by time.monotonic.
     """
 
     config_path: str
@@ -60,197 +55,152 @@ class Request:
     settings: config.Config
     output: str | None = None
     run_id: str | None = None
-    engine: str = "columnar"
+    engine: Engine = "columnar"
     dry_run: bool = False
     beam_options: tuple[str, ...] = ()
     started: float = field(default_factory=time.monotonic)
 
 
 def run(request: Request) -> None:
-    """Runs the job, publishes its results and prints them.
+    """Runs the job, then publishes and prints its results.
 
     Raises:
-      ConfigError, JobError: nothing was published, `latest` is what it was.
+      ConfigError, JobError: nothing was published, and `latest` is unchanged.
     """
     clock = [request.started]
     output = request.output or request.settings.output
-    run_id = request.run_id or _new_id(request.settings.name)
-    if not re.match(config.NAME, run_id):
-        raise errors.ConfigError(f"--run-id {run_id!r}: {config.NAME_RULE}")
+    run_id = check_run_id(request.run_id) or new_run_id(request.settings.name)
     options = runner.options(request.beam_options)
-    described = cluster.check(options)
-    stores.check(request.settings, output, options)
-    job = check.check(request.settings, request.engine)
-    for note in job.notes:
-        print(note, file=sys.stderr)
+    cluster_note = cluster.check(options)
+    stores.check(stores.inputs(request.settings), output, options)
+    job = check(request.settings, request.engine)
+    _note(*job.notes)
     clock.append(time.monotonic())
     if request.dry_run:
-        print(terminal.plan(job))
-        if described is not None:
-            print(described)
+        print(terminal.describe_plan(job))
+        if cluster_note is not None:
+            print(cluster_note)
         return
-    if described is not None:
-        print(described, file=sys.stderr)
-    if told := runner.use_processes(options, request.beam_options, job.shards):
-        print(told, file=sys.stderr)
-    costs = _costs(job)
+    _note(cluster_note, runner.use_processes(options, request.beam_options, job.shards))
+    costs = _measure(job)
     clock.append(time.monotonic())
     if not runner.is_local(options):
         job = job.with_absolute_paths()
     with staging.staged(output, run_id) as stage:
-        job = _with_edges(job, stage, options)
-        job_id = _execute(job, stage, options)
-        stage.gather()
+        job = _find_edges(job, stage, options)
+        job_id = _evaluate(job, stage, options)
         clock.append(time.monotonic())
-        entered = ledger.Ledger.total(stage.entries(stage.ledgers))
-        verify.reconcile(job, entered)
-        parts = [state.read(path) for path in sorted(stage.state.glob("*.parquet"))]
-        merged = table.Table.joined(parts)
-        notes = [*verify.verify(job, merged, entered), *_plots_left_out(job, len(merged.slices))]
-        for note in notes:
-            print(note, file=sys.stderr)
-        job = dataclasses.replace(job, notes=(*job.notes, *notes))
-        letters = (json.dumps(vars(letter)) + "\n" for letter in entered.dead_letters)
-        with stage.dead_letters.open("w") as file:
-            file.writelines(letters)
-        _write_results(job, merged, stage)
-        found = _findings(job, merged, entered, stage.folder, costs)
-        (stage.folder / "findings.json").write_text(json.dumps(found, indent=2) + "\n")
-        clock.append(time.monotonic())
-        steps = ("check", "measure", "pipeline", "finish")
-        entries = manifest.build(
-            job,
-            entered,
-            found,
+        ledger, index = _gather(job, stage)
+        notes = [
+            *verify.note_empty_slices(job.evaluation, index),
+            *assemble.note_plots(job.evaluation, index),
+        ]
+        _note(*notes)
+        description = manifest.describe(
+            dataclasses.replace(job, notes=(*job.notes, *notes)),
             costs,
             run_id=run_id,
             config_path=request.config_path,
             config_text=request.config_text,
             runner=runner.name(options),
             job_id=job_id,
-            options=runner.shown(options),
-            timings_s=dict(zip(steps, map(float, np.diff(clock)), strict=True)),
+            options=runner.redact(options),
         )
-        (stage.folder / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n")
+        clock.append(time.monotonic())
+        steps = ("check", "measure", "pipeline", "finish")
+        description["timings_s"] = dict(zip(steps, np.diff(clock).tolist(), strict=True))
+        assemble.assemble(stage, job.evaluation, ledger, description)
+        assemble.write_state(stage, job.evaluation, job.evaluation, ledger, description)
         results = staging.publish(stage, output, run_id)
-        _show(results, staging.published(output, run_id), clock[-1] - clock[0])
+        terminal.show_published(
+            results, staging.run_path(output, run_id), time.monotonic() - clock[0]
+        )
 
 
-def _show(results: Path, published: str, seconds: float) -> None:
-    """Prints the run; it is published, whatever becomes of what is printed of it."""
-    try:
-        terminal.show(results, published, seconds)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print(f"results are in {published}", file=sys.stderr)
-    except Exception as e:
-        # A closed pipe, or a terminal that lacks a letter. Python would stumble over the rest of
-        # the pipe again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if not isinstance(e, BrokenPipeError):
-            print(f"results are in {published}, but cannot be printed: {e}", file=sys.stderr)
+def check_run_id(run_id: str | None) -> str | None:
+    """Returns the id; raises ConfigError if it is not a valid one."""
+    if run_id is not None and not re.fullmatch(config.NAME, run_id):
+        raise errors.ConfigError(f"--run-id {run_id!r}: {config.NAME_RULE}")
+    return run_id
 
 
-def _new_id(name: str) -> str:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return f"{name}-{now:%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
+def new_run_id(name: str) -> str:
+    """A unique id: the name, the time and random digits."""
+    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
 
 
-def _with_edges(job: Job, stage: staging.Staging, options: PipelineOptions) -> Job:
-    """The job with the edges of slice columns that are cut into quantiles."""
-    if not any(term.quantiles for spec in job.specs for term in spec):
-        return job
-    built = runner.pipeline(options)
-    pipeline.find_edges(built, job, stage, runner.tasks(options))
-    runner.run(built)
-    stage.gather()
-    found = {(c["column"], c["quantiles"]): tuple(c["edges"]) for c in stage.entries(stage.edges)}
-
-    def cut(term: slices.Term) -> slices.Term:
-        if not term.quantiles:
-            return term
-        if (term.column, term.quantiles) not in found:
-            raise errors.ConfigError(
-                f"slices: column {term.column!r} has no value in any row, so no quantiles; check "
-                "its name"
-            )
-        return dataclasses.replace(term, edges=found[term.column, term.quantiles])
-
-    return dataclasses.replace(job, specs=tuple(tuple(map(cut, spec)) for spec in job.specs))
+def count_partitions(job: Job) -> int:
+    """The number of partitions of slices for merging, the same on every runner."""
+    size = sum(shard.size_bytes for shard in job.shards)
+    examples = progress.estimate(job.shards) or size / _EXAMPLE_BYTES
+    return aggregate.count_partitions(aggregate.estimate_cells(examples, job.evaluation))
 
 
-def _costs(job: Job) -> dict[str, measure.Measures]:
-    """What each version costs; says so where one cannot be measured."""
+def _note(*notes: str | None) -> None:
+    for note in filter(None, notes):
+        print(note, file=sys.stderr)
+
+
+def _measure(job: Job) -> dict[str, measure.Measures]:
+    """Measures the cost of each version; prints a note on versions that cannot be measured."""
     if job.first is None:
         return {}
-    found, failed = measure.measure(job.models, job.first, job.batch_size)
-    for name, why in failed.items():
-        print(f"version {name!r} was not measured: {why}", file=sys.stderr)
-    return found
+    costs, failures = measure.measure(job.models, job.first, job.batch_size)
+    _note(*(f"version {name!r} was not measured: {reason}" for name, reason in failures.items()))
+    return costs
 
 
-def _execute(job: Job, stage: staging.Staging, options: PipelineOptions) -> str | None:
-    """Runs the pipeline; returns the cluster's name for the job."""
+def _find_edges(job: Job, stage: Staging, options: PipelineOptions) -> Job:
+    """The job with the edges of the slice columns that are cut into quantiles."""
+    if not any(term.quantiles for term in job.evaluation.terms()):
+        return job
     built = runner.pipeline(options)
-    tasks = runner.tasks(options)
-    if runner.is_local(options):
-        partitions, board = 1, meter.Board(str(stage.progress), _LOCAL_SECONDS)
-    else:
-        partitions = _CLUSTER_PARTITIONS
-        board = meter.Board(stage.shared(stage.progress), _CLUSTER_SECONDS)
-    pipeline.build(built, job, stage, tasks, partitions, board)
-    with progress.watch(board, job.shards):
-        return runner.run(built)
+    pipeline.find_slice_edges(built, job, stage, runner.tasks(options))
+    runner.run(built)
+    stage.gather()
+    edges = {
+        (cut["column"], cut["quantiles"]): tuple(cut["edges"])
+        for cut in stage.read_entries(stage.edges)
+    }
+    return dataclasses.replace(job, evaluation=_set_edges(job.evaluation, edges))
 
 
-def _plots_left_out(job: Job, count: int) -> list[str]:
-    """A note, where there are plots and not of all `count` slices."""
-    if count <= finish.PLOTTED or not any(one.plot for one in job.evaluation.plan.metrics):
-        return []
-    return [f"plots: only of the {finish.PLOTTED:,} largest of {count:,} slices; metrics: of all"]
-
-
-def _write_results(job: Job, merged: table.Table, stage: staging.Staging) -> None:
-    """The tables and the TFMA result, block by block of slices."""
-    eval_config = protos.config_pb2.EvalConfig.FromString(job.eval_config)
-    by_tfma, tfma_config = result_files.Messages(), eval_config
-    if job.tfma_config is not None:
-        by_tfma = result_files.read(stage.tfma)
-        tfma_config = protos.config_pb2.EvalConfig.FromString(job.tfma_config)
-    blocks = finish.blocks(merged, job.evaluation)
-    main = next(shard for shard in job.shards if shard.split == batch.MAIN_SPLIT)
-    locations = {model.name: model.path for model in job.models}
-    with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(tables.Writer(stage.folder, job.min_slice_size))
-        theirs = stack.enter_context(
-            result_files.Writer(
-                stage.folder / "tfma", eval_config, locations, main.path, main.format, by_tfma
+def _set_edges(
+    evaluation: Evaluation, edges: Mapping[tuple[str, int | None], tuple[float, ...]]
+) -> Evaluation:
+    def set_edges(term: slices.Term) -> slices.Term:
+        if not term.quantiles:
+            return term
+        if (term.column, term.quantiles) not in edges:
+            raise errors.ConfigError(
+                f"slices: column {term.column!r} has no value in any row, so it has no quantiles; "
+                "check its name"
             )
-        )
-        joined = result_files.joined(_passing(blocks, theirs), by_tfma, tfma_config, job.names)
-        for block in joined:
-            ours.add(block, list(compare.differences(block, job.evaluation.plan, job.pairs)))
+        return dataclasses.replace(term, edges=edges[term.column, term.quantiles])
+
+    specs = tuple(tuple(map(set_edges, spec)) for spec in evaluation.slices)
+    return dataclasses.replace(evaluation, slices=specs)
 
 
-def _findings(
-    job: Job,
-    merged: table.Table,
-    entered: ledger.Ledger,
-    folder: Path,
-    costs: Mapping[str, measure.Measures],
-) -> list[dict[str, Any]]:
-    """The entries of findings.json."""
-    if not job.conversions:
-        return []
-    judged = tables.verdicts(folder, batch.MAIN_SPLIT)
-    found = conversion.findings(
-        merged, job.evaluation, job.pairs, judged, entered.differences, costs
+def _evaluate(job: Job, stage: Staging, options: PipelineOptions) -> str | None:
+    """Runs the pipeline; returns the cluster's id of the job, if any."""
+    built = runner.pipeline(options)
+    local = runner.is_local(options)
+    board = meter.Board(
+        str(stage.progress) if local else stage.shared(stage.progress),
+        _LOCAL_SECONDS if local else _CLUSTER_SECONDS,
     )
-    return [one.entry() for one in found]
+    pipeline.evaluate(built, job, stage, runner.tasks(options), count_partitions(job), board)
+    with progress.watch(board, job.shards):
+        job_id = runner.run(built)
+    stage.gather()
+    return job_id
 
 
-def _passing(blocks: Iterator[finish.Block], theirs: result_files.Writer) -> Iterator[finish.Block]:
-    """The blocks, each written as TFMA's files have it before TFMA's own numbers join it."""
-    for block in blocks:
-        theirs.add(block)
-        yield block
+def _gather(job: Job, stage: Staging) -> tuple[Ledger, Index]:
+    """Gathers and verifies the total ledger and the index of the table."""
+    ledger = Ledger.from_entries(stage.read_entries(stage.ledgers))
+    verify.reconcile(job, ledger)
+    index = Index.from_json(stage.index.read_text(encoding="utf-8"))
+    verify.verify(job.evaluation, index, ledger)
+    return ledger, index

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds Beam's job server for Flink or Spark from Maven's artifacts: FOLDER/flink-job-server.jar and
-# the jars that it names, in FOLDER/lib. Every jar has the digest in deploy/*/jars.sha256, or it fails.
+# Builds Beam's job server for Flink or Spark from Maven's artifacts: FOLDER/flink-job-server.jar, and
+# its dependencies in FOLDER/lib. Fails if a jar's digest is not that in deploy/*/jars.sha256.
 set -euo pipefail
 
 usage="usage: $0 flink|spark FOLDER"
@@ -12,11 +12,11 @@ folder=${2:?$usage}
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cp "$here/$kind/pom.xml" "$build"
-echo "fetching the job server for $kind, which takes a minute ..." >&2
+echo "fetching the job server for $kind (takes a minute) ..." >&2
 mvn --batch-mode --quiet -Dstyle.color=never --file "$build/pom.xml" package -Ddestination="$build/jars"
 # After a change of a pom.xml: (cd FOLDER/lib && sha256sum -- *.jar) >deploy/$kind/jars.sha256
 if ! diff "$here/$kind/jars.sha256" <(cd "$build/jars/lib" && sha256sum -- *.jar) >&2; then
-  echo "these jars are not those of $here/$kind/jars.sha256; nothing is put into $folder" >&2
+  echo "the jars do not match $here/$kind/jars.sha256; nothing was written to $folder" >&2
   exit 1
 fi
 mkdir -p "$folder"

@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from evalbeam.beam_jobs import cli
+from evalbeam.transforms.formats import files, tfrecord
+from evalbeam.transforms.tfma import result_files
 
 
 @pytest.fixture
@@ -32,3 +34,18 @@ def run_job(evalbeam, tmp_path):
         return (tmp_path / config.get("output", "results") / "latest").resolve()
 
     return run
+
+
+@pytest.fixture
+def tfma_messages():
+    """Reads a TFMA result, local or remote, without TFMA, which takes long to import."""
+
+    def records(folder: object, kind: str) -> list[bytes]:
+        paths = files.match(f"{folder}/{kind}-*.tfrecord")
+        runs = [run for path in paths for run in tfrecord.records(files.blocks(path))]
+        return [record for run in runs for record in run]
+
+    def read(folder: object) -> result_files.Messages:
+        return result_files.Messages.parse(records(folder, "metrics"), records(folder, "plots"))
+
+    return read

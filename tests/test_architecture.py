@@ -59,10 +59,9 @@ def test_layers(module):
 def test_registries_name_modules_that_exist():
     from evalbeam.transforms import formats, models
 
-    for registry in (formats.REGISTRY, models.REGISTRY):
-        for name in registry.values():
-            module = ROOT / name.removeprefix("evalbeam.").replace(".", "/")
-            assert module.with_suffix(".py").exists() or (module / "__init__.py").exists(), name
+    for name in (*formats.REGISTRY.values(), *(kind.module for kind in models.REGISTRY.values())):
+        module = ROOT / name.removeprefix("evalbeam.").replace(".", "/")
+        assert module.with_suffix(".py").exists() or (module / "__init__.py").exists(), name
 
 
 HEAVY = (*RUNTIMES, "tensorflow_model_analysis", "apache_beam", "pandas", "pyarrow")

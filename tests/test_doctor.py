@@ -1,4 +1,4 @@
-"""What is installed, and what would install the rest."""
+"""The report of installed parts, and of how to install the others."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def test_installed_parts_have_their_versions(evalbeam):
         assert metadata.version(name) in line
 
 
-def test_what_is_missing_comes_with_its_command(monkeypatch):
+def test_missing_parts_are_reported_with_the_command_to_install_them(monkeypatch):
     def version(name):
         raise metadata.PackageNotFoundError(name)
 
@@ -30,25 +30,25 @@ def test_what_is_missing_comes_with_its_command(monkeypatch):
     monkeypatch.setattr(install, "missing", lambda: "Run `npm ci --prefix here`")
     monkeypatch.setenv("PATH", "/nowhere")
     report = doctor.report()
-    assert report.count("missing") == len(doctor.parts()) - 1  # Python is there
+    assert report.count("missing") == len(doctor.list_parts()) - 1  # Python is there
     for command in ("pip install", "onnxruntime onnx", "npm ci", "JDK"):
         assert command in report
 
 
 @pytest.mark.skipif(bool(install.missing()), reason=install.missing() or "")
-def test_versions_of_tensorflow_js_and_java_are_asked_for():
-    found = {part.name: part.found for part in doctor.parts()}
-    wanted = json.loads((install.FOLDER / "package.json").read_text())["dependencies"]
-    assert found["TensorFlow.js"] == wanted["@tensorflow/tfjs"]
+def test_the_version_of_tensorflow_js():
+    versions = {part.name: part.version for part in doctor.list_parts()}
+    dependencies = json.loads((install.FOLDER / "package.json").read_text())["dependencies"]
+    assert versions["TensorFlow.js"] == dependencies["@tensorflow/tfjs"]
 
 
-def test_a_java_that_says_nothing_is_a_missing_one(tmp_path, monkeypatch):
+def test_a_java_without_a_version_is_missing(tmp_path, monkeypatch):
     java = tmp_path / "java"
     java.write_text("#!/bin/sh\nexit 1\n")
     java.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    (part,) = (part for part in doctor.parts() if part.name == "Java")
-    assert part.found is None
+    (part,) = (part for part in doctor.list_parts() if part.name == "Java")
+    assert part.version is None
 
 
 def test_it_loads_nothing_heavy():

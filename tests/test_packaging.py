@@ -117,7 +117,9 @@ def test_code_lives_in_the_four_folders_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("deploy/*.md")), ids=str
+    "page",
+    [*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), ROOT / "beam_jobs/config/README.md"],
+    ids=str,
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())

@@ -1,4 +1,4 @@
-"""Arrow's values: their kinds, in row order, and the rows that are refused for theirs."""
+"""Arrow columns: value types, values in row order, and rows rejected for their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UnscorableRowsError(Exception):
     """Rows whose values a model's inputs cannot take; the other rows are fine.
 
     Attributes:
-      reasons: by row of the batch, why.
+      reasons: row of the batch -> why it cannot be scored.
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
@@ -23,28 +23,28 @@ class UnscorableRowsError(Exception):
 
 
 def refuse(rows: np.ndarray, reason: Callable[[int], str]) -> None:
-    """Raises UnscorableRowsError for the rows that are True in bool[N], each with its reason."""
+    """Raises UnscorableRowsError for the rows where bool[N] is True, with a reason for each."""
     bad = np.flatnonzero(rows)
     if len(bad):
         raise UnscorableRowsError({int(row): reason(int(row)) for row in bad})
 
 
 def flatten(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """A column's values in row order, and int64[N]: how many of them each row has.
+    """A column's values in row order, and the number of values per row, int64[N].
 
-    A scalar is a list of one; a null is an empty list; of lists of lists, all values count.
+    A scalar counts as a list of one, a null as an empty list; nested lists are flattened.
     """
-    if isinstance(column, pa.ExtensionArray):  # Such as Arrow's tensors of fixed shape.
+    if isinstance(column, pa.ExtensionArray):  # Such as Arrow's fixed-shape tensors.
         column = column.storage
     if not _is_list(column.type):
         valid = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
-        return _plain(column.drop_null()), valid
+        return _decode(column.drop_null()), valid
     lengths, values = _lengths(column), column.flatten()
     while _is_list(values.type):
-        places = np.concatenate([np.zeros(1, np.int64), np.cumsum(_lengths(values))])
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(_lengths(values))])
         ends = np.cumsum(lengths)
-        lengths, values = places[ends] - places[ends - lengths], values.flatten()
-    return _plain(values), lengths
+        lengths, values = offsets[ends] - offsets[ends - lengths], values.flatten()
+    return _decode(values), lengths
 
 
 def _lengths(column: pa.Array) -> np.ndarray:
@@ -52,35 +52,36 @@ def _lengths(column: pa.Array) -> np.ndarray:
     return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _plain(values: pa.Array) -> pa.Array:
+def _decode(values: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     return values.cast(pa.binary()) if pa.types.is_fixed_size_binary(values.type) else values
 
 
 def cast(array: np.ndarray, dtype: np.dtype, size: int, what: str, remedy: str = "") -> np.ndarray:
-    """Numbers, `size` of each row, in another dtype if they stay what they are.
+    """Numbers, `size` per row, cast to another dtype that can represent them.
 
-    float64 may round to float32.
+    float64 may round to float32. Errors call the values `what`.
 
     Raises:
-      UnscorableRowsError: rows with a number that the dtype does not have; said of `what`.
+      UnscorableRowsError: rows with a number that the dtype cannot represent.
     """
     if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):
         result = array.astype(dtype)
         if array.dtype.kind == result.dtype.kind == "f":
-            kept = np.isfinite(result) | ~np.isfinite(array)
+            exact = np.isfinite(result) | ~np.isfinite(array)
         else:
-            # The signs too: uint64 wraps around int64 and comes back unchanged.
-            kept = (result.astype(array.dtype) == array) & ((result < 0) == (array < 0))
+            # Signs too: uint64 wraps around to int64 and back unchanged.
+            exact = (result.astype(array.dtype) == array) & ((result < 0) == (array < 0))
 
     def reason(row: int) -> str:
-        value = array[row * size : (row + 1) * size][~kept[row * size : (row + 1) * size]][0]
-        return f"{what} takes {dtype.name}, which has no value {value}{remedy}"
+        cells = slice(row * size, (row + 1) * size)
+        value = array[cells][~exact[cells]][0]
+        return f"{what} takes {dtype.name}, which cannot represent {value}{remedy}"
 
-    refuse(~kept.reshape(-1, size).all(axis=1), reason)
+    refuse(~exact.reshape(-1, size).all(axis=1), reason)
     return result
 
 

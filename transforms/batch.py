@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from evalbeam.transforms.memo import Memo
 
-# The split of `data.files`; all others are beside it.
+# The split of `data.files`; `data.splits` has the others.
 MAIN_SPLIT = "eval"
 
 
@@ -18,8 +18,8 @@ MAIN_SPLIT = "eval"
 class Shard:
     """The part of the data that one task reads.
 
-    `piece` is a Parquet row group's index; None is the whole file. `size_bytes` is the share of
-    the file that the shard stands for, used for progress only.
+    `piece` is the index of a Parquet row group, or None for the whole file. `size_bytes` is the
+    shard's share of the file's size.
     """
 
     split: str
@@ -34,13 +34,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Projection:
-    """What a format has to decode.
+    """What a format must decode.
 
     Attributes:
-      columns: names.
-      serialized: whether the raw examples are kept too.
-      texts: those of the columns that a format without types (CSV) is to leave as they stand: as
-        numbers 007 would be 7, and a column that is numbers in one file, text in the next, two.
+      columns: the column names.
+      serialized: whether to keep the raw examples, too.
+      texts: the columns that an untyped format (CSV) must keep as text. As a number, 007 would
+        become 7, and a column could be numeric in one file and text in the next.
     """
 
     columns: tuple[str, ...]
@@ -53,14 +53,14 @@ class Batch:
     """Decoded examples of one shard, in file order.
 
     Attributes:
-      shard: where they come from.
+      shard: the shard they are from.
       positions: int64[N], each row's 0-based index in its file (for Parquet: in the whole file).
       columns: N rows; one Arrow column for each projected column that this batch has. A column
         that no row of the batch has may be absent. Scalars are primitive columns, or
-        `list<primitive>` as tf.Example has them; a missing value is null or an empty list.
-      serialized: object[N] of bytes, the raw serialised tf.Examples, where the projection asks for
-        them: as NumPy has them, so that neither reading nor predicting copies them.
-      memo: what versions take of the batch, and share.
+        `list<primitive>` as in tf.Example; a missing value is null or an empty list.
+      serialized: object[N] of bytes, the raw serialised tf.Examples if the projection asks for
+        them; a NumPy array, so that neither reading nor predicting copies them.
+      memo: values derived from the batch that versions share.
     """
 
     shard: Shard
@@ -73,7 +73,7 @@ class Batch:
         return len(self.positions)
 
     def take(self, rows: np.ndarray) -> Batch:
-        """The batch of these rows (int64 indices), in their order."""
+        """The batch of these rows (int64 indices), in this order."""
         indices = pa.array(rows, pa.int64())
         return Batch(
             self.shard,
@@ -85,10 +85,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A row that could not be scored: where it stands, which stage gave up on it, and why.
+    """A row that could not be scored: its position, the stage that rejected it, and the reason.
 
-    `position` is the row's 0-based index in its file, -1 where that is unknown. `rows` is how many
-    rows are lost from there on; None, an unknown number, which no tolerance covers.
+    `position` is the row's 0-based index in its file, or -1 if unknown. `rows` is the number of
+    rows lost from there on; None is an unknown number, which exceeds any tolerance.
     """
 
     split: str
@@ -101,15 +101,15 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Scored:
-    """A batch whose every row has a label and every version's prediction.
+    """A batch in which every row has a label and a prediction of each version.
 
     Attributes:
       batch: the examples, N rows.
       labels: by output, float64[N] (class index, 0/1 or a real value) or float64[N, K].
-      weights: float64[N], or None when every example counts as one.
-      hashes: uint64[N], each example's identity: the id column's hash, or the content's.
+      weights: float64[N], or None if every example counts as one.
+      hashes: uint64[N], each example's identity: the hash of its id, or of its content.
       predictions: by (version, output), float32 or float64, [N] or [N, K]; never NaN.
-      predict_seconds: by version, what predicting this batch took.
+      predict_seconds: by version, the time to predict this batch.
     """
 
     batch: Batch
@@ -126,14 +126,14 @@ class Scored:
     def score_differences(self, original: str, converted: str, output: str) -> np.ndarray:
         """Each example's largest difference between two versions' scores, float64[N].
 
-        Of scores that are infinite in both it is 0, or infinite where their signs differ.
+        If both scores are infinite, it is 0 for the same sign and infinite otherwise.
         """
 
         def compute() -> np.ndarray:
             before, after = (self.predictions[model, output] for model in (original, converted))
             with np.errstate(invalid="ignore"):
-                apart = np.abs(np.subtract(after, before, dtype=np.float64))
-            apart[before == after] = 0.0
-            return apart if apart.ndim == 1 else apart.max(axis=1)
+                differences = np.abs(np.subtract(after, before, dtype=np.float64))
+            differences[before == after] = 0.0
+            return differences if differences.ndim == 1 else differences.max(axis=1)
 
         return self._memo.once((original, converted, output), compute)

@@ -1,26 +1,26 @@
-"""The errors that a user is meant to read, each with the exit code of the command line."""
+"""Errors meant for the user, each with the exit code of the command line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class EvalbeamError(Exception):
-    """What went wrong, with which value, what was allowed and what to do.
+    """Says what was wrong, the actual value, what is allowed and what to do.
 
-    The command line prints the text alone, without a traceback, and exits with `exit_code`.
+    The command line prints the text without a traceback and exits with `exit_code`.
     """
 
     exit_code = 4
 
 
 class ConfigError(EvalbeamError):
-    """The command line, the config, or data and models that do not fit it."""
+    """A mistake in the command line or the config, or data and models that do not match it."""
 
     exit_code = 2
 
 
 class NotComparableError(EvalbeamError):
-    """Results that may not be compared, or too little data to decide."""
+    """Results that cannot be compared, or too little data to decide."""
 
     exit_code = 3
 
@@ -32,11 +32,11 @@ class JobError(EvalbeamError):
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names, quoted, for an error's text."""
+    """Quoted names, separated by commas, for an error message."""
     return ", ".join(repr(name) for name in names)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence for the end of an error's text: the known name that is nearest; "" if none is."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """A sentence to append to an error message: the closest valid name; "" if none is close."""
+    near = difflib.get_close_matches(name, list(valid), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,19 +1,20 @@
-"""What a job did, kept in the data: Beam's counters count a retried bundle twice."""
+"""The counts of a job, kept in the data: Beam's counters count a retried bundle twice."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalbeam.transforms import batch
+from evalbeam.transforms.batch import MAIN_SPLIT, DeadLetter, Scored
 from evalbeam.transforms.examples import identity
 
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """What a shard held; entered at its end."""
+    """The rows of a shard; recorded at its end."""
 
     split: str
     path: str
@@ -24,23 +25,23 @@ class ShardCounts:
 
 @dataclass
 class Ledger:
-    """What a bundle, a task or a batch did, and by addition a job.
+    """What a batch, a task or a bundle did; the sum of all ledgers is what the job did.
 
     Attributes:
-      shards: those that were read to their end.
-      dead_letters: what could not be read or scored.
-      scored: by split, how many examples were scored.
-      fingerprints: by split, the sum modulo 2^64 of one hash for each example's identity and
-        labels: equal for the same examples in whatever order, files and batches.
-      predict_seconds: by version, the time its predictions took.
+      shards: the shards that were read to the end.
+      dead_letters: the rows that could not be read or scored.
+      scored: by split, the number of scored examples.
+      fingerprints: by split, the sum modulo 2^64 of a hash of each example's identity and labels:
+        equal for the same examples, whatever their order, files and batches.
+      predict_seconds: by version, the time that its predictions took.
       differences: by conversion and output, the largest difference of a score from the original's.
-      workers: by worker process, how many examples it scored.
-      batches: how many batches were scored.
-      state_bytes: the size of the tables of sums that bundles gave to be shuffled and merged.
+      workers: by worker process, the number of examples it scored.
+      batches: the number of scored batches.
+      state_bytes: the size of the tables of sums that bundles emitted to be shuffled and merged.
     """
 
     shards: list[ShardCounts] = field(default_factory=list)
-    dead_letters: list[batch.DeadLetter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     scored: Counter[str] = field(default_factory=Counter)
     fingerprints: Counter[str] = field(default_factory=Counter)
     predict_seconds: Counter[str] = field(default_factory=Counter)
@@ -51,7 +52,7 @@ class Ledger:
 
     @property
     def read(self) -> Counter[str]:
-        """By split, how many rows were read."""
+        """By split, the number of rows read."""
         rows: Counter[str] = Counter()
         for shard in self.shards:
             rows[shard.split] += shard.rows + shard.dead_letters
@@ -59,16 +60,14 @@ class Ledger:
 
     @property
     def dead(self) -> Counter[str]:
-        """By split, how many rows were given up."""
+        """By split, the number of rejected rows."""
         rows: Counter[str] = Counter()
         for letter in self.dead_letters:
-            rows[letter.split] += letter.rows or 1  # of an unknown number, at least one
+            rows[letter.split] += letter.rows or 1  # at least one if the number is unknown
         return rows
 
-    def add(
-        self, scored: batch.Scored, worker: str, conversions: Iterable[tuple[str, str]] = ()
-    ) -> None:
-        """Enters a batch that `worker` scored; `conversions` are (original, converted) pairs."""
+    def add(self, scored: Scored, worker: str, conversions: Iterable[tuple[str, str]] = ()) -> None:
+        """Adds a batch that `worker` scored; `conversions` are (original, converted) pairs."""
         split = scored.batch.shard.split
         self.scored[split] += len(scored)
         fingerprint = identity.fingerprint(scored.hashes, scored.labels.values())
@@ -76,30 +75,36 @@ class Ledger:
         self.predict_seconds.update(scored.predict_seconds)
         self.workers[worker] += len(scored)
         self.batches += 1
-        if split == batch.MAIN_SPLIT:
+        if split == MAIN_SPLIT:
             for original, converted in conversions:
                 for output in scored.labels:
-                    apart = scored.score_differences(original, converted, output)
-                    self._differ(converted, output, float(apart.max()))
+                    differences = scored.score_differences(original, converted, output)
+                    self._keep_largest(converted, output, float(differences.max()))
 
-    def _differ(self, converted: str, output: str, most: float) -> None:
-        known = self.differences.setdefault(converted, {})
-        known[output] = max(most, known.get(output, 0.0))
+    def _keep_largest(self, converted: str, output: str, difference: float) -> None:
+        by_output = self.differences.setdefault(converted, {})
+        by_output[output] = max(difference, by_output.get(output, 0.0))
 
     @staticmethod
-    def total(entries: Iterable[Mapping[str, Any]]) -> Ledger:
-        """The sum of ledgers that are given as JSON has them."""
-        whole = Ledger()
+    def merge(ledgers: Iterable[Ledger]) -> Ledger:
+        """The sum of several ledgers."""
+        entries = [json.loads(json.dumps(vars(ledger), default=vars)) for ledger in ledgers]
+        return Ledger.from_entries(entries)
+
+    @staticmethod
+    def from_entries(entries: Iterable[Mapping[str, Any]]) -> Ledger:
+        """The sum of several ledgers, each given as its JSON object."""
+        total = Ledger()
         for entry in entries:
-            whole.shards += [ShardCounts(**counts) for counts in entry["shards"]]
-            whole.dead_letters += [batch.DeadLetter(**letter) for letter in entry["dead_letters"]]
+            total.shards += [ShardCounts(**counts) for counts in entry["shards"]]
+            total.dead_letters += [DeadLetter(**letter) for letter in entry["dead_letters"]]
             for name in ("scored", "fingerprints", "predict_seconds", "workers"):
-                getattr(whole, name).update(entry[name])
-            for converted, of_outputs in entry["differences"].items():
-                for output, most in of_outputs.items():
-                    whole._differ(converted, output, most)
-            whole.batches += entry["batches"]
-            whole.state_bytes += entry["state_bytes"]
-        for split, value in whole.fingerprints.items():
-            whole.fingerprints[split] = value % 2**64
-        return whole
+                getattr(total, name).update(entry[name])
+            for converted, by_output in entry["differences"].items():
+                for output, difference in by_output.items():
+                    total._keep_largest(converted, output, difference)
+            total.batches += entry["batches"]
+            total.state_bytes += entry["state_bytes"]
+        for split, value in total.fingerprints.items():
+            total.fingerprints[split] = value % 2**64
+        return total

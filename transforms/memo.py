@@ -1,4 +1,4 @@
-"""What several ask for, and is made once."""
+"""Values that several callers need, computed once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _T = TypeVar("_T")
 
 
 class Memo:
-    """Values by what they are made of, kept as long as the memo."""
+    """Computed values by key, kept as long as the memo."""
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, Any] = {}
+        self._values: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """What `make` gives, made when the key is first asked for; not kept if it raises."""
-        if key not in self._made:
-            self._made[key] = make()
-        made: _T = self._made[key]
-        return made
+        """The value of `make()`, called at the key's first request; not kept if it raises."""
+        if key not in self._values:
+            self._values[key] = make()
+        value: _T = self._values[key]
+        return value

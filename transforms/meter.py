@@ -1,7 +1,7 @@
-"""How far a run is: each worker keeps a number in a file, whoever watches adds them up.
+"""A run's progress: each worker writes its count to a file, and the launcher adds them up.
 
-Files where the run is staged, because they serve threads, processes and clusters alike: Beam's
-local runners and the job servers of Flink and Spark report counters only when the job is over.
+The files are in the run's staging folder, which works for threads, processes and clusters alike:
+Beam's local runners and the Flink and Spark job servers report counters only when the job is over.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from evalbeam.transforms.formats import files
 
 @dataclass(frozen=True)
 class Board:
-    """A folder, local or remote, of the workers' numbers, and how often they write, in seconds."""
+    """The folder, local or remote, of the workers' counts, and their write interval in seconds."""
 
     folder: str
     seconds: float
 
     def total(self) -> int:
-        """The examples of all workers; those of a bundle that was tried twice count twice."""
+        """The examples of all workers; those of a retried bundle count twice."""
         examples = 0
         folder = self.folder if files.is_remote(self.folder) else glob.escape(self.folder)
         for path in files.match(f"{folder}/*.examples"):
@@ -34,7 +34,7 @@ class Board:
 
 
 class Meter:
-    """One worker's number of examples, on the board."""
+    """One worker's count of examples, written to the board."""
 
     def __init__(self, board: Board) -> None:
         self._path = f"{board.folder}/{uuid.uuid4().hex}.examples"
@@ -43,11 +43,11 @@ class Meter:
         self._written = 0.0
 
     def add(self, examples: int) -> None:
-        """Counts examples; the file follows within a moment.
+        """Counts examples; the file is updated at most once per interval.
 
         Raises:
-          JobError: the folder is not there. A run whose launcher was killed so ends once
-            another has removed what it left.
+          JobError: the folder does not exist. This is how a run whose launcher was killed ends:
+            the next run removes its folder.
         """
         self._examples += examples
         now = time.monotonic()
@@ -58,9 +58,9 @@ class Meter:
                     file.write(str(self._examples))
             except FileNotFoundError as e:
                 raise errors.JobError(
-                    f"{os.path.dirname(self._path)} is not there: whoever started the job is gone, "
-                    "or this worker does not see the output: use a folder that all machines mount, "
-                    "or an s3:// or gs:// URL"
+                    f"{os.path.dirname(self._path)} does not exist. Either the process that "
+                    "started the job is gone, or this worker cannot see the output folder: use a "
+                    "folder that all machines mount, or an s3:// or gs:// URL"
                 ) from e
             except (OSError, errors.JobError):
-                pass  # A number that cannot be written is not worth a job.
+                pass  # Failing to report progress must not fail the job.

@@ -1,4 +1,4 @@
-"""Whether what the config names fits data and models: columns, metrics, classes, tasks."""
+"""Checks the config against data and models: columns, metrics, classes, tasks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.check.first_examples import FirstExamples
 from evalbeam.transforms import arrow, batch, errors, formats, metrics, models
 from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics import plan
+from evalbeam.transforms.metrics.evaluation import MetricSpec
 
 
 def check_columns(
     shards: Sequence[batch.Shard], settings: config.Config, specs: Sequence[slices.Spec]
 ) -> None:
-    """Columns that a format declares must be there; what a file does not declare may still come.
+    """Columns must be declared by each file; formats that declare none are not checked.
 
     Raises:
-      ConfigError: of the first that is not.
+      ConfigError: names the first missing column.
     """
     label = settings.data.label
     label_columns = [label] if isinstance(label, str) else list((label or {}).values())
@@ -32,7 +32,7 @@ def check_columns(
     formats_of = {shard.path: shard.format for shard in shards}
     for path, name in formats_of.items():
         declared = formats.get(name).columns(path)
-        if not declared:  # an empty file has no header, and no rows either
+        if not declared:  # an empty file has neither header nor rows
             continue
         for column, use in uses.items():
             if column not in declared:
@@ -43,16 +43,16 @@ def check_columns(
 
 
 def check_tasks(task: str | Mapping[str, str] | None, outputs: Collection[str]) -> None:
-    """Tasks by output must be those of the models. Raises ConfigError where they are others."""
+    """Tasks must be given for the models' outputs; raises ConfigError for other outputs."""
     if isinstance(task, Mapping) and set(task) != set(outputs):
         raise errors.ConfigError(
-            f"task names the outputs {errors.listed(task)}, and the models have "
+            f"task names the outputs {errors.listed(task)}, but the models have "
             f"{errors.listed(outputs)}"
         )
 
 
 def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:
-    """Some example must have each label. Raises ConfigError where none has."""
+    """At least one example must have each label; raises ConfigError otherwise."""
     for column in label_columns:
         if column not in first.examples.columns.schema.names:
             raise errors.ConfigError(
@@ -63,7 +63,7 @@ def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:
 
 
 def check_types(first: FirstExamples) -> None:
-    """Columns must hold numbers, texts, bytes or lists of them. Raises ConfigError for others."""
+    """Columns must hold numbers, text, bytes or lists of these; raises ConfigError otherwise."""
     for name, column in zip(
         first.examples.columns.schema.names, first.examples.columns.columns, strict=True
     ):
@@ -71,12 +71,12 @@ def check_types(first: FirstExamples) -> None:
         if pa.types.is_nested(values.type):
             raise errors.ConfigError(
                 f"{first.examples.shard}: column {name!r} holds values of type {column.type}; "
-                "numbers, texts, bytes and lists of them are read"
+                "supported are numbers, text, bytes and lists of these"
             )
 
 
 def check_numbers(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
-    """Columns that are cut must hold numbers. Raises ConfigError where one does not."""
+    """Columns with edges or quantiles must hold numbers; raises ConfigError otherwise."""
     for term in (term for spec in specs for term in spec if term.edges or term.quantiles):
         try:
             slices.numbers(examples, term.column)
@@ -85,27 +85,27 @@ def check_numbers(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
 
 
 def check_metrics(
-    specs: Sequence[plan.MetricSpec],
+    specs: Sequence[MetricSpec],
     versions: Sequence[models.ModelSpec],
     heads: Sequence[labels.Head],
 ) -> None:
-    """Metrics must be of versions and outputs that exist, and of tasks that they are for.
+    """Metrics must name existing versions and outputs, and be valid for their tasks.
 
     Raises:
-      ConfigError: of the first that is not.
+      ConfigError: names the first that is not.
     """
     names = [version.name for version in versions]
     outputs = [head.output for head in heads]
     for spec in specs:
-        for what, given, known in (
+        for what, requested, existing in (
             ("model", spec.models, names),
             ("output", spec.outputs, outputs),
         ):
-            for name in given:
-                if name not in known:
+            for name in requested:
+                if name not in existing:
                     raise errors.ConfigError(
                         f"metrics: {spec.class_name} is for {what} {name!r}, but the {what}s are "
-                        f"{errors.listed(known)}.{errors.did_you_mean(name, known)}"
+                        f"{errors.listed(existing)}.{errors.did_you_mean(name, existing)}"
                     )
         _check_classes(spec, heads)
         for head in heads:
@@ -113,26 +113,30 @@ def check_metrics(
                 continue
             if head.task == "multiclass" and spec.class_name == "Accuracy":
                 raise errors.ConfigError(
-                    "metrics: Keras's Accuracy counts predictions that equal the label to the "
-                    "digit; for classes it is CategoricalAccuracy"
+                    "metrics: Keras's Accuracy counts predictions that exactly equal the label; "
+                    "for classes, use CategoricalAccuracy"
                 )
             if head.task == "regression" and metrics.needs_classes(spec.class_name):
                 fits = [other.output for other in heads if other.task != "regression"]
-                remedy = f"; name those it is for: `outputs: [{', '.join(fits)}]`" if fits else ""
+                remedy = f"; restrict it with `outputs: [{', '.join(fits)}]`" if fits else ""
                 raise errors.ConfigError(
-                    f"metrics: {spec.class_name} is for classification, and "
+                    f"metrics: {spec.class_name} is for classification, but "
                     + (f"output {head.output!r}" if head.output else "the task")
                     + f" is regression{remedy}"
                 )
 
 
-def _check_classes(spec: plan.MetricSpec, heads: Sequence[labels.Head]) -> None:
+def _check_classes(spec: MetricSpec, heads: Sequence[labels.Head]) -> None:
     for head in heads if spec.class_ids else ():
         if not spec.is_for(head.output):
             continue
-        wrong = [one for one in spec.class_ids if not 0 <= one < (head.classes or 0)]
-        if wrong:
-            known = f"0 to {head.classes - 1}" if head.classes else f"none: the task is {head.task}"
+        invalid = [
+            class_id for class_id in spec.class_ids if not 0 <= class_id < (head.classes or 0)
+        ]
+        if invalid:
+            valid = (
+                f"0 to {head.classes - 1}" if head.classes else f"none, as the task is {head.task}"
+            )
             raise errors.ConfigError(
-                f"metrics: {spec.class_name} has the class id {wrong[0]}; known are {known}"
+                f"metrics: {spec.class_name} has the class id {invalid[0]}; valid ids: {valid}"
             )

@@ -1,4 +1,4 @@
-"""The first examples of the data, and what they show: tasks, and how many make a batch."""
+"""Reads the first examples of the data, and infers the task and the batch size from them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from evalbeam.transforms import arrow, batch, errors, formats, models
 from evalbeam.transforms.examples import labels
 from evalbeam.transforms.models import columns
 
-# So many examples show what the data's columns are and what task the labels and predictions are.
+# The number of examples from which columns and tasks are inferred.
 _EXAMPLES = 256
 
-# A batch has this many examples, of at most so many bytes and so many scores of a version.
+# The most examples in a batch, and the most bytes and scores per version.
 _BATCH = 16_384
 _BATCH_BYTES = 32 << 20
 _BATCH_SCORES = 1 << 22
@@ -27,10 +27,10 @@ class FirstExamples:
     """The first examples that can be read.
 
     Attributes:
-      examples: of the main split.
+      examples: the examples, from the main split.
       columns: the names of all columns of their file, for errors to list.
-      image_bytes: what one example's images are as the models take them; 0 without any.
-      tried: those that models are tried with. Of large images they are fewer: a network needs many
+      image_bytes: the size of one example's images, as the models take them; 0 without images.
+      tried: the examples to try models with; fewer if images are large, as a network needs many
         times their memory.
     """
 
@@ -45,11 +45,11 @@ def read(
     projection: batch.Projection,
     loaded: Collection[models.Model],
 ) -> FirstExamples:
-    """The first examples that can be read.
+    """Reads the first examples that can be read.
 
     Raises:
-      JobError: none can be read.
-      ConfigError: there are none.
+      JobError: no example can be read.
+      ConfigError: there are no examples.
     """
     examples = _read(shards, projection)
     image_bytes = _image_bytes(examples, loaded)
@@ -68,40 +68,40 @@ def heads(
     label_columns: Mapping[str, str],
     predicted: Mapping[str, np.ndarray],
 ) -> tuple[tuple[labels.Head, ...], list[str]]:
-    """Each output's task, as configured or as the examples show, and notes of what was inferred.
+    """Each output's task, as configured or inferred from the examples, and notes on the latter.
 
     Args:
       first: the examples.
-      task: of all outputs or of each; None where it is to be inferred.
-      label_columns: by output, the label's column.
-      predicted: by output, a version's predictions.
+      task: the task of all outputs, or of each; None to infer it.
+      label_columns: output -> label column.
+      predicted: output -> a version's predictions.
 
     Raises:
-      ConfigError: labels and predictions that fit no task.
+      ConfigError: labels and predictions fit no task.
     """
-    found, notes = [], []
+    result, notes = [], []
     for output, column in label_columns.items():
-        known = task[output] if isinstance(task, Mapping) else task
+        output_task = task[output] if isinstance(task, Mapping) else task
         scores = predicted[output]
         classes = scores.shape[1] if scores.ndim > 1 else None
-        if known is None:
+        if output_task is None:
             inferred = labels.infer_task(labels.raw(first.examples, column), scores)
             of_output = f" for output {output!r}" if output else ""
             notes.append(f"task inferred{of_output}: {inferred.reason}")
-            known, classes = inferred.task, inferred.classes
-        found.append(labels.Head(output, column, known, classes))
-    return tuple(found), notes
+            output_task, classes = inferred.task, inferred.classes
+        result.append(labels.Head(output, column, output_task, classes))
+    return tuple(result), notes
 
 
 def batch_size(first: FirstExamples, heads: Sequence[labels.Head]) -> int:
-    """As many examples as are fast together, and fewer where they or their scores are large."""
+    """The job's batch size: large enough to be fast, smaller for large examples or scores."""
     examples = first.examples
-    raw = sum(map(len, examples.serialized)) if examples.serialized is not None else 0
-    # Without dictionaries, which are those of many examples.
-    read = sum(arrow.flatten(column)[0].nbytes for column in examples.columns.columns)
-    example = max(1, (raw + read) // len(examples) + first.image_bytes)
+    raw_bytes = sum(map(len, examples.serialized)) if examples.serialized is not None else 0
+    # Without dictionaries, which are shared by many examples.
+    column_bytes = sum(arrow.flatten(column)[0].nbytes for column in examples.columns.columns)
+    example_bytes = max(1, (raw_bytes + column_bytes) // len(examples) + first.image_bytes)
     classes = max(head.classes or 1 for head in heads)
-    return max(1, min(_BATCH, _BATCH_BYTES // example, _BATCH_SCORES // classes))
+    return max(1, min(_BATCH, _BATCH_BYTES // example_bytes, _BATCH_SCORES // classes))
 
 
 def _read(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.Batch:
@@ -114,7 +114,7 @@ def _read(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.
                 return item
             if isinstance(item, batch.DeadLetter):
                 letters.append(item)
-    listed = sorted({shard.path for shard in shards if shard.split == batch.MAIN_SPLIT})
+    paths = sorted({shard.path for shard in shards if shard.split == batch.MAIN_SPLIT})
     if letters:
         first = letters[0]
         raise errors.JobError(
@@ -122,13 +122,13 @@ def _read(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.
             f"{first.reason}"
         )
     raise errors.ConfigError(
-        f"data.files holds no examples: {', '.join(listed[:5])}"
-        f"{' and others' if len(listed) > 5 else ''} are empty"
+        f"data.files contains no examples; empty files: {', '.join(paths[:5])}"
+        f"{', ...' if len(paths) > 5 else ''}"
     )
 
 
 def _image_bytes(examples: batch.Batch, loaded: Collection[models.Model]) -> int:
-    """Of the first example whose images can be had; each image once."""
+    """The size of the images of the first example that has them all, counting each image once."""
     inputs = {
         dataclasses.replace(declared, name=""): declared
         for model in loaded
@@ -136,17 +136,17 @@ def _image_bytes(examples: batch.Batch, loaded: Collection[models.Model]) -> int
         if declared.image is not None
     }
     for row in range(len(examples) if inputs else 0):
-        one = examples.take(np.array([row]))
-        # A damaged one, or no such column, which is told when inputs are checked.
+        example = examples.take(np.array([row]))
+        # A damaged image or a missing column, which is reported when inputs are checked.
         with contextlib.suppress(arrow.UnscorableRowsError, errors.JobError, KeyError):
-            return sum(_bytes_of(declared, one) for declared in inputs.values())
+            return sum(_count_bytes(declared, example) for declared in inputs.values())
     return 0
 
 
-def _bytes_of(declared: columns.Input, one: batch.Batch) -> int:
-    """What the image of the only row takes, also one that does not fit the model."""
+def _count_bytes(declared: columns.Input, example: batch.Batch) -> int:
+    """The size of one example's image, even if it does not match the model's input."""
     assert declared.image is not None
     try:
-        return int(columns.arrays((declared,), one)[declared.name].nbytes)
+        return int(columns.arrays((declared,), example)[declared.name].nbytes)
     except (arrow.UnscorableRowsError, errors.JobError):
-        return int(declared.image.decoded(one.columns.column(declared.column)).nbytes)
+        return int(declared.image.decode(example.columns.column(declared.column)).nbytes)

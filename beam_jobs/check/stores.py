@@ -1,10 +1,10 @@
-"""Whether remote stores can be used, before anything is read from them or written to them."""
+"""Checks that remote stores are usable, before reading from them or writing to them."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from apache_beam.io import filesystem, filesystems
 from apache_beam.io.aws.clients.s3 import boto3_client
@@ -20,61 +20,66 @@ except ImportError:  # the extra evalbeam[s3]
     s3_errors = None
 
 
-def check(settings: config.Config, output: str, options: PipelineOptions) -> None:
-    """Asks once for each folder of data, models and output, with the options' endpoints and keys.
+def check(inputs: Iterable[str], output: str | None, options: PipelineOptions) -> None:
+    """Lists each folder of inputs and output once, with the endpoints and credentials in `options`.
 
-    Beam would take a missing bucket for an empty one, and ask a store that does not answer, or
-    refuses the keys, again for minutes.
+    Beam would treat a missing bucket as empty, and retry for minutes if a store does not answer or
+    rejects the credentials.
 
     Raises:
-      ConfigError: a scheme that is unknown or needs another package, or a store that cannot be
-        listed; says what to do.
+      ConfigError: a scheme is unknown or needs another package, or a store cannot be listed; says
+        what to do.
     """
     filesystems.FileSystems.set_options(options)
-    # It prints tracebacks of what it raises.
-    logging.getLogger().addFilter(_is_not_of_s3io)
-    # By what a glob begins with: a thousand listed files need not be asked for one by one.
-    remote = (path for path in (*_inputs(settings), output) if files.is_remote(path))
+    # Beam's s3io logs tracebacks of the errors that it raises.
+    logging.getLogger().addFilter(_is_not_from_s3io)
+    # Once per folder: a thousand files in a list need not be checked one by one.
+    remote = (path for path in (*inputs, output) if path and files.is_remote(path))
     for path in {_folder(path): path for path in remote}.values():
         _check(path, options)
-    if files.is_remote(output) and filesystems.FileSystems.get_filesystem(output).has_dirs():
+    if (
+        output
+        and files.is_remote(output)
+        and filesystems.FileSystems.get_filesystem(output).has_dirs()
+    ):
         raise errors.ConfigError(
-            f"output {output}: results go to a local folder, or one that is mounted, or to an "
-            "object store such as s3:// or gs://, where half a file is never seen"
+            f"output {output}: results can only be written to a local or mounted folder, or to an "
+            "object store such as s3:// or gs://, where half-written files are never visible"
         )
 
 
-def _is_not_of_s3io(record: logging.LogRecord) -> bool:
+def _is_not_from_s3io(record: logging.LogRecord) -> bool:
     return record.module != "s3io"
 
 
-def _inputs(settings: config.Config) -> Iterator[str]:
-    for listed in (settings.data.files, *settings.data.splits.values()):
-        yield from [listed] if isinstance(listed, str) else listed
+def inputs(settings: config.Config) -> Iterator[str]:
+    """The data and models of a config."""
+    for patterns in (settings.data.files, *settings.data.splits.values()):
+        yield from [patterns] if isinstance(patterns, str) else patterns
     yield from (model.path for model in settings.models if model.path)
 
 
 def _check(url: str, options: PipelineOptions) -> None:
     scheme = filesystems.FileSystems.get_scheme(url)
-    known = {kind.scheme() for kind in filesystem.FileSystem.get_all_subclasses()} - {None}
-    if scheme not in known:
+    schemes = {kind.scheme() for kind in filesystem.FileSystem.get_all_subclasses()} - {None}
+    if scheme not in schemes:
         raise errors.ConfigError(
-            f"{url}: {scheme}:// is no filesystem that Beam knows here; it knows "
-            f"{', '.join(f'{one}://' for one in sorted(known))}"
+            f"{url}: Beam has no filesystem for {scheme}:// here; it supports "
+            f"{', '.join(f'{name}://' for name in sorted(schemes))}"
         )
     if scheme == "s3":
         _check_s3(url, options)
         return
     try:
         filesystems.FileSystems.match([f"{_prefix(url)}*"], limits=[1])
-    except Exception as e:  # every filesystem has errors of its own
+    except Exception as e:  # each filesystem raises its own errors
         raise errors.ConfigError(
             f"{url}: {files.reason(e)}; check the URL, and that this machine may list it"
         ) from e
 
 
 def _folder(url: str) -> str:
-    """The folder of what the URL stands for; of what is at a bucket's root, the URL."""
+    """The folder of the URL's files; the URL itself at the root of a bucket."""
     folder, _, _ = _prefix(url).rpartition("/")
     return folder if folder.count("/") > 2 else url
 
@@ -96,13 +101,13 @@ def _check_s3(url: str, options: PipelineOptions) -> None:
     except s3_errors.ClientError as e:
         code = e.response["Error"]["Code"]
         if code == "NoSuchBucket":
-            todo = "check its name, and --s3_endpoint_url where it is not at AWS"
+            remedy = "check its name, and --s3_endpoint_url if it is not on AWS"
         else:
-            todo = f"check the keys, and that they may list {_prefix(url)}"
-        raise errors.ConfigError(f"{url}: {e}; {todo}") from e
+            remedy = f"check the credentials, and that they may list {_prefix(url)}"
+        raise errors.ConfigError(f"{url}: {e}; {remedy}") from e
     except (s3_errors.NoCredentialsError, s3_errors.PartialCredentialsError) as e:
         raise errors.ConfigError(
-            f"{url}: {e}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
+            f"{url}: {e}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass "
             "--s3_access_key_id and --s3_secret_access_key"
         ) from e
     except (s3_errors.BotoCoreError, ValueError) as e:

@@ -1,4 +1,4 @@
-"""A YAML file to checked settings, with errors that name the line."""
+"""Loads a YAML file into checked settings, with errors that name the line."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from evalbeam.beam_jobs.config.settings import (
 )
 from evalbeam.transforms import errors
 
-# Keys of the config's contract whose work this version does not do: silence would be a lie.
+# Keys that are reserved for later versions: ignoring them silently would mislead.
 _LATER = {"gates": "gates", "checks": "checks"}
 
 
 def load(path: str | Path) -> tuple[Config, str]:
     """Reads and validates a config; returns it and its text.
 
-    Raises ConfigError with the file, the line, the value and what to do.
+    Relative paths in it are relative to the working folder, as in a shell.
 
-    Relative paths in it stay relative to the working folder, as in a shell.
+    Raises:
+      ConfigError: the config is invalid; names the file, the line, the value and what to do.
     """
     try:
         text = Path(path).read_text()
@@ -59,7 +60,7 @@ def load(path: str | Path) -> tuple[Config, str]:
     for key in _LATER.keys() & raw.keys():
         raise errors.ConfigError(
             f"{path}:{_line(tree, (key,))}: this version of evalbeam does not evaluate {key}; "
-            f"remove `{key}:`, so that no run looks as if it had passed them"
+            f"remove `{key}:`, or runs would look as if they had passed them"
         )
     try:
         return Config.model_validate(raw), text
@@ -69,7 +70,7 @@ def load(path: str | Path) -> tuple[Config, str]:
 
 
 def _check_keys(path: str, node: yaml.Node | None) -> None:
-    """Of a key that stands twice YAML keeps the last, and says nothing."""
+    """Rejects duplicate keys, of which YAML silently keeps the last."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_keys(path, item)
@@ -79,7 +80,7 @@ def _check_keys(path: str, node: yaml.Node | None) -> None:
             line = key.start_mark.line + 1
             if key.value in seen:
                 raise errors.ConfigError(
-                    f"{path}:{line}: {key.value!r} stands twice (before on line {seen[key.value]})"
+                    f"{path}:{line}: {key.value!r} appears twice (first on line {seen[key.value]})"
                 )
             seen[key.value] = line
             _check_keys(path, value)
@@ -103,8 +104,8 @@ def _message(path: str, tree: yaml.Node | None, error: Any) -> str:
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at a place of the config; tags in brackets tell a slice's kind."""
-    known: dict[str, type[BaseModel]] = {
+    """The valid keys at a location of the config; tags in brackets mark the kind of a slice."""
+    models: dict[str, type[BaseModel]] = {
         "data": Data,
         "models": Model,
         "metrics": Metric,
@@ -116,20 +117,20 @@ def _fields(loc: tuple[int | str, ...]) -> list[str]:
         "[values]": Values,
     }
     names = [part for part in loc if isinstance(part, str)]
-    if names[-2:-1] == ["images"]:  # Below it stand names of the user's.
+    if names[-2:-1] == ["images"]:  # Its keys are names chosen by the user.
         return list(Image.model_fields)
-    return list((known.get(names[-1], Config) if names else Config).model_fields)
+    return list((models.get(names[-1], Config) if names else Config).model_fields)
 
 
 def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
-    """The 1-based line of the deepest part of a location that the text has."""
+    """The 1-based line of the deepest part of a location that exists in the text."""
     node, line = tree, 1
     for part in loc:
         if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == part]
-            if not found:
+            entries = [(k, v) for k, v in node.value if k.value == part]
+            if not entries:
                 break
-            key, node = found[0]
+            key, node = entries[0]
             line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
             if part >= len(node.value):

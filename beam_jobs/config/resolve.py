@@ -1,116 +1,121 @@
-"""What a config and the EvalConfig that it may name ask for together."""
+"""Resolves a config together with its EvalConfig, if it names one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from evalbeam.beam_jobs import config
+from google.protobuf import json_format
+
+from evalbeam.beam_jobs.config.settings import Config
 from evalbeam.transforms import errors
-from evalbeam.transforms.examples import slices
-from evalbeam.transforms.metrics import plan
+from evalbeam.transforms.examples.slices import Spec
+from evalbeam.transforms.metrics.evaluation import Engine, MetricSpec
 from evalbeam.transforms.tfma import eval_config
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the config and its EvalConfig, if it has one, ask for together.
+class Request:
+    """What the config and its EvalConfig, if any, request together.
 
     Attributes:
-      settings: the config, with the columns and the baseline that only the EvalConfig names.
-      specs: the slices, overall first.
-      metrics: None for the usual ones of the task.
-      tfma_metrics: serialised MetricsSpecs that only TFMA computes.
-      given: the EvalConfig.
-      min_slice_size: as in the EvalConfig.
-      notes: what is not done with it.
+      settings: the config, completed with columns and the baseline from the EvalConfig.
+      slices: the slicing specs, overall first.
+      metrics: the metrics; None for the defaults of the task.
+      min_slice_size: the larger of both.
+      tfma_metrics: MetricsSpecs, as JSON, that only TFMA computes.
+      eval_config: the EvalConfig, as JSON.
+      notes: what the EvalConfig requests but is not evaluated.
     """
 
-    settings: config.Config
-    specs: tuple[slices.Spec, ...]
-    metrics: tuple[plan.MetricSpec, ...] | None
-    tfma_metrics: tuple[bytes, ...] = ()
-    given: Any = None
-    min_slice_size: int = 1
+    settings: Config
+    slices: tuple[Spec, ...]
+    metrics: tuple[MetricSpec, ...] | None
+    min_slice_size: int
+    tfma_metrics: tuple[str, ...] = ()
+    eval_config: str | None = None
     notes: tuple[str, ...] = ()
 
 
-def asked(settings: config.Config, engine: str) -> Asked:
-    """What the config asks for, with its EvalConfig read and merged into it.
+def resolve(settings: Config, engine: Engine) -> Request:
+    """Reads the config's EvalConfig, if any, and merges both.
 
     Raises:
-      ConfigError: an EvalConfig that cannot be read, or contradicts the config.
+      ConfigError: the EvalConfig cannot be read, or contradicts the config.
     """
     if settings.eval_config is None:
         entries = settings.metrics
-        return Asked(
+        return Request(
             settings,
             settings.slicing_specs(),
             None if entries is None else tuple(entry.spec() for entry in entries),
+            settings.min_slice_size,
         )
-    given = eval_config.read_eval_config(settings.eval_config)
-    evaluation = eval_config.evaluation(given)
-    if evaluation.tfma_only and engine != "tfma":
+    parsed = eval_config.read_eval_config(settings.eval_config)
+    contents = eval_config.interpret(parsed)
+    if contents.tfma_only and engine != "tfma":
         raise errors.ConfigError(
-            f"{settings.eval_config}: only `--engine tfma` does this: "
-            + "; ".join(evaluation.tfma_only)
+            f"{settings.eval_config}: supported by `--engine tfma` only: "
+            + "; ".join(contents.tfma_only)
         )
     notes = []
-    if evaluation.thresholds:
-        notes.append("the EvalConfig's thresholds are not checked by this version of evalbeam")
-    if evaluation.intervals:
-        notes.append("confidence intervals are not computed by this version of evalbeam")
-    return Asked(
-        _merged(settings, evaluation),
-        tuple(dict.fromkeys(((), *evaluation.slices))),
-        evaluation.metrics,
-        evaluation.tfma_metrics,
-        given,
-        evaluation.min_slice_size,
+    if contents.thresholds:
+        notes.append("this version of evalbeam does not check the EvalConfig's thresholds")
+    if contents.intervals:
+        notes.append("this version of evalbeam does not compute confidence intervals")
+    if parsed.cross_slicing_specs:
+        notes.append("comparisons of slices (cross_slicing_specs) are in tfma/ only")
+    return Request(
+        _merge(settings, contents),
+        tuple(dict.fromkeys(((), *contents.slices))),
+        contents.metrics,
+        max(contents.min_slice_size, settings.min_slice_size),
+        contents.tfma_metrics,
+        json_format.MessageToJson(parsed, indent=None),
         tuple(notes),
     )
 
 
-def _merged(settings: config.Config, evaluation: eval_config.Evaluation) -> config.Config:
-    """The config, where it is silent with what the EvalConfig's model_specs say."""
-    by_name = {spec.name: spec for spec in evaluation.models}
+def _merge(settings: Config, contents: eval_config.Contents) -> Config:
+    """The config, completed with what only the EvalConfig's model_specs have."""
+    by_name = {spec.name: spec for spec in contents.models}
     names = [model.name for model in settings.models]
     if len(by_name) > 1 and set(by_name) != set(names):
         raise errors.ConfigError(
             f"{settings.eval_config}: its model_specs are {errors.listed(sorted(by_name))}, "
-            f"and the config's models {errors.listed(names)}: give them the same names"
+            f"but the config's models are {errors.listed(names)}: use the same names"
         )
     specs = [by_name.get(name) or next(iter(by_name.values()), None) for name in names]
     label, weight = settings.data.label, settings.data.weight
-    labelled = {spec.labels for spec in specs if spec is not None and spec.labels}
-    weighted = {spec.weights for spec in specs if spec is not None and spec.weights}
-    for what, found in (("label", labelled), ("weight", weighted)):
-        if len(found) > 1:
+    label_columns = {spec.labels for spec in specs if spec is not None and spec.labels}
+    weight_columns = {spec.weights for spec in specs if spec is not None and spec.weights}
+    for what, columns in (("label", label_columns), ("weight", weight_columns)):
+        if len(columns) > 1:
             raise errors.ConfigError(
-                f"{settings.eval_config}: its model_specs name different {what} columns; versions "
-                "are compared on the same ones"
+                f"{settings.eval_config}: its model_specs name different {what} columns, but "
+                "versions are compared on the same one"
             )
-    if labelled:
-        (named,) = labelled
-        theirs = named[0][1] if named[0][0] == "" else dict(named)
-        if label not in (None, theirs):
+    if label_columns:
+        (by_output,) = label_columns
+        spec_label = by_output[0][1] if by_output[0][0] == "" else dict(by_output)
+        if label not in (None, spec_label):
             raise errors.ConfigError(
-                f"data.label is {label!r}, but {settings.eval_config} says {theirs!r}: drop one"
+                f"data.label is {label!r}, but {settings.eval_config} has {spec_label!r}: remove "
+                "one of them"
             )
-        label = theirs
-    if weight is None and weighted:
-        weight = next(iter(weighted))[0][1]
+        label = spec_label
+    if weight is None and weight_columns:
+        weight = next(iter(weight_columns))[0][1]
     if label is None:
         raise errors.ConfigError(
             f"neither data.label nor {settings.eval_config} (model_specs.label_key) names the "
-            "label's column"
+            "label column"
         )
-    any_baseline = any(model.baseline for model in settings.models)
+    has_baseline = any(model.baseline for model in settings.models)
     versions = [
         model.model_copy(
             update={
                 "baseline": model.baseline
-                or (not any_baseline and model.name in by_name and by_name[model.name].baseline),
+                or (not has_baseline and model.name in by_name and by_name[model.name].baseline),
                 "signature": spec.signature
                 if spec is not None and spec.signature and model.path
                 else model.signature,

@@ -1,6 +1,6 @@
-"""The run's YAML config: what may stand in it, and errors that name the line.
+"""The settings in a run's YAML config, and the checks on them.
 
-The models below are the reference of the config; `evalbeam schema` prints them as JSON Schema for
+These models are the reference of the config; `evalbeam schema` prints them as JSON Schema for
 editors.
 """
 
@@ -29,9 +29,8 @@ from pydantic import (
 from evalbeam.transforms import batch, errors, formats, models
 from evalbeam.transforms.examples import slices
 from evalbeam.transforms.examples.slices import Spec
-from evalbeam.transforms.metrics import plan
+from evalbeam.transforms.metrics.evaluation import Bounds, MetricSpec
 from evalbeam.transforms.models import images
-from evalbeam.transforms.results import compare
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -41,46 +40,48 @@ Tasks = Annotated[
     Discriminator(lambda value: "[several]" if isinstance(value, dict) else "[one]"),
 ]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-NAME_RULE = "a name is made of letters, digits, '_', '.' and '-', and begins with a letter or digit"
+NAME_RULE = (
+    "a name consists of letters, digits, '_', '.' and '-', and starts with a letter or digit"
+)
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _listed(value: Any) -> Any:
+def _to_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 Files = Annotated[
     list[str],
-    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+    BeforeValidator(_to_list, json_schema_input_type=str | list[str]),
     Field(min_length=1),
 ]
 
 
-def _numbers(value: Any) -> list[float]:
+def _parse_numbers(value: Any) -> list[float]:
     if value == []:
-        raise ValueError("an empty list; write a number, or a list of one for each channel")
-    return [_number(one) for one in (value if isinstance(value, list) else [value])]
+        raise ValueError("the list is empty; write a number, or a list with one per channel")
+    return [_parse_number(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def _number(value: Any) -> float:
+def _parse_number(value: Any) -> float:
     try:
         if isinstance(value, bool):
             raise ValueError
-        if isinstance(value, str):  # As YAML reads 1/255, and 1e-3 too.
-            above, *below = map(fractions.Fraction, value.split("/"))
-            if len(below) > 1:
+        if isinstance(value, str):  # YAML reads 1/255, and even 1e-3, as text.
+            numerator, *denominators = map(fractions.Fraction, value.split("/"))
+            if len(denominators) > 1:
                 raise ValueError
-            number = above / below[0] if below else above
+            number = numerator / denominators[0] if denominators else numerator
         else:
             number = fractions.Fraction(value)
         return float(number)
     except (ValueError, TypeError, ArithmeticError) as e:
         raise ValueError(
-            f"{value!r} is no finite number; write a number, a fraction such as 1/255, or a list "
-            "of one for each channel"
+            f"{value!r} is not a finite number; write a number, a fraction such as 1/255, or a "
+            "list with one per channel"
         ) from e
 
 
@@ -90,92 +91,94 @@ _NUMBER_SCHEMA = {
 }
 Numbers = Annotated[
     list[float],
-    BeforeValidator(_numbers),
+    BeforeValidator(_parse_numbers),
     WithJsonSchema(
         {"anyOf": [*_NUMBER_SCHEMA["anyOf"], {"type": "array", "items": _NUMBER_SCHEMA}]}
     ),
 ]
 
 
-def _sizes(count: int) -> WithJsonSchema:
-    """For editors; what the user is told when sizes are wrong says which they are."""
+def _sizes_schema(count: int) -> WithJsonSchema:
+    """For editors only: the model's own check has a better error message."""
     size = {"type": "integer", "minimum": 1}
     return WithJsonSchema({"type": "array", "items": size, "minItems": count, "maxItems": count})
 
 
 class Image(_Strict):
-    """What a model's input is made of: encoded images or raw arrays of a column."""
+    """A column of encoded images or raw arrays, and how models get it."""
 
-    column: str | None = Field(None, description="Left out: the column of the image's name.")
-    shape: Annotated[list[int], _sizes(3)] | None = Field(
+    column: str | None = Field(None, description="The column; if omitted: the image's name.")
+    shape: Annotated[list[int], _sizes_schema(3)] | None = Field(
         None,
-        description="Of raw arrays, lists of numbers or uint8 bytes: [height, width, channels]; "
-        "left out: PNG or JPEG bytes.",
+        description="[height, width, channels] of raw arrays, which are lists of numbers or uint8 "
+        "bytes; if omitted: images are PNG or JPEG bytes.",
     )
-    size: Annotated[list[int], _sizes(2)] | None = Field(
-        None, description="[height, width] that images are resized to; left out: they stay."
+    size: Annotated[list[int], _sizes_schema(2)] | None = Field(
+        None, description="[height, width] to resize to; if omitted: images keep their size."
     )
     channels: Literal[1, 3, 4] | None = Field(
-        None, description="What encoded images are brought to: grey, RGB or RGBA."
+        None, description="Channels to convert encoded images to: grey, RGB or RGBA."
     )
     interpolation: str = Field(
         "bilinear",
-        description="How they are resized: Pillow's filters.",
+        description="The filter for resizing, as in Pillow.",
         json_schema_extra={"enum": list(images.INTERPOLATIONS)},
     )
     scale: Numbers = Field(
-        [1.0], description="Values are times this, plus `offset`; one, or one for each channel."
+        [1.0], description="Values are multiplied by this: one number, or one per channel."
     )
-    offset: Numbers = Field([0.0], description="Added after `scale`.")
+    offset: Numbers = Field(
+        [0.0], description="Added after scaling: one number, or one per channel."
+    )
     channels_first: bool = Field(
-        False, description="The model takes [channels, height, width], as PyTorch's do."
+        False, description="The model takes [channels, height, width], as in PyTorch."
     )
 
     @model_validator(mode="after")
-    def _sound(self) -> Image:
-        for key, given, parts in (
+    def _check(self) -> Image:
+        for key, sizes, axes in (
             ("shape", self.shape, ("height", "width", "channels")),
             ("size", self.size, ("height", "width")),
         ):
-            if given is not None and (len(given) != len(parts) or min(given) < 1):
+            if sizes is not None and (len(sizes) != len(axes) or min(sizes) < 1):
                 raise ValueError(
-                    f"`{key}` is [{', '.join(parts)}], whole numbers from 1, not {given}"
+                    f"`{key}` must be [{', '.join(axes)}], integers of at least 1, not {sizes}"
                 )
-            if given is not None and math.prod(given[:2]) > images.MAX_PIXELS:
+            if sizes is not None and math.prod(sizes[:2]) > images.MAX_PIXELS:
                 raise ValueError(
-                    f"`{key}` {given} is more than {images.MAX_PIXELS:,} pixels, which is the most"
+                    f"`{key}` {sizes} exceeds the maximum of {images.MAX_PIXELS:,} pixels"
                 )
         if self.shape and self.channels:
             raise ValueError(
-                f"`channels: {self.channels}` is for encoded images, and `shape: {self.shape}` "
-                "for raw arrays, which keep their channels: drop one of them"
+                f"`channels: {self.channels}` is for encoded images, but `shape: {self.shape}` "
+                "is for raw arrays, which keep their channels: remove one of them"
             )
         if self.interpolation not in images.INTERPOLATIONS:
-            known = list(images.INTERPOLATIONS)
-            raise ValueError(unknown("interpolation", self.interpolation, known))
+            names = list(images.INTERPOLATIONS)
+            raise ValueError(unknown("interpolation", self.interpolation, names))
         if "interpolation" in self.model_fields_set and not self.size:
             raise ValueError(
-                f"`interpolation: {self.interpolation}` is how images get their `size`, which is "
-                "missing: add it, or drop `interpolation`"
+                f"`interpolation: {self.interpolation}` has no effect without `size`: add `size`, "
+                "or remove `interpolation`"
             )
         channels = self.shape[2] if self.shape else self.channels
         for key, numbers in (("scale", self.scale), ("offset", self.offset)):
             if len(numbers) > 1 and not channels:
                 raise ValueError(
-                    f"`{key}` has {len(numbers)} numbers, one for each channel: say how many "
-                    "channels the images have, with `channels` or, for raw arrays, `shape`"
+                    f"`{key}` has {len(numbers)} numbers, one per channel: set the number of "
+                    "channels with `channels` or, for raw arrays, `shape`"
                 )
             if channels and len(numbers) not in (1, channels):
                 raise ValueError(
-                    f"`{key}` has {len(numbers)} numbers, and the image {channels} channels: give "
-                    "one number, or one for each channel"
+                    f"`{key}` has {len(numbers)} numbers, but the image has {channels} channels: "
+                    "write one number, or one per channel"
                 )
         if not any(self.scale):
-            raise ValueError("`scale` 0 makes all images the same")
+            raise ValueError("`scale: 0` makes all images equal")
         return self
 
-    def declared(self, name: str) -> images.Image:
-        """The same in the terms of the models."""
+    def resolve(self, name: str) -> images.Image:
+        """The image with this name as the models' module takes it."""
         return images.Image(
             column=self.column or name,
             shape=tuple(self.shape or ()),
@@ -194,135 +197,139 @@ class Data(_Strict):
 
     files: Files = Field(description="A path, a glob, a filesystem's URL, or a list of them.")
     format: str | None = Field(
-        None, description="tfrecord, parquet, csv or jsonl; left out: by the files' ending."
+        None, description="tfrecord, parquet, csv or jsonl; if omitted: inferred from file names."
     )
     label: str | dict[str, str] | None = Field(
-        None, description="The label's column; with several outputs, output: column."
+        None, description="The label column; for several outputs, output: column."
     )
-    weight: str | None = Field(None, description="The example weight's column.")
+    weight: str | None = Field(None, description="The column of example weights.")
     id: str | None = Field(
-        None, description="The column that identifies an example; left out: its content does."
+        None, description="The column that identifies an example; if omitted: its content."
     )
     splits: dict[str, Files] = Field(
-        default_factory=dict, description="Further splits, name: files. The main one is `eval`."
+        default_factory=dict, description="More splits, name: files. The main one is `eval`."
     )
     images: dict[str, Image] = Field(
         default_factory=dict,
-        description="Images that models' inputs are matched to by name, before columns.",
+        description="Images by name; a model input of the same name takes the image.",
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="Examples decoded and predicted at once; left out: 16,384, or fewer if large.",
+        description="Examples per batch; if omitted: 16,384, or fewer if they are large.",
     )
     max_dead_letters: float = Field(
-        0.0, ge=0.0, le=1.0, description="The share of rows that may fail to be scored."
+        0.0, ge=0.0, le=1.0, description="The share of rows that may fail without failing the run."
     )
 
     @model_validator(mode="after")
-    def _known(self) -> Data:
+    def _check(self) -> Data:
         if self.format is not None and self.format not in formats.REGISTRY:
             raise ValueError(unknown("format", self.format, list(formats.REGISTRY)))
         if batch.MAIN_SPLIT in self.splits:
-            raise ValueError("'eval' is the name of the main split (`files`); call this one other")
+            raise ValueError("'eval' is the name of the main split (`files`): rename this split")
         return self
 
 
-def _mapped(value: Any) -> Any:
+def _to_mapping(value: Any) -> Any:
     return {name: name for name in value} if isinstance(value, list) else value
 
 
-def _function(value: str) -> str:
+def _check_function(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
         raise ValueError(
-            f"{value!r} names no function; write module:function, as my_models:predict"
+            f"{value!r} is not a function's name; write module:function, as in my_models:predict"
         )
     return value
 
 
-def _digest(value: str) -> str:
+def _check_digest(value: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", value):
-        raise ValueError(f"{value!r} is no SHA-256; that has 64 hexadecimal digits")
+        raise ValueError(f"{value!r} is not a SHA-256 digest, which has 64 hexadecimal digits")
     return value.lower()
 
 
 class Model(_Strict):
-    """One version."""
+    """A model version."""
 
-    name: str = Field(min_length=1, description="What results call it.")
+    name: str = Field(min_length=1, description="The version's name in results.")
     path: str | None = Field(
         None,
-        description="A SavedModel's or TensorFlow.js model's folder, or a .keras, .tflite or .onnx "
-        "file.",
+        description="The folder of a SavedModel or TensorFlow.js model, or a .keras, .tflite or "
+        ".onnx file.",
     )
     predictions: str | dict[str, str] | None = Field(
-        None, description="Stored predictions: their column, or output: column."
+        None, description="The column of stored predictions; for several outputs, output: column."
     )
-    callable: Annotated[str, AfterValidator(_function)] | None = Field(
-        None, description="A Python function, module:function, of columns (`inputs`) by name."
+    callable: Annotated[str, AfterValidator(_check_function)] | None = Field(
+        None, description="A Python function, as module:function, that takes `inputs` by name."
     )
-    baseline: bool = Field(False, description="The version that the others are compared with.")
+    baseline: bool = Field(False, description="Compare the other versions with this one.")
     conversion_of: str | None = Field(
-        None, description="The version that this one was converted from, and must agree with."
+        None, description="The version that this one was converted from, and is judged against."
     )
-    sha256: Annotated[str, AfterValidator(_digest)] | None = Field(
-        None, description="What the model's digest must be."
+    sha256: Annotated[str, AfterValidator(_check_digest)] | None = Field(
+        None, description="The model's expected digest; others are rejected."
     )
     allow_unsafe: bool = Field(
-        False, description="Whether code inside a .keras file (a Lambda layer) may run."
+        False, description="Whether to run code inside a .keras file (a Lambda layer)."
     )
     signature: str = Field(
-        models.ModelSpec.signature, description="Which one, of a SavedModel or .tflite file."
+        models.ModelSpec.signature, description="The signature of a SavedModel or .tflite file."
     )
     inputs: Annotated[
         dict[str, str],
-        BeforeValidator(_mapped, json_schema_input_type=dict[str, str] | list[str]),
+        BeforeValidator(_to_mapping, json_schema_input_type=dict[str, str] | list[str]),
     ] = Field(
         default_factory=dict,
-        description="Model input: column or image, where the names differ; a callable's inputs.",
+        description="Model input: column or image, if the names differ; all inputs of a callable.",
     )
     outputs: list[str] = Field(
-        default_factory=list, description="Which of several outputs to evaluate; all by default."
+        default_factory=list, description="The outputs to evaluate; if omitted: all."
     )
 
     @model_validator(mode="after")
-    def _one_source(self) -> Model:
-        sources = ("path", "callable", "predictions")
-        given = [f"`{key}`" for key in sources if getattr(self, key) is not None]
-        if not given:
+    def _check(self) -> Model:
+        keys = ("path", "callable", "predictions")
+        sources = [f"`{key}`" for key in keys if getattr(self, key) is not None]
+        if not sources:
             raise ValueError(
                 f"model {self.name!r} needs one of `path` (a model), `callable` (a function) and "
                 "`predictions` (a column)"
             )
-        if len(given) > 1:
-            raise ValueError(f"model {self.name!r} has {' and '.join(given)}: keep one")
+        if len(sources) > 1:
+            raise ValueError(f"model {self.name!r} has {' and '.join(sources)}: keep one")
         for key in ("sha256", "allow_unsafe", "signature"):
             if self.path is None and key in self.model_fields_set:
-                raise ValueError(f"model {self.name!r} has no model file for `{key}` to be of")
+                raise ValueError(
+                    f"model {self.name!r} has no `path`, so `{key}` does not apply: remove it"
+                )
         if self.predictions is not None and self.inputs:
-            raise ValueError(f"model {self.name!r} has no inputs: `predictions` are made already")
+            raise ValueError(
+                f"model {self.name!r} has `predictions`, so `inputs` does not apply: remove it"
+            )
         return self
 
 
 class Edges(_Strict):
-    """A numeric column, cut at these values."""
+    """A numeric column, cut into bins."""
 
     key: str = Field(description="The column.")
     edges: list[FiniteFloat] | None = Field(
-        None, min_length=1, description="Where bins begin, ascending."
+        None, min_length=1, description="The lower edges of bins, ascending."
     )
-    quantiles: int | None = Field(None, ge=2, description="Into this many bins of equal size.")
+    quantiles: int | None = Field(None, ge=2, description="The number of bins of equal size.")
 
     @model_validator(mode="after")
-    def _one_way(self) -> Edges:
+    def _check(self) -> Edges:
         if (self.edges is None) == (self.quantiles is None):
             raise ValueError(f"slice column {self.key!r} needs either `edges` or `quantiles`")
         if self.edges and sorted(set(self.edges)) != self.edges:
-            raise ValueError(f"the edges of {self.key!r} must ascend, not {self.edges}")
+            raise ValueError(f"the edges of {self.key!r} must be ascending, not {self.edges}")
         return self
 
     def term(self) -> slices.Term:
-        """The slicing spec's term."""
+        """The same settings as a slicing spec's term."""
         return slices.Term(self.key, edges=tuple(self.edges or ()), quantiles=self.quantiles)
 
 
@@ -335,19 +342,19 @@ Key = Annotated[
 ]
 
 
-def _no_bool(value: Any) -> Any:
+def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("YAML reads yes, no, true and false as booleans: put the value in quotes")
     return value
 
 
 class Values(_Strict):
-    """Slices of given values, crossed with all values of `keys`."""
+    """A slice with given values, optionally crossed with all values of `keys`."""
 
-    values: dict[str, Annotated[str | int | float, BeforeValidator(_no_bool)]] = Field(
-        min_length=1, description="column: value."
+    values: dict[str, Annotated[str | int | float, BeforeValidator(_reject_bool)]] = Field(
+        min_length=1, description="The value of each column, column: value."
     )
-    keys: list[Key] = Field(default_factory=list, description="Columns that they are crossed with.")
+    keys: list[Key] = Field(default_factory=list, description="Columns to cross the values with.")
 
 
 def _slice_kind(value: Any) -> str:
@@ -356,11 +363,11 @@ def _slice_kind(value: Any) -> str:
     return "[cross]"
 
 
-# Told apart by their look, so that an error speaks of the way that was meant.
+# Distinguished by their form, so that errors refer to the intended one.
 Slice = Annotated[
     Annotated[
         list[Key],
-        BeforeValidator(_listed, json_schema_input_type=str | list[Key]),
+        BeforeValidator(_to_list, json_schema_input_type=str | list[Key]),
         Tag("[cross]"),
     ]
     | Annotated[Edges, Tag("[edges]")]
@@ -370,40 +377,40 @@ Slice = Annotated[
 
 
 class Binarize(_Strict):
-    """How a multi-class output is made binary, as in TFMA's MetricsSpec."""
+    """Makes a multi-class output binary, as in TFMA's MetricsSpec."""
 
-    class_ids: list[int] = Field([], description="Each of these classes against all others.")
-    k_list: list[int] = Field([], description="The k-th largest score alone.")
-    top_k_list: list[int] = Field([], description="The k largest scores.")
+    class_ids: list[int] = Field([], description="Each of these classes versus all others.")
+    k_list: list[int] = Field([], description="Only the k-th largest score.")
+    top_k_list: list[int] = Field([], description="Only the k largest scores.")
 
 
 class Aggregate(_Strict):
-    """How a metric's classes are averaged, as in TFMA's MetricsSpec."""
+    """Averages a metric over classes, as in TFMA's MetricsSpec."""
 
     average: Literal["micro", "macro", "weighted_macro"] = Field(
-        description="Of all classes' decisions together, of classes alike, or as often as they are."
+        description="micro: over all decisions; macro: over classes; weighted_macro: by frequency."
     )
-    class_weights: dict[int, float] = Field({}, description="The classes' weights, by class.")
-    top_k_list: list[int] = Field([], description="Only of the scores that are among the largest.")
+    class_weights: dict[int, float] = Field({}, description="Weights by class.")
+    top_k_list: list[int] = Field([], description="Only the k largest scores.")
 
 
 class Metric(_Strict):
-    """A metric by its TFMA or Keras class name, or your own class of `module`."""
+    """A metric by its TFMA or Keras class name, or your own class in `module`."""
 
-    class_name: str = Field(description="As TFMA or Keras call it, or as `module` does.")
-    config: dict[str, Any] = Field(default_factory=dict, description="The class's arguments.")
-    module: str = Field("", description="Where your own class is; left out: TFMA and Keras.")
-    models: list[str] = Field([], description="The versions that it is for; left out: all.")
-    outputs: list[str] = Field([], description="The outputs that it is for; left out: all.")
-    binarize: Binarize = Field(Binarize(), description="Of some classes or scores, not all.")
-    aggregate: Aggregate | None = Field(None, description="Classes averaged.")
+    class_name: str = Field(description="The class's name in TFMA, Keras or `module`.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Arguments of the class.")
+    module: str = Field("", description="The module of your own class; if omitted: TFMA or Keras.")
+    models: list[str] = Field([], description="The versions to compute it for; if omitted: all.")
+    outputs: list[str] = Field([], description="The outputs to compute it for; if omitted: all.")
+    binarize: Binarize = Field(Binarize(), description="Compute it for single classes or scores.")
+    aggregate: Aggregate | None = Field(None, description="Average it over classes.")
     weighted: bool | None = Field(
-        None, description="Whether example weights count; left out: where there are any."
+        None, description="Whether to use example weights; if omitted: if there are any."
     )
 
-    def spec(self) -> plan.MetricSpec:
-        """The same in the terms of the metrics' planner."""
-        return plan.MetricSpec(
+    def spec(self) -> MetricSpec:
+        """The same settings as the metrics' planner takes them."""
+        return MetricSpec(
             class_name=self.class_name,
             config=json.dumps(self.config, sort_keys=True, default=str),
             module=self.module,
@@ -422,36 +429,38 @@ class Metric(_Strict):
         )
 
 
-def _named(value: Any) -> Any:
+def _to_metric(value: Any) -> Any:
     return {"class_name": value} if isinstance(value, str) else value
 
 
 class Confidence(_Strict):
-    """How the examples are grouped for intervals and paired comparisons."""
+    """Groups examples for intervals and paired comparisons."""
 
-    level: float = Field(0.95, gt=0, lt=1, description="How much intervals cover.")
-    units: int = Field(50, ge=0, le=1000, description="Hash buckets of examples; 0: none.")
-    seed: int = Field(7, description="Of what is drawn by chance.")
+    level: float = Field(0.95, gt=0, lt=1, description="Confidence level.")
+    units: int = Field(
+        50, ge=0, le=1000, description="Number of hash buckets of examples; 0: none."
+    )
+    seed: int = Field(7, description="Random seed.")
 
 
 class Conversion(_Strict):
-    """How far the metrics of a converted model may be from the original's."""
+    """How far a converted model's metrics may deviate from the original's, as a share of these."""
 
-    good: FiniteFloat = Field(
-        compare.Bounds.good, ge=0, description="Within this share of the original's value."
-    )
+    good: FiniteFloat = Field(Bounds.good, ge=0, description="The largest deviation that is good.")
     acceptable: FiniteFloat = Field(
-        compare.Bounds.acceptable, ge=0, description="Within this share, but not good."
+        Bounds.acceptable, ge=0, description="The largest deviation that is acceptable."
     )
     bad: FiniteFloat = Field(
-        compare.Bounds.bad, ge=0, description="Worse by more than this; between is worse."
+        Bounds.bad,
+        ge=0,
+        description="A larger loss is bad; a smaller one, beyond acceptable, is worse.",
     )
 
     @model_validator(mode="after")
-    def _ascending(self) -> Conversion:
+    def _check(self) -> Conversion:
         if not self.good <= self.acceptable <= self.bad:
             raise ValueError(
-                "the bounds must ascend from good over acceptable to bad, not "
+                "the bounds must ascend from good to acceptable to bad, not "
                 f"{self.good}, {self.acceptable}, {self.bad}"
             )
         return self
@@ -461,38 +470,43 @@ class Config(_Strict):
     """An evaluation of model versions on labelled data."""
 
     name: str = Field(
-        "evaluation", pattern=NAME, description="The run's; its results are called so."
+        "evaluation", pattern=NAME, description="The evaluation's name, used in run IDs."
     )
     task: Tasks | None = Field(
-        None, description="Left out: inferred from the first batch; output: task for several."
+        None, description="If omitted: inferred from the data; for several outputs, output: task."
     )
-    data: Data = Field(description="What is evaluated.")
-    models: list[Model] = Field(min_length=1, description="The versions that are compared.")
+    data: Data = Field(description="The data to evaluate on.")
+    models: list[Model] = Field(min_length=1, description="The versions to evaluate and compare.")
     eval_config: str | None = Field(
-        None, description="A TFMA EvalConfig (pbtxt or JSON) in place of slices and metrics."
+        None, description="A TFMA EvalConfig (pbtxt or JSON), instead of slices and metrics."
     )
     slices: list[Slice] = Field(
         default_factory=list,
-        description="Beside the whole: columns, lists of columns that are crossed, or one value.",
+        description="Slices, besides the overall one: columns, lists of columns to cross, values.",
     )
     metrics: Annotated[
-        list[Annotated[Metric, BeforeValidator(_named, json_schema_input_type=str | Metric)]]
+        list[Annotated[Metric, BeforeValidator(_to_metric, json_schema_input_type=str | Metric)]]
         | None,
-        Field(min_length=1, description="Left out: those of the task."),
+        Field(min_length=1, description="If omitted: the usual ones for the task."),
     ] = None
     thresholds: list[FiniteFloat] = Field(
-        [0.5], min_length=1, description="Where confusion matrices are kept."
+        [0.5], min_length=1, description="Thresholds of the confusion matrices."
     )
-    conversion: Conversion = Field(Conversion(), description="By what conversions are judged.")
-    confidence: Confidence = Field(Confidence(), description="How sure results are.")
-    output: str = Field("results", description="The folder or URL of all runs' results.")
+    min_slice_size: int = Field(
+        1, ge=1, description="Slices with fewer examples have no results; whole splits always do."
+    )
+    conversion: Conversion = Field(Conversion(), description="The bounds for judging conversions.")
+    confidence: Confidence = Field(
+        Confidence(), description="Settings for intervals and paired comparisons."
+    )
+    output: str = Field("results", description="The folder or URL for the results of all runs.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Config:
+    def _check(self) -> Config:
         names = [model.name for model in self.models]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"model names must differ; {twice[0]!r} stands twice")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"model names must be unique; {duplicates[0]!r} appears twice")
         baselines = [model.name for model in self.models if model.baseline]
         if len(baselines) > 1:
             raise ValueError(f"only one model may be the baseline, not {' and '.join(baselines)}")
@@ -504,24 +518,24 @@ class Config(_Strict):
                 )
         self._check_conversions()
         if self.eval_config is not None and (self.slices or self.metrics is not None):
-            raise ValueError("`eval_config` stands in place of `slices` and `metrics`: drop those")
+            raise ValueError("`eval_config` replaces `slices` and `metrics`: remove these")
         if self.eval_config is None and self.data.label is None:
-            raise ValueError("data.label is missing: name the column that holds the label")
+            raise ValueError("data.label is missing: set it to the column that holds the label")
         return self
 
     def _check_conversions(self) -> None:
-        """No version may be, over others, a conversion of itself."""
+        """No version may be a conversion of itself, directly or through others."""
         originals = {model.name: model.conversion_of for model in self.models}
         for name in originals:
             chain = [name]
             while (original := originals[chain[-1]]) is not None:
                 if original in chain:
                     loop = " of ".join(map(repr, [*chain, original]))
-                    raise ValueError(f"conversions go in a circle: {loop}")
+                    raise ValueError(f"conversions form a cycle: {loop}")
                 chain.append(original)
 
     def slicing_specs(self) -> tuple[Spec, ...]:
-        """The slicing specs, the overall one first, each once."""
+        """The slicing specs, the overall one first, without duplicates."""
         specs: list[Spec] = [()]
         for entry in self.slices:
             if isinstance(entry, Values):
@@ -543,8 +557,8 @@ def _term(key: str | Edges) -> slices.Term:
     return slices.Term(key) if isinstance(key, str) else key.term()
 
 
-def unknown(what: str, value: str, known: list[str]) -> str:
-    """What is known instead of a value, the nearest first."""
-    near = difflib.get_close_matches(value, known, n=1)
+def unknown(what: str, value: str, valid: list[str]) -> str:
+    """The text of an error for an unknown value, with the closest and all valid ones."""
+    near = difflib.get_close_matches(value, valid, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what} {value!r}; {hint}known are {', '.join(known)}"
+    return f"unknown {what} {value!r}; {hint}valid {what}s: {', '.join(valid)}"

@@ -1,1 +1,1 @@
-"""Examples on real data that ships in packages."""
+"""Demos on real data that ships with Python packages."""

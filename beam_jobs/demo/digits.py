@@ -1,4 +1,4 @@
-"""Real images and one model of them in every form that it ships in, made in seconds.
+"""Generates real images, and one model in all supported forms, in seconds.
 
 The images are scikit-learn's `digits`: 1,797 handwritten digits of 8 x 8 pixels, from the UCI
 repository's "Optical Recognition of Handwritten Digits".
@@ -31,11 +31,11 @@ from evalbeam.transforms.models.tfjs import install
 
 _SEED = 7
 _SHARDS = 2
-_LARGEST = 16  # of the dataset's pixels
+_MAX_PIXEL = 16  # of the dataset
 
 _CONFIG = """\
-# One model of handwritten digits, in every form that it ships in: are they still the same model?
-# `evalbeam demo digits` writes this file anew; copy it to change it. Paths are relative to the
+# One model of handwritten digits in several forms: do they still predict the same?
+# `evalbeam demo digits` overwrites this file; copy it to change it. Paths are relative to the
 # working folder.
 name: digits
 task: multiclass
@@ -54,12 +54,12 @@ output: results
 
 
 def prepare(folder: Path) -> Path:
-    """Writes data, models and a config into `folder`; gives the config's path.
+    """Writes data, models and a config to `folder`; returns the config's path.
 
     - digits/data/eval-*.parquet: the images as PNG, their digit, and how bold the stroke is.
-    - digits/models: saved_model, keras, TFLite as floats and as int8, TensorFlow.js and ONNX
-      (where these two can be had; else it says what is missing).
-    - digits.yaml: the config; it names the files as seen from the working folder.
+    - digits/models: saved_model, keras, TFLite (float and int8), TensorFlow.js and ONNX; the last
+      two are skipped, with a note, if a package is missing.
+    - digits.yaml: the config, with paths relative to the working folder.
 
     Raises:
       ConfigError: scikit-learn, which ships the data, is not installed.
@@ -73,11 +73,11 @@ def prepare(folder: Path) -> Path:
     models = folder / "digits/models"
     models.mkdir(parents=True, exist_ok=True)
     click.echo("converting it ...", err=True)
-    lacking = {"tfjs": install.missing(), "onnx": _lacking_for_onnx()}
-    for form in filter(lacking.get, lacking):
-        click.echo(f"without {form}: {lacking[form]}", err=True)
-    paths = {form: models / name for form, (name, _) in _FORMS.items() if not lacking.get(form)}
-    # What goes wrong is raised; the rest is about the converters' own insides.
+    missing = {"tfjs": install.missing(), "onnx": _missing_for_onnx()}
+    for form in filter(missing.get, missing):
+        click.echo(f"skipping {form}: {missing[form]}", err=True)
+    paths = {form: models / name for form, (name, _) in _FORMS.items() if not missing.get(form)}
+    # Errors are raised; all other output is about the converters' internals.
     with quiet.without(re.compile(b"")), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for form, path in paths.items():
@@ -87,15 +87,15 @@ def prepare(folder: Path) -> Path:
         | ({"conversion_of": "saved_model"} if i else {"baseline": True})
         for i, (name, path) in enumerate(paths.items())
     ]
-    listed = "".join(f"  - {_flow(entry)}\n" for entry in entries).rstrip("\n")
+    lines = "".join(f"  - {_to_flow_style(entry)}\n" for entry in entries).rstrip("\n")
     config = folder / "digits.yaml"
     data = json.dumps(str(folder / "digits/data/eval-*.parquet"))
-    config.write_text(_CONFIG.format(data=data, models=listed))
+    config.write_text(_CONFIG.format(data=data, models=lines))
     return config
 
 
 def train(images: np.ndarray, digits: np.ndarray) -> keras.Model:
-    """A small convolutional network of images, float32[N, 8, 8, 1] in [0, 1], and int[N]."""
+    """Trains a small convolutional network on images, float32[N, 8, 8, 1] in [0, 1], and int[N]."""
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1), name="image"),
@@ -110,14 +110,14 @@ def train(images: np.ndarray, digits: np.ndarray) -> keras.Model:
     return model
 
 
-def _to_tflite(path: Path) -> tf.lite.TFLiteConverter:
-    """Of the SavedModel beside the path: it would print one that it makes itself."""
+def _tflite_converter(path: Path) -> tf.lite.TFLiteConverter:
+    """A converter of the SavedModel next to `path`; one from Keras would print to the screen."""
     return tf.lite.TFLiteConverter.from_saved_model(str(path.with_name("saved_model")))
 
 
-def _int8(path: Path, images: np.ndarray) -> bytes:
-    """Full-integer TFLite: weights, activations, input and output are int8."""
-    converter = _to_tflite(path)
+def _convert_to_int8(path: Path, images: np.ndarray) -> bytes:
+    """Converts to full-integer TFLite: weights, activations, input and output are int8."""
+    converter = _tflite_converter(path)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images[:200])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -125,17 +125,16 @@ def _int8(path: Path, images: np.ndarray) -> bytes:
     return converter.convert()
 
 
-def _lacking_for_onnx() -> str | None:
+def _missing_for_onnx() -> str | None:
     if all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnxruntime")):
         return None
     return "pip install tf2onnx onnx onnxruntime"
 
 
 def _write_tfjs(model: keras.Model, folder: Path) -> None:
-    """The network of `train` as a TensorFlow.js layers model.
+    """Writes the network of `train` as a TensorFlow.js layers model, in the format of Keras 2.
 
-    Its format is Keras 2's. TensorFlow.js' own converter writes it too, but cannot be installed
-    beside this TensorFlow.
+    TensorFlow.js' own converter does the same, but cannot be installed alongside this TensorFlow.
     """
     folder.mkdir(parents=True, exist_ok=True)
     conv, pool, flat, digit = model.layers
@@ -178,17 +177,17 @@ def _write_tfjs(model: keras.Model, folder: Path) -> None:
     )
 
 
-# By form, what its file or folder is called, and what writes it; the first is the original.
+# Form -> the name of its file or folder, and what writes it; the first is the original.
 _FORMS: dict[str, tuple[str, Callable[[keras.Model, np.ndarray, Path], Any]]] = {
     "saved_model": ("saved_model", lambda model, _, path: model.export(str(path), verbose=False)),
     "keras": ("digits.keras", lambda model, _, path: model.save(path)),
     "tflite": (
         "digits.tflite",
-        lambda model, _, path: path.write_bytes(_to_tflite(path).convert()),
+        lambda model, _, path: path.write_bytes(_tflite_converter(path).convert()),
     ),
     "tflite-int8": (
         "digits-int8.tflite",
-        lambda model, images, path: path.write_bytes(_int8(path, images)),
+        lambda model, images, path: path.write_bytes(_convert_to_int8(path, images)),
     ),
     "tfjs": ("tfjs", lambda model, _, path: _write_tfjs(model, path)),
     "onnx": (
@@ -209,11 +208,11 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
         from sklearn import datasets
     except ImportError as error:
         raise errors.ConfigError(
-            "the demo's images come with scikit-learn, which is not installed: "
+            "the demo needs scikit-learn's images, but scikit-learn is not installed: "
             "pip install scikit-learn"
         ) from error
-    found = datasets.load_digits()
-    return (found.images[..., None] / _LARGEST).astype(np.float32), found.target
+    digits = datasets.load_digits()
+    return (digits.images[..., None] / _MAX_PIXEL).astype(np.float32), digits.target
 
 
 def _write(images: np.ndarray, digits: np.ndarray, folder: Path) -> None:
@@ -223,9 +222,9 @@ def _write(images: np.ndarray, digits: np.ndarray, folder: Path) -> None:
     ]
     rows = pd.DataFrame({"image": list(map(_png, images)), "digit": digits, "stroke": stroke})
     folder.mkdir(parents=True, exist_ok=True)
-    for shard, part in enumerate(np.array_split(np.arange(len(rows)), _SHARDS)):
+    for shard, indices in enumerate(np.array_split(np.arange(len(rows)), _SHARDS)):
         path = folder / f"eval-{shard:05d}-of-{_SHARDS:05d}.parquet"
-        rows.iloc[part].to_parquet(path, index=False)
+        rows.iloc[indices].to_parquet(path, index=False)
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -234,5 +233,5 @@ def _png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _flow(entry: dict[str, Any]) -> str:
+def _to_flow_style(entry: dict[str, Any]) -> str:
     return yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=1000).strip()

@@ -1,8 +1,8 @@
-"""Real data and two real model versions to evaluate, made in seconds and without a network.
+"""Generates real data and two model versions to evaluate, in seconds and without network access.
 
-The data is statsmodels' `randhie`, from the RAND Health Insurance Experiment: its plans, drawn by
-lot, charge families between nothing and nearly all of the price of a visit. Each row is a year of
-a person, and the models predict whether the person saw a doctor in it.
+The data is statsmodels' `randhie`, from the RAND Health Insurance Experiment, whose randomly
+assigned plans charge families between none and almost all of the price of a visit. Each row is one
+year of one person, and the models predict whether the person saw a doctor in that year.
 
 This module imports TensorFlow; the command line imports it only to run the demo.
 """
@@ -25,14 +25,14 @@ _SEED = 7
 _SHARDS = 4
 _LABEL = "visited"
 
-# What the person pays, by the dataset's names: the coinsurance rate, the kind of plan, the yearly
+# What the person pays, in the dataset's names: the coinsurance rate, the kind of plan, the yearly
 # participation incentive and the maximum expenditure.
 _PLAN = ("lncoins", "idp", "lpi", "fmde")
 _HEALTH = ("physlm", "disea", "hlthg", "hlthf", "hlthp")
 
 _CONFIG = """\
 # Two versions of a model that predicts whether a person visits a doctor within a year.
-# `evalbeam demo` writes this file anew; copy it to change it. Paths are relative to the working
+# `evalbeam demo` overwrites this file; copy it to change it. Paths are relative to the working
 # folder.
 name: doctor-visits
 task: binary
@@ -40,14 +40,14 @@ data:
   format: tfrecord
   files: {data}
   label: visited
-  id: person            # several rows are years of one person
+  id: person            # a person has several rows, one per year
 models:
-  - name: v1            # logistic regression on the insurance plan alone
+  - name: v1            # logistic regression on the insurance plan only
     path: {v1}
     baseline: true      # the version that v2 is compared with
   - name: v2            # a small network on plan and health
     path: {v2}
-slices:                 # besides all examples together
+slices:                 # in addition to all examples together
   - [health]
   - [limited]
   - [plan]
@@ -66,26 +66,25 @@ output: results
 
 
 def find_devices() -> None:
-    """Makes TensorFlow look for GPUs, which it says on stderr, now rather than when it trains."""
+    """Makes TensorFlow look for GPUs now, not when it trains, as it prints to stderr."""
     tf.zeros(1)
 
 
 def prepare(folder: Path) -> Path:
-    """Writes data, models and a config into `folder`; gives the config's path.
+    """Writes data, models and a config to `folder`; returns the config's path.
 
-    The same installation writes the same data to the byte. What stands there from an earlier call
-    is overwritten.
+    The same installation always writes the same bytes of data. Existing files are overwritten.
 
-    - data/train-*.tfrecord and data/eval-*.tfrecord: tf.Examples. No person is in both.
+    - data/train-*.tfrecord and data/eval-*.tfrecord: tf.Examples; no person is in both.
     - models/v1: a SavedModel whose signature takes serialised tf.Examples.
     - models/v2.keras: a Keras model whose inputs have the names of the features.
-    - demo.yaml: the config; it names the files as seen from the working folder.
+    - demo.yaml: the config, with paths relative to the working folder.
 
     Raises:
       ConfigError: statsmodels, which ships the data, is not installed.
     """
     rows = _rows()
-    # By person, not by row: years of one person are alike, and would leak from split to split.
+    # By person, not by row: the years of a person are similar and would leak between splits.
     people = np.random.default_rng(_SEED).random(rows["person"].max() + 1) < 0.5
     in_train = people[rows["person"]]
     train = rows[in_train]
@@ -102,7 +101,7 @@ def prepare(folder: Path) -> Path:
     v2.save(folder / "models/v2.keras")
 
     config = folder / "demo.yaml"
-    # JSON's quotes are YAML's too, whatever characters the folder's name has.
+    # JSON strings are valid YAML, whatever characters the folder's name contains.
     paths = {"data": "data/eval-*.tfrecord", "v1": "models/v1", "v2": "models/v2.keras"}
     config.write_text(
         _CONFIG.format(**{key: json.dumps(str(folder / path)) for key, path in paths.items()})
@@ -116,17 +115,17 @@ def _rows() -> pd.DataFrame:
         from statsmodels.datasets import randhie
     except ImportError as error:
         raise errors.ConfigError(
-            "the demo's data comes with statsmodels, which is not installed: "
+            "the demo needs statsmodels' data, but statsmodels is not installed: "
             "pip install statsmodels"
         ) from error
     rows = randhie.load_pandas().data
     features = rows[[*_PLAN, *_HEALTH]].astype(float)
-    # The rows of a person follow one another and agree in every feature, which were taken at the
-    # start of the experiment. The data leaves the person's number out, so that relatives of the
-    # same answers count as one person; no person counts as two.
+    # The rows of a person are consecutive and agree in all features, which were recorded at the
+    # start of the experiment. As the data has no person IDs, relatives with the same answers count
+    # as one person; no person counts as two.
     person = (features != features.shift()).any(axis=1).cumsum() - 1
     health = [rows["hlthg"] == 1, rows["hlthf"] == 1, rows["hlthp"] == 1]
-    # Between 0 and 1 stands the source's estimate, where the person's own answer is missing.
+    # Values between 0 and 1 are the source's estimates of missing answers.
     limited = [rows["physlm"] == 1, rows["physlm"] == 0]
     plan = [rows["idp"] == 1, rows["lncoins"] == 0]
     return features.assign(
@@ -140,22 +139,22 @@ def _rows() -> pd.DataFrame:
 
 def _write(rows: pd.DataFrame, folder: Path, split: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for shard, part in enumerate(np.array_split(np.arange(len(rows)), _SHARDS)):
+    for shard, indices in enumerate(np.array_split(np.arange(len(rows)), _SHARDS)):
         path = folder / f"{split}-{shard:05d}-of-{_SHARDS:05d}.tfrecord"
         with tf.io.TFRecordWriter(str(path)) as writer:
-            for example in _examples(rows.iloc[part]):
-                # Deterministic: a map of protobuf has no order of its own.
+            for example in _to_examples(rows.iloc[indices]):
+                # Deterministic, as the order of a protobuf map is arbitrary.
                 writer.write(example.SerializeToString(deterministic=True))
 
 
-def _examples(rows: pd.DataFrame) -> Iterator[tf.train.Example]:
+def _to_examples(rows: pd.DataFrame) -> Iterator[tf.train.Example]:
     for row in rows.to_dict("records"):
         yield tf.train.Example(
-            features=tf.train.Features(feature={k: _feature(v) for k, v in row.items()})
+            features=tf.train.Features(feature={k: _to_feature(v) for k, v in row.items()})
         )
 
 
-def _feature(value: str | int | float) -> tf.train.Feature:
+def _to_feature(value: str | int | float) -> tf.train.Feature:
     if isinstance(value, str):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
     if isinstance(value, int):
@@ -164,7 +163,7 @@ def _feature(value: str | int | float) -> tf.train.Feature:
 
 
 def _fit(rows: pd.DataFrame, names: Sequence[str], hidden: Sequence[int]) -> keras.Model:
-    """A network, without hidden layers a logistic regression, that standardises its inputs."""
+    """Trains a network with standardised inputs; without hidden layers, a logistic regression."""
     arrays = {name: rows[[name]].to_numpy(np.float32) for name in names}
     inputs = {name: keras.Input((1,), name=name) for name in names}
     standardize = keras.layers.Normalization()

@@ -1,1 +1,1 @@
-"""Runners, clusters and workers: where a pipeline runs."""
+"""Runners, clusters and workers that execute a pipeline."""

@@ -1,4 +1,4 @@
-"""A progress bar on stderr while a run goes on."""
+"""Shows a run's progress on stderr."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from evalbeam.transforms.formats import files
 
 _SAMPLE_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
-_SECONDS_BETWEEN_LOOKS = 0.25
-# Where stderr is a log file, a line now and then instead of a bar.
+_SECONDS_BETWEEN_UPDATES = 0.25
+# If stderr is a log file, print lines instead of a bar.
 _SECONDS_BETWEEN_LINES = 10
 
 
@@ -31,10 +31,10 @@ class _Rate(rich.progress.ProgressColumn):
 
 @contextlib.contextmanager
 def watch(board: meter.Board, shards: Sequence[batch.Shard]) -> Iterator[None]:
-    """Shows what the workers have written on the board, until the block ends."""
+    """Shows the workers' progress on the board until the block ends."""
     console = rich.console.Console(stderr=True)
     done = threading.Event()
-    show = _bar if console.is_terminal else _lines
+    show = _show_bar if console.is_terminal else _print_lines
     watcher = threading.Thread(target=show, args=(console, board, shards, done), daemon=True)
     watcher.start()
     try:
@@ -44,7 +44,7 @@ def watch(board: meter.Board, shards: Sequence[batch.Shard]) -> Iterator[None]:
         watcher.join()
 
 
-def _bar(
+def _show_bar(
     console: rich.console.Console,
     board: meter.Board,
     shards: Sequence[batch.Shard],
@@ -60,47 +60,47 @@ def _bar(
     )
     with rich.progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("evaluating", total=estimate(shards))
-        while not done.wait(max(_SECONDS_BETWEEN_LOOKS, board.seconds)):
-            bar.update(task, completed=_seen(board))
+        while not done.wait(max(_SECONDS_BETWEEN_UPDATES, board.seconds)):
+            bar.update(task, completed=_count_examples(board))
 
 
-def _lines(
+def _print_lines(
     console: rich.console.Console,
     board: meter.Board,
     shards: Sequence[batch.Shard],
     done: threading.Event,
 ) -> None:
     expected = estimate(shards)
-    before, since = 0, time.monotonic()
+    last_examples, last_time = 0, time.monotonic()
     while not done.wait(_SECONDS_BETWEEN_LINES):
-        now, examples = time.monotonic(), _seen(board)
-        if not examples or examples == before:
+        now, examples = time.monotonic(), _count_examples(board)
+        if not examples or examples == last_examples:
             continue
         line = f"{examples:,} examples"
-        if before:  # else the start of the workers would be taken for slowness
-            rate = (examples - before) / (now - since)
+        if last_examples:  # otherwise the rate would include the workers' start-up
+            rate = (examples - last_examples) / (now - last_time)
             left = f", {max(expected - examples, 0) / rate:,.0f} s left" if expected else ""
             line += f", {rate:,.0f} examples/s{left}"
         console.print(line, highlight=False)
-        before, since = examples, now
+        last_examples, last_time = examples, now
 
 
-def _seen(board: meter.Board) -> int | None:
-    """What the board shows; None where it is out of reach, for a moment perhaps."""
+def _count_examples(board: meter.Board) -> int | None:
+    """The number of examples on the board; None if it is unreachable, perhaps temporarily."""
     try:
         return board.total()
-    except Exception:  # every filesystem has errors of its own
+    except Exception:  # each filesystem raises its own errors
         return None
 
 
 def estimate(shards: Sequence[batch.Shard]) -> float | None:
-    """About how many examples the shards hold, by the first one's density; None if unknown."""
+    """The approximate number of examples, from the density of the first shard; None if unknown."""
     first = next((shard for shard in shards if shard.size_bytes), None)
     if first is None:
         return None
     try:
         density = _examples_per_byte(first)
-    except Exception:  # A damaged first file is the job's to report; the bar does without.
+    except Exception:  # The job reports damage; the bar works without an estimate.
         return None
     return density * sum(shard.size_bytes for shard in shards) if density else None
 
@@ -109,22 +109,22 @@ def _examples_per_byte(shard: batch.Shard) -> float:
     if shard.format == "parquet":
         with files.open_raw(shard.path) as file:
             meta = pq.ParquetFile(file).metadata
-            stored = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-        return meta.num_rows / max(stored, 1)
+            size_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        return meta.num_rows / max(size_bytes, 1)
     with files.open_raw(shard.path) as file:
-        stored = file.read(_SAMPLE_BYTES)
-    zipped = stored.startswith(_GZIP_MAGIC)
-    text = zlib.decompressobj(wbits=31).decompress(stored) if zipped else stored
+        sample = file.read(_SAMPLE_BYTES)
+    zipped = sample.startswith(_GZIP_MAGIC)
+    content = zlib.decompressobj(wbits=31).decompress(sample) if zipped else sample
     if shard.format == "tfrecord":
-        return _records(text) / len(stored)
-    return text.count(b"\n") / len(stored)
+        return _count_records(content) / len(sample)
+    return content.count(b"\n") / len(sample)
 
 
-def _records(framed: bytes) -> int:
-    """How many TFRecord frames lie in the bytes: length, its CRC, data, its CRC."""
+def _count_records(content: bytes) -> int:
+    """The number of TFRecords in the bytes; each is length, its CRC, data, its CRC."""
     count = position = 0
-    while position + 12 <= len(framed):
-        (length,) = struct.unpack_from("<Q", framed, position)
+    while position + 12 <= len(content):
+        (length,) = struct.unpack_from("<Q", content, position)
         position += 16 + length
         count += 1
     return count

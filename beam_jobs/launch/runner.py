@@ -1,4 +1,4 @@
-"""Beam's options and runners: which one, with which flags, and what its failures mean."""
+"""Chooses Beam's runner and options, runs pipelines, and explains their failures."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from evalbeam.transforms import batch, errors
 
 _LOCAL = "DirectRunner"
 
-# What worker processes cost and bring, measured with the benchmark's reference job on two cores:
-# the seconds until they work, and bytes of tf.Examples per second, of one such process on a core of
-# its own and of this process, whose threads share one interpreter and use about one and a half.
+# The cost and speed of worker processes, measured with the benchmark's reference job on two cores:
+# the seconds to start, and bytes of tf.Examples per second for a worker process with its own core,
+# and for this process, whose threads share one interpreter and use about one and a half cores.
 _START_SECONDS = 9.0
 _PROCESS_RATE = 65e6
-_HERE_RATE = 110e6
-_BYTES_PER_PROCESS = 2 << 30  # of memory
+_THREADS_RATE = 110e6
+_MEMORY_BYTES_PER_PROCESS = 2 << 30
 _CONTAINER_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 _GPUS = "/dev/nvidia[0-9]*"
 
 _CLUSTER_TASKS = 256
 _TASKS_PER_WORKER = 4
 
-# What Beam says each time, and nobody can act on: its local worker processes, its job servers.
+# Messages that Beam logs in every run and that nobody can act on.
 _CHATTER = (
     "No semi_persistent_directory found",
     "Discarding unparseable args",
@@ -47,44 +47,44 @@ _CHATTERERS = (
     "apache_beam.utils.subprocess_server",
 )
 _JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
-_TOLD_LINES = 60
+_MAX_LINES = 60
 _INTERRUPTED = r"^KeyboardInterrupt\s*(\[while running '.*'\])?\s*$"
-# In an option's name, or in its value, such as environment variables or a URL with a password.
+# In an option's name or value, such as environment variables or a URL with a password.
 _SECRET = re.compile(
     "secret|pass|pwd|token|key_|_key|apikey|credential|connection_s|auth|sig=|://[^/]*@"
 )
-# What anything may stand in.
-_FREE = ("job_server_jvm_properties", "environment_options")
+# Options whose values may be secret whatever they look like.
+_FREE_FORM = ("job_server_jvm_properties", "environment_options")
 
 _CLUSTER_DEFAULTS = (
-    # A list of the launcher's packages, which a cluster whose workers have theirs does not need: it
-    # is the one file that would have to be staged where all workers can read it.
+    # Do not submit the list of the launcher's packages, the only file that would need staging in a
+    # place that all workers can read.
     "--experiments=disable_logging_submission_environment",
-    # Else each stage starts its workers anew, and each worker TensorFlow.
+    # Otherwise each stage starts new workers, which load TensorFlow again.
     "--environment_cache_millis=60000",
 )
 _SPARK_DEFAULTS = (
-    # An executor whose worker has died gets no other while that is kept: tasks must go elsewhere.
+    # With cached environments, an executor does not replace a dead worker: tasks must go elsewhere.
     "--job_server_jvm_property=-Dspark.excludeOnFailure.enabled=true",
 )
 
 
 def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
-    """Beam's options; the local runner where the flags name none.
+    """Beam's options from flags; the local runner by default.
 
     Raises:
-      ConfigError: a flag that is not Beam's.
+      ConfigError: a flag is not one of Beam's.
     """
-    known = pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
     for kind in {kind.__name__: kind for kind in _kinds(pipeline_options.PipelineOptions)}.values():
         if "_add_argparse_args" in vars(kind):
-            kind._add_argparse_args(known)
-    parsed, unknown = known.parse_known_args(list(flags))
+            kind._add_argparse_args(parser)
+    parsed, unknown = parser.parse_known_args(list(flags))
     if unknown:
         flag = unknown[0].partition("=")[0]  # its value may be a secret
         raise errors.ConfigError(
-            f"unknown option {flag}: neither evalbeam's (see `evalbeam run --help`) nor one of "
-            "Beam's pipeline options"
+            f"unknown option {flag}: it is neither an option of evalbeam (see `evalbeam run "
+            "--help`) nor one of Beam's pipeline options"
         )
     if parsed.runner not in (None, _LOCAL):
         try:
@@ -95,37 +95,39 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
         return pipeline_options.PipelineOptions([*_CLUSTER_DEFAULTS, *more, *flags])
     defaults = [f"--runner={_LOCAL}"]
     if parsed.direct_num_workers != 1 and parsed.direct_running_mode == "in_memory":
-        # In Beam's own default mode more workers than one change nothing.
+        # In Beam's default mode, additional workers have no effect.
         defaults.append("--direct_running_mode=multi_threading")
     if not parsed.update_compatibility_version:
-        # Else Beam would first look for Prism, a runner that it downloads.
+        # Otherwise Beam would first try Prism, a runner that it downloads.
         defaults.append(f"--update_compatibility_version={beam.version.__version__}")
     return pipeline_options.PipelineOptions([*defaults, *flags])
 
 
-def tasks(chosen: pipeline_options.PipelineOptions) -> int:
-    """Into how many tasks the data are split, if there are as many shards: a few for each worker.
+def tasks(beam_options: pipeline_options.PipelineOptions) -> int:
+    """The number of tasks to divide the shards into: a few for each worker.
 
-    How many workers a cluster has is not known here, and may change.
+    The number of workers of a cluster is not known here, and may change.
     """
-    if not is_local(chosen):
+    if not is_local(beam_options):
         return _CLUSTER_TASKS
-    workers = chosen.view_as(pipeline_options.DirectOptions).direct_num_workers
+    workers = beam_options.view_as(pipeline_options.DirectOptions).direct_num_workers
     return 1 if workers == 1 else _TASKS_PER_WORKER * (workers or os.cpu_count() or 1)
 
 
 def use_processes(
-    chosen: pipeline_options.PipelineOptions, flags: Sequence[str], shards: Sequence[batch.Shard]
+    beam_options: pipeline_options.PipelineOptions,
+    flags: Sequence[str],
+    shards: Sequence[batch.Shard],
 ) -> str | None:
-    """Lets a local run of much data work in processes, where that is faster; says so.
+    """Configures a local run to use worker processes if that is faster; returns a note if it does.
 
-    Processes take seconds to start and then use all cores; they are worth it for gigabytes. Flags
-    that say how to run (`--direct_...`) are left alone. TensorFlow gets as many threads in each
-    process as there are cores for it.
+    Processes take seconds to start but use all cores, which pays off for gigabytes of data.
+    Explicit flags (`--direct_...`) are respected. In each process, TensorFlow gets its share of the
+    cores as threads.
     """
-    if not is_local(chosen):
+    if not is_local(beam_options):
         return None
-    direct = chosen.view_as(pipeline_options.DirectOptions)
+    direct = beam_options.view_as(pipeline_options.DirectOptions)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
     note = None
@@ -146,17 +148,17 @@ def use_processes(
 
 
 def _workers(cores: int, sizes: Sequence[int]) -> int:
-    """How many processes are fastest for shards of these sizes in bytes; 1: none but this one."""
+    """The fastest number of processes for shards of these sizes in bytes; 1: only this one."""
     total, largest = sum(sizes), max(sizes, default=0)
-    if not total or glob.glob(_GPUS):  # TensorFlow takes all of a GPU's memory in each process
+    if not total or glob.glob(_GPUS):  # each process would take all of a GPU's memory
         return 1
-    workers = max(1, min(cores, _memory_bytes() // _BYTES_PER_PROCESS, total // largest))
+    workers = max(1, min(cores, _memory_bytes() // _MEMORY_BYTES_PER_PROCESS, total // largest))
     seconds = _START_SECONDS + total / (workers * _PROCESS_RATE)
-    return workers if seconds < total / _HERE_RATE else 1
+    return workers if seconds < total / _THREADS_RATE else 1
 
 
 def _memory_bytes() -> int:
-    """The machine's memory, or what the container may use of it."""
+    """The memory of the machine, or the container's limit if that is smaller."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):
         memory = min(memory, int(_CONTAINER_LIMIT.read_text()))
@@ -166,62 +168,63 @@ def _memory_bytes() -> int:
 def _kinds(
     kind: type[pipeline_options.PipelineOptions],
 ) -> list[type[pipeline_options.PipelineOptions]]:
-    below = [found for one in kind.__subclasses__() for found in _kinds(one)]
-    return [*kind.__subclasses__(), *below]
+    """All subclasses, at any depth."""
+    children = kind.__subclasses__()
+    return [*children, *(descendant for child in children for descendant in _kinds(child))]
 
 
-def name(chosen: pipeline_options.PipelineOptions) -> str:
+def name(beam_options: pipeline_options.PipelineOptions) -> str:
     """The runner's name."""
-    return str(chosen.view_as(pipeline_options.StandardOptions).runner)
+    return str(beam_options.view_as(pipeline_options.StandardOptions).runner)
 
 
-def is_local(chosen: pipeline_options.PipelineOptions) -> bool:
+def is_local(beam_options: pipeline_options.PipelineOptions) -> bool:
     """Whether the workers run on this machine and share its files."""
-    return name(chosen) == _LOCAL
+    return name(beam_options) == _LOCAL
 
 
-def shown(chosen: pipeline_options.PipelineOptions) -> dict[str, Any]:
-    """The options that were chosen, without the values of those that may be secret."""
-    given = chosen.get_all_options(drop_default=True)
-    return {option: _without_secrets(option, given[option]) for option in sorted(given)}
+def redact(beam_options: pipeline_options.PipelineOptions) -> dict[str, Any]:
+    """The options that differ from their defaults, with possible secrets hidden."""
+    values = beam_options.get_all_options(drop_default=True)
+    return {option: _redact_value(option, values[option]) for option in sorted(values)}
 
 
-def _without_secrets(option: str, value: Any) -> Any:
+def _redact_value(option: str, value: Any) -> Any:
     if isinstance(value, list):
-        return [_without_secrets(option, part) for part in value]
+        return [_redact_value(option, item) for item in value]
     text = str(value)
-    if option in _FREE and "=" in text:
+    if option in _FREE_FORM and "=" in text:
         return f"{text.partition('=')[0]}=(hidden)"
     if option == "environment_config" and text.startswith("{") and '"env"' in text:
         return "(hidden)"
     return "(hidden)" if _SECRET.search(f"{option}={text}".lower()) else value
 
 
-def pipeline(chosen: pipeline_options.PipelineOptions) -> beam.Pipeline:
-    """A new pipeline; it has options of its own, for portable runners change them."""
-    return beam.Pipeline(options=copy.deepcopy(chosen))
+def pipeline(beam_options: pipeline_options.PipelineOptions) -> beam.Pipeline:
+    """A new pipeline, with a copy of the options, as portable runners change them."""
+    return beam.Pipeline(options=copy.deepcopy(beam_options))
 
 
 def run(built: beam.Pipeline) -> str | None:
     """Runs the pipeline to its end; returns the cluster's name for the job.
 
     Raises:
-      EvalbeamError: what went wrong on a worker, as our own error.
-      KeyboardInterrupt: the job was interrupted, and the cluster told to cancel it.
+      EvalbeamError: a worker failed; the error that it raised.
+      KeyboardInterrupt: the job was interrupted; it has been cancelled on the cluster.
     """
-    # An exception on a worker comes home with its traceback: once is enough.
+    # A worker's exception is raised here with its traceback, so do not log it too.
     for module in ("common", "worker.sdk_worker", "worker.operations", "worker.bundle_processor"):
         logging.getLogger(f"apache_beam.runners.{module}").setLevel(logging.CRITICAL)
     for chatterer in _CHATTERERS:
-        logging.getLogger(chatterer).addFilter(_is_news)
-    # Messages of the job, of which errors are raised too, and of waiting for its server.
-    logging.getLogger().addFilter(_is_no_message)
+        logging.getLogger(chatterer).addFilter(_is_informative)
+    # Drop the job's errors, which are raised too, and messages about waiting for its server.
+    logging.getLogger().addFilter(_is_not_from_job)
     local = is_local(built.options)
     flink = cluster.flink_url(built.options)
     try:
         job = built.run()
         if not local:
-            # Beam's own handler would stop the job server, and the job go on without it.
+            # Beam's own handler would stop the job server but not the job.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             job.wait_until_finish()
@@ -230,44 +233,44 @@ def run(built: beam.Pipeline) -> str | None:
                 cluster.cancel(job, _job_id(job), flink)
             raise
     except Exception as e:
-        raise _cause(e) from e
+        raise _explain(e) from e
     return None if local else _job_id(job)
 
 
 def _job_id(job: Any) -> str | None:
-    """The job's name, which is an attribute of portable runners' jobs, a method of Dataflow's."""
-    found = getattr(job, "job_id", None) or getattr(job, "_job_id", None)
-    return found() if callable(found) else found
+    """The job's name: an attribute of portable runners' jobs, a method of Dataflow's."""
+    job_id = getattr(job, "job_id", None) or getattr(job, "_job_id", None)
+    return job_id() if callable(job_id) else job_id
 
 
-def _is_no_message(record: logging.LogRecord) -> bool:
-    error = record.module == "portable_runner" and record.levelno >= logging.ERROR
-    return not error and not record.getMessage().startswith("Waiting for grpc channel")
+def _is_not_from_job(record: logging.LogRecord) -> bool:
+    is_error = record.module == "portable_runner" and record.levelno >= logging.ERROR
+    return not is_error and not record.getMessage().startswith("Waiting for grpc channel")
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_informative(record: logging.LogRecord) -> bool:
     return not any(chatter in record.getMessage() for chatter in _CHATTER)
 
 
-def _cause(error: BaseException) -> errors.EvalbeamError:
-    """What went wrong on a worker: Beam adds the step to it, or brings home only a traceback."""
+def _explain(error: BaseException) -> errors.EvalbeamError:
+    """The worker's error, to which Beam adds the step, or of which it only keeps the traceback."""
     text = str(error)
     if isinstance(error, KeyboardInterrupt) or re.search(_INTERRUPTED, text, re.M):
         raise KeyboardInterrupt from error
     for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
-        named = f"evalbeam.transforms.errors.{kind.__name__}: "
-        if isinstance(error, kind) or named in text:
-            told = text.rpartition(named)[2]
-            return kind(re.split(r" \[while running '|\n\n", told)[0].strip())
-    # A fault of ours or of the machine: whoever mends it needs the traceback, but none of Java's.
+        prefix = f"evalbeam.transforms.errors.{kind.__name__}: "
+        if isinstance(error, kind) or prefix in text:
+            message = text.rpartition(prefix)[2]
+            return kind(re.split(r" \[while running '|\n\n", message)[0].strip())
+    # A bug or a fault of the machine: keep the traceback for whoever fixes it, but not Java's.
     lines = [line for line in text.splitlines() if not _JAVA_FRAME.match(line)]
-    if len(lines) > _TOLD_LINES:  # TFMA's errors may show every example.
-        half = _TOLD_LINES // 2
-        lines[half:-half] = [f"... {len(lines) - _TOLD_LINES:,} lines ..."]
-    told = "\n".join(lines)
-    if "java.io.IOException: error=" in told or "Process died with exit code" in told:
-        told += (
-            ". A worker could not be started: is evalbeam-worker at the path that "
-            "--environment_config names, on every machine of the cluster?"
+    if len(lines) > _MAX_LINES:  # TFMA's errors may contain every example.
+        half = _MAX_LINES // 2
+        lines[half:-half] = [f"... {len(lines) - _MAX_LINES:,} lines ..."]
+    message = "\n".join(lines)
+    if "java.io.IOException: error=" in message or "Process died with exit code" in message:
+        message += (
+            ". A worker could not be started: check that evalbeam-worker is at the path in "
+            "--environment_config on every machine of the cluster"
         )
-    return errors.JobError(f"The pipeline failed: {told.strip()}")
+    return errors.JobError(f"The pipeline failed: {message.strip()}")

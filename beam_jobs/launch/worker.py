@@ -1,17 +1,17 @@
 """`evalbeam-worker`: Beam workers on a machine without Docker.
 
-It keeps the contract of the boot program in Beam's images, which is written in Go and makes a
+It follows the contract of the boot program in Beam's images, which is written in Go and creates a
 virtual environment for each worker (https://s.apache.org/beam-fn-api-container-contract): the
-runner gives an id and the address of its provision service, which tells the rest. The files that
-the job has staged are fetched, the packages among them installed beside the environment's own, and
-this process becomes the worker. The runner starts it
+runner passes an ID and the address of its provision service, which provides everything else. This
+process fetches the files that the job has staged, installs the packages among them alongside those
+of the environment, and becomes the worker. The runner starts it
 
   as a process: --environment_type=PROCESS --environment_config='{"command": ".../evalbeam-worker"}'
-  through a pool: --environment_type=EXTERNAL --environment_config=localhost:50000, where each
-      TaskManager has a pool of its own, `evalbeam-worker --worker_pool`: their ids are alike
+  in a pool: --environment_type=EXTERNAL --environment_config=localhost:50000, with a separate pool
+      for each TaskManager, `evalbeam-worker --worker_pool`, as their worker IDs are the same
 
-Unlike Beam's own pool, this one listens at one address only (it starts processes for whoever asks),
-lets its workers print, and takes them along when it ends.
+Unlike Beam's own pool, this one listens at one address only (as it starts processes for anyone who
+connects), does not swallow its workers' output, and stops its workers when it ends.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ _PACKAGES = (".whl", ".tar.gz", ".zip")
 
 
 def main() -> None:
-    """Serves a pool, or becomes a worker; the runner takes any failure for the worker's end."""
+    """Serves a pool, or becomes a worker; the runner treats any failure as the worker's end."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--worker_pool", action="store_true", help="serve a pool of workers")
-    parser.add_argument("--address", default="localhost:50000", help="where the pool listens")
-    parser.add_argument("--id", help="the worker's id")
-    parser.add_argument("--provision_endpoint", help="the runner's service that tells the rest")
-    # Pools also pass the endpoints that the provision service tells.
+    parser.add_argument("--address", default="localhost:50000", help="the pool's address")
+    parser.add_argument("--id", help="the worker's ID")
+    parser.add_argument(
+        "--provision_endpoint", help="the address of the runner's provision service"
+    )
+    # Pools also pass the endpoints that the provision service provides.
     arguments, _ = parser.parse_known_args()
     if arguments.worker_pool:
         _serve(arguments.address)
@@ -62,14 +64,14 @@ def _serve(address: str) -> None:
     pool = worker_pool_main.BeamFnExternalWorkerPoolServicer(
         use_process=True, container_executable=os.path.abspath(sys.argv[0])
     )
-    # A second pool at the same address would take every other request.
+    # Without this, a second pool at the same address would take every other request.
     server = grpc.server(futures.ThreadPoolExecutor(), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
         server.add_insecure_port(address)
     except RuntimeError:
         sys.exit(
-            f"error: cannot listen at {address}: it is no address of this machine, or is taken"
+            f"error: cannot listen at {address}: it is not an address of this machine, or is in use"
         )
     server.start()
     print(f"worker pool at {address}", file=sys.stderr, flush=True)
@@ -81,7 +83,7 @@ def _serve(address: str) -> None:
 
 
 def _become_worker(worker: str, provision_endpoint: str) -> None:
-    # A pool keeps its workers' standard output as a pipe that nobody reads.
+    # A pool connects its workers' stdout to a pipe that nobody reads.
     os.dup2(2, 1)
     info = _provision(worker, provision_endpoint)
     environment = {
@@ -113,7 +115,7 @@ def _provision(worker: str, endpoint: str) -> beam_provision_api_pb2.ProvisionIn
 
 
 def _fetch(worker: str, info: beam_provision_api_pb2.ProvisionInfo, folder: Path) -> list[Path]:
-    """Copies what the job has staged into `folder`."""
+    """Downloads the files that the job has staged to `folder`."""
     folder.mkdir()
     files = []
     with grpc.insecure_channel(info.artifact_endpoint.url) as channel:
@@ -131,7 +133,7 @@ def _fetch(worker: str, info: beam_provision_api_pb2.ProvisionInfo, folder: Path
 
 
 def _install(files: list[Path], folder: Path) -> str | None:
-    """Installs the packages among the files into `folder`; None where there are none."""
+    """Installs the packages among the files into `folder`; returns None if there are none."""
     packages = [str(file) for file in files if file.name.endswith(_PACKAGES)]
     if not packages:
         return None

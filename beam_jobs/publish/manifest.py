@@ -1,4 +1,4 @@
-"""What a run was: its config, data, models, versions, counts and times, for manifest.json."""
+"""Describes a run for manifest.json: config, data, models, package versions, counts and times."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 import yaml
 
 from evalbeam.beam_jobs.job import Job
-from evalbeam.transforms import ledger, models
+from evalbeam.transforms import models
 from evalbeam.transforms.examples import slices
+from evalbeam.transforms.ledger import Ledger
+from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.models import measure
 
-# The packages whose versions every result depends on.
+# The packages that every result depends on.
 _PACKAGES = ("evalbeam", "apache-beam", "tensorflow", "tensorflow-model-analysis", "numpy")
 
 
-def build(
+def describe(
     job: Job,
-    entered: ledger.Ledger,
-    findings: Sequence[Mapping[str, Any]],
     costs: Mapping[str, measure.Measures],
     *,
     run_id: str,
@@ -32,105 +33,171 @@ def build(
     config_text: str,
     runner: str,
     job_id: str | None,
-    options: dict[str, Any],
-    timings_s: dict[str, float],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The manifest, for JSON."""
-    kinds = {model.kind for model in job.models}
-    packages = [*_PACKAGES, *(name for kind, name in models.PACKAGES.items() if kind in kinds)]
-    if any(model.images for model in job.models):
-        packages.append("pillow")
-    return {
-        "run_id": run_id,
-        "name": job.name,
-        "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-        "config": {
-            "path": config_path,
-            "sha256": hashlib.sha256(config_text.encode()).hexdigest(),
-            "content": yaml.safe_load(config_text),
-        },
-        "data": _data(job, entered),
-        "models": {
-            model.name: _model(job, model, entered, findings, costs) for model in job.models
-        },
-        "baseline": job.baseline,
-        "renamed_metrics": dict(job.evaluation.plan.renamed),
-        "slices": [slices.describe(spec) for spec in job.specs],
-        "engine": job.engine,
-        "notes": list(job.notes),
-        "runner": runner,
-        "job_id": job_id,
-        "options": options,
-        "batch_size": job.batch_size,
-        "workers": entered.workers,
-        "state_bytes": entered.state_bytes,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
-        },
-        "timings_s": timings_s,
-        # Gates are not evaluated by this version: no run may look as if it had passed them.
-        "verdict": "not gated",
-    }
-
-
-def _data(job: Job, entered: ledger.Ledger) -> dict[str, Any]:
-    read, dead = entered.read, entered.dead
+    """The description of a run beyond its evaluation and ledger: the state's run.json."""
     files: dict[str, dict[str, None]] = {}
     for shard in job.shards:
         files.setdefault(shard.split, {})[shard.path] = None
     return {
-        split: {
-            "files": list(paths),
-            "read": read[split],
-            "scored": entered.scored[split],
-            "dead_lettered": dead[split],
-            # Order-independent, of every scored example's identity and labels.
-            "fingerprint": f"{entered.fingerprints[split]:016x}",
+        "run_id": run_id,
+        "name": job.name,
+        "finished_at": now(),
+        "merged": [],
+        "config": {"path": config_path, "text": config_text},
+        "data": {
+            "files": {split: list(paths) for split, paths in files.items()},
+            "format": job.main.format,
             "fingerprint_of": job.identity,
-        }
-        for split, paths in files.items()
+        },
+        "models": {spec.name: _describe_spec(job, spec, costs) for spec in job.models},
+        "notes": list(job.notes),
+        "runner": runner,
+        "job_id": job_id,
+        "options": dict(options),
+        "batch_size": job.batch_size,
+        "versions": list_versions(job.models),
+        "timings_s": {},
     }
 
 
-def _model(
-    job: Job,
-    model: models.ModelSpec,
-    entered: ledger.Ledger,
-    findings: Sequence[Mapping[str, Any]],
-    costs: Mapping[str, measure.Measures],
-) -> dict[str, Any]:
-    seconds = entered.predict_seconds.get(model.name, 0.0)
-    measures = costs.get(model.name)
+def list_versions(specs: Sequence[models.ModelSpec]) -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on."""
+    kinds = {spec.kind for spec in specs}
+    packages = [*_PACKAGES]
+    packages += [k.package for name, k in models.REGISTRY.items() if name in kinds and k.package]
+    if any(spec.images for spec in specs):
+        packages.append("pillow")
     return {
-        # The images stand in the config, once.
-        **{name: part for name, part in dataclasses.asdict(model).items() if name != "images"},
-        "sha256": job.digests.get(model.name),
-        "measures": None if measures is None else dataclasses.asdict(measures),
-        "forms": _forms(job, model, findings),
-        "predict_s": seconds,
-        "predict_ms_per_batch": 1000 * seconds / max(entered.batches, 1),
-        "predict_us_per_example": 1e6 * seconds / max(sum(entered.scored.values()), 1),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
     }
 
 
-def _forms(
-    job: Job, model: models.ModelSpec, findings: Sequence[Mapping[str, Any]]
+def now() -> str:
+    """The current time, as in a manifest."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat()
+
+
+def build(
+    run: Mapping[str, Any],
+    evaluation: Evaluation,
+    ledger: Ledger,
+    findings: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Builds the manifest as a JSON object, from the run's state only.
+
+    Args:
+      run: the description of the run, see `describe`.
+      evaluation: the evaluation of the results.
+      ledger: the rows read and scored, in total.
+      findings: the entries of findings.json.
+    """
+    text = run["config"]["text"]
+    merged = {"merged": run["merged"]} if run["merged"] else {}
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "finished_at": run["finished_at"],
+        **merged,
+        "config": {
+            "path": run["config"]["path"],
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "content": yaml.safe_load(text),
+        },
+        "data": _describe_data(run, ledger),
+        "models": {name: _describe_model(run, name, ledger, findings) for name in run["models"]},
+        "baseline": evaluation.baseline,
+        "renamed_metrics": dict(plan(evaluation).renamed),
+        "slices": [slices.describe(spec) for spec in evaluation.slices],
+        "engine": evaluation.engine,
+        "notes": run["notes"],
+        "runner": run["runner"],
+        "job_id": run["job_id"],
+        "options": run["options"],
+        "batch_size": run["batch_size"],
+        "workers": ledger.workers,
+        "state_bytes": ledger.state_bytes,
+        "versions": run["versions"],
+        "timings_s": run["timings_s"],
+        # This version does not evaluate gates, so no run may look as if it had passed them.
+        "verdict": "not gated",
+    }
+
+
+def read_measures(run: Mapping[str, Any]) -> dict[str, measure.Measures]:
+    """By version, the costs of those that were measured."""
+    return {
+        name: measure.Measures(
+            **{
+                **model["measures"],
+                "batch": measure.Times(**model["measures"]["batch"]),
+                "single": measure.Times(**model["measures"]["single"]),
+            }
+        )
+        for name, model in run["models"].items()
+        if model["measures"] is not None
+    }
+
+
+def _describe_spec(
+    job: Job, spec: models.ModelSpec, costs: Mapping[str, measure.Measures]
+) -> dict[str, Any]:
+    cost = costs.get(spec.name)
+    return {
+        # Images are in the config already.
+        **{name: part for name, part in dataclasses.asdict(spec).items() if name != "images"},
+        "sha256": job.digests.get(spec.name),
+        "measures": None if cost is None else dataclasses.asdict(cost),
+    }
+
+
+def _describe_data(run: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
+    read, dead = ledger.read, ledger.dead
+    return {
+        split: {
+            "files": files,
+            "read": read[split],
+            "scored": ledger.scored[split],
+            "dead_lettered": dead[split],
+            # Of the identity and labels of all scored examples, in any order.
+            "fingerprint": f"{ledger.fingerprints[split]:016x}",
+            "fingerprint_of": run["data"]["fingerprint_of"],
+        }
+        for split, files in run["data"]["files"].items()
+    }
+
+
+def _describe_model(
+    run: Mapping[str, Any], name: str, ledger: Ledger, findings: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    seconds = ledger.predict_seconds.get(name, 0.0)
+    return {
+        **run["models"][name],
+        "forms": _list_forms(run, name, findings),
+        "predict_s": seconds,
+        "predict_ms_per_batch": 1000 * seconds / max(ledger.batches, 1),
+        "predict_us_per_example": 1e6 * seconds / max(sum(ledger.scored.values()), 1),
+    }
+
+
+def _list_forms(
+    run: Mapping[str, Any], name: str, findings: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Where the version runs: in its own form, and in those that it was converted to."""
-    kinds = {one.name: one.kind for one in job.models}
-    own = {"version": model.name, "output": None, "kind": model.kind, "verdict": None}
+    """The forms of a version and where they run: its own form, and its conversions."""
+    kinds = {version: model["kind"] for version, model in run["models"].items()}
+    own = {"version": name, "output": None, "kind": kinds[name], "verdict": None}
     converted = [
         {
-            "version": one["converted"],
-            "output": one["output"],
-            "kind": kinds[one["converted"]],
-            "verdict": one["verdict"],
+            "version": finding["converted"],
+            "output": finding["output"],
+            "kind": kinds[finding["converted"]],
+            "verdict": finding["verdict"],
         }
-        for one in findings
-        if one["original"] == model.name
+        for finding in findings
+        if finding["original"] == name
     ]
     return [
-        {**form, "runs_in": list(models.RUNS_IN.get(form["kind"], ()))}
+        {**form, "runs_in": list(models.REGISTRY[form["kind"]].runs_in)}
         for form in (own, *converted)
     ]

@@ -1,9 +1,10 @@
-"""Where a run's parts are written before it is published, and how it is published.
+"""Stages a run's parts before it is published, and publishes it.
 
-One layout, whatever the output: workers write to a place that all of them reach, and the driver
-finishes the run in a local folder. For a local output that is one folder, which is moved. For a URL
-it is a prefix in the store, whose files the driver gathers, and a temporary folder, which it
-uploads: a store has no folders to move and no links, but it never shows half an object.
+The layout is the same for every output: workers write to a location that all of them can reach, and
+the driver finishes the run in a local folder. For a local output, both are the same folder, which
+the driver moves. For a URL, workers write under a prefix in the store; the driver gathers their
+files in a temporary folder and uploads it: a store has neither folders to move nor links, but it
+never shows a partial object.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from typing import Any
 
 from evalbeam.transforms import errors
 from evalbeam.transforms.formats import files
+from evalbeam.transforms.sinks import state, tables
 
-_UPLOADS = 8  # at once
+_UPLOADS = 8  # concurrent
 
 
 @dataclass(frozen=True)
 class Staging:
-    """One attempt at a run.
+    """The staging location of an attempt at a run.
 
     Attributes:
-      folder: a local folder, which becomes the run's; `work` in it is not published.
-      url: where workers write, if not into the folder.
+      folder: a local folder, which becomes the run's folder; its `work` is not published.
+      url: where workers write, if not to the folder.
     """
 
     folder: Path
@@ -41,8 +43,18 @@ class Staging:
 
     @property
     def state(self) -> Path:
-        """The folder of the merged table."""
+        """The folder of the state, see `sinks.state`."""
         return self.folder / "state"
+
+    @property
+    def index(self) -> Path:
+        """The index of the state's parts."""
+        return self.state / state.INDEX
+
+    @property
+    def tfma(self) -> Path:
+        """The folder of the TFMA result."""
+        return self.folder / "tfma"
 
     @property
     def dead_letters(self) -> Path:
@@ -51,12 +63,12 @@ class Staging:
 
     @property
     def work(self) -> Path:
-        """What only the run itself reads."""
+        """The folder of files that only the run itself reads."""
         return self.folder / "work"
 
     @property
     def ledgers(self) -> Path:
-        """A line for each ledger: what was read and scored, of which data, in what time."""
+        """A line for each ledger."""
         return self.work / "ledgers.jsonl"
 
     @property
@@ -65,9 +77,14 @@ class Staging:
         return self.work / "edges.jsonl"
 
     @property
-    def tfma(self) -> Path:
-        """What TFMA computed itself, as its own files."""
-        return self.work / "tfma"
+    def tables(self) -> dict[str, Path]:
+        """By table of results, the folder of its parts."""
+        return {name: self.work / name for name in tables.SCHEMAS}
+
+    @property
+    def finished(self) -> Path:
+        """A line for each finished part of the state."""
+        return self.work / "finished.jsonl"
 
     @property
     def progress(self) -> Path:
@@ -75,88 +92,120 @@ class Staging:
         return self.work / "progress"
 
     def shared(self, path: Path) -> str:
-        """Where workers write what is at the folder's `path` once it is gathered."""
+        """Where workers write what `path`, in the folder, has once it is gathered."""
         if self.url is None:
             return str(path)
         return f"{self.url}/{path.relative_to(self.folder).as_posix()}"
 
     def gather(self) -> None:
-        """Brings what the workers have written into the folder.
+        """Gathers what the workers wrote in the folder.
 
         Raises:
           JobError: it cannot be read.
         """
         if self.url is None:
             return
-        # Beside these, Beam may leave files of bundles that failed.
-        parts = (self.state / "*.parquet", self.work / "*.jsonl", self.tfma / "*.tfrecord")
+        # Beam may also leave files of failed bundles.
+        parts = (
+            *(self.state / pattern for pattern in ("*.parquet", "*.tfrecord", "*.json")),
+            *(folder / "*.parquet" for folder in self.tables.values()),
+            self.tfma / "*.tfrecord",
+            self.work / "*.jsonl",
+        )
         try:
             for pattern in map(self.shared, parts):
                 for url in files.match(pattern):
                     files.download(url, str(self.folder / url[len(self.url) + 1 :]))
-        except Exception as e:  # every filesystem has errors of its own
+        except Exception as e:  # every filesystem has its own errors
             raise errors.JobError(
                 f"cannot read what the workers wrote to {self.url}: {files.reason(e)}"
             ) from e
 
-    def entries(self, path: Path) -> list[dict[str, Any]]:
-        """The objects of a file of JSON lines, which is not there where there are none."""
+    def copy_state(self, folder: str) -> None:
+        """Copies a saved state to the folder; raises JobError if it cannot be read."""
+        for path in files.match(f"{folder}/*"):
+            files.download(path, str(self.state / path.rpartition("/")[2]))
+
+    def read_entries(self, path: Path) -> list[dict[str, Any]]:
+        """Reads a file of JSON lines; a missing file has none."""
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
 
 def staged(output: str, run_id: str) -> contextlib.AbstractContextManager[Staging]:
-    """A new staging place for `output`, which is gone when the block ends, however it ends.
+    """A new staging location for `output`, which is deleted on exit in any case.
 
     Raises:
-      ConfigError: nothing can be written there, or the run exists.
+      ConfigError: the output is not writable, or the run exists.
     """
     if files.is_remote(output):
-        return _staged_remotely(output, run_id)
-    return _staged_locally(Path(output), run_id)
+        return _stage_remotely(output, run_id)
+    return _stage_locally(Path(output), run_id)
 
 
 @contextlib.contextmanager
-def _staged_locally(output: Path, run_id: str) -> Iterator[Staging]:
+def _stage_locally(output: Path, run_id: str) -> Iterator[Staging]:
     if (output / "runs" / run_id).exists():
-        raise _exists(str(output), run_id)
+        raise _report_existing(str(output), run_id)
     latest = output / "latest"
     if latest.exists() and not latest.is_symlink():
         raise errors.ConfigError(
-            f"{latest} is no link to a run's results: move it away, or choose another output"
+            f"{latest} is not a link to a run's results: move it away, or choose another output"
         )
-    staging = Staging(output.resolve() / ".staging" / _attempt(run_id))
+    with _create_locally(output, run_id) as staging:
+        yield staging
+
+
+@contextlib.contextmanager
+def replacing(run: str) -> Iterator[Staging]:
+    """A staging location for new results of a local run folder, deleted on exit.
+
+    Raises:
+      ConfigError: the run is at a URL, or its folder is not writable.
+    """
+    if files.is_remote(run):
+        raise errors.ConfigError(
+            f"{run}: a store cannot replace a run atomically: add --output, a folder or URL"
+        )
+    folder = Path(run)
+    with _create_locally(folder.parent, folder.name) as staging:
+        yield staging
+
+
+@contextlib.contextmanager
+def _create_locally(parent: Path, name: str) -> Iterator[Staging]:
+    staging = Staging(parent.resolve() / ".staging" / _attempt(name))
     _sweep(staging.folder.parent)
     try:
         _make_folders(staging)
     except OSError as e:
-        raise errors.ConfigError(f"cannot write results to {output}: {e}") from e
+        raise errors.ConfigError(f"cannot write results to {parent}: {e}") from e
     try:
         yield staging
     finally:
         shutil.rmtree(staging.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            staging.folder.parent.rmdir()  # if no other run is staged
+            staging.folder.parent.rmdir()  # unless another run is staged
 
 
 @contextlib.contextmanager
-def _staged_remotely(output: str, run_id: str) -> Iterator[Staging]:
-    if found := files.match(f"{published(output, run_id)}/**"):
-        if f"{published(output, run_id)}/manifest.json" in found:
-            raise _exists(output, run_id)
+def _stage_remotely(output: str, run_id: str) -> Iterator[Staging]:
+    if paths := files.match(f"{run_path(output, run_id)}/**"):
+        if f"{run_path(output, run_id)}/manifest.json" in paths:
+            raise _report_existing(output, run_id)
         raise errors.ConfigError(
-            f"{published(output, run_id)} is no whole run: one is being uploaded, or was killed "
-            "meanwhile. Give another --run-id, or delete what is there"
+            f"{run_path(output, run_id)} is incomplete: its upload is under way, or was killed. "
+            "Use another --run-id, or delete it"
         )
     with tempfile.TemporaryDirectory(prefix="evalbeam-run-") as folder:
-        # What a killed run leaves stays: nobody here can know that it is dead.
-        staging = Staging(Path(folder), _under(output, f".staging/{_attempt(run_id)}"))
+        # What a killed run left stays, since nothing here shows that it is dead.
+        staging = Staging(Path(folder), _join(output, f".staging/{_attempt(run_id)}"))
         _make_folders(staging)
         note = staging.work / "README.txt"
         note.write_text("Parts of a run that is under way. It deletes them when it ends.\n")
         try:
             try:
-                files.upload(str(note), staging.shared(note))  # known now, not after hours
+                files.upload(str(note), staging.shared(note))  # fails now, not after hours
             except errors.JobError as e:
                 raise errors.ConfigError(f"cannot write results to {output}: {e}") from e
             yield staging
@@ -165,69 +214,78 @@ def _staged_remotely(output: str, run_id: str) -> Iterator[Staging]:
 
 
 def _attempt(run_id: str) -> str:
-    """A name of this attempt's own: one that was killed may have left another behind."""
+    """A name for this attempt, as a killed one may have left its folder."""
     return f"{run_id}@{_machine()}@{os.getpid()}"
 
 
 def _machine() -> str:
-    """What numbers of processes belong to: containers of one name have numbers of their own."""
+    """The namespace of process ids: containers may share a host name, but not their ids."""
     try:
         return f"{socket.gethostname()}.{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return socket.gethostname()
 
 
 def _make_folders(staging: Staging) -> None:
-    for folder in (staging.state, staging.dead_letters.parent, staging.tfma, staging.progress):
+    for folder in (
+        staging.state,
+        staging.dead_letters.parent,
+        staging.tfma,
+        staging.progress,
+        *staging.tables.values(),
+    ):
         folder.mkdir(parents=True)
 
 
-def _exists(output: str, run_id: str) -> errors.ConfigError:
+def _report_existing(output: str, run_id: str) -> errors.ConfigError:
     return errors.ConfigError(
-        f"{published(output, run_id)} exists already, and a run's results are never changed: give "
+        f"{run_path(output, run_id)} already exists, and published results are never changed: use "
         "another --run-id, or none"
     )
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what runs on this machine that were killed have left."""
+    """Removes what killed runs on this machine left."""
     for left in folder.glob(f"*@{_machine()}@*"):
         try:
             os.kill(int(left.name.rpartition("@")[2]), 0)
         except ProcessLookupError:
             shutil.rmtree(left, ignore_errors=True)
         except (PermissionError, ValueError):
-            pass  # somebody's, or no run's
+            pass  # another user's, or not a run's
 
 
 def _delete(pattern: str) -> None:
-    """Deletes remote files; says so where it cannot, since more important things are going on."""
+    """Deletes remote files; only prints a note if it fails, as it runs during cleanup."""
     try:
         files.delete(files.match(pattern))
-    except Exception as e:  # every filesystem has errors of its own
-        print(f"cannot delete {pattern}, which nobody needs: {files.reason(e)}", file=sys.stderr)
+    except Exception as e:  # every filesystem has its own errors
+        print(
+            f"cannot delete {pattern}, which is no longer needed: {files.reason(e)}",
+            file=sys.stderr,
+        )
 
 
-def published(output: str, run_id: str) -> str:
+def run_path(output: str, run_id: str) -> str:
     """The path or URL of a run's results."""
-    return _under(output, f"runs/{run_id}")
+    return _join(output, f"runs/{run_id}")
 
 
-def _under(output: str, name: str) -> str:
+def _join(output: str, name: str) -> str:
     return f"{output.rstrip('/')}/{name}"
 
 
 def publish(staging: Staging, output: str, run_id: str) -> Path:
-    """Brings the finished folder to its place, then flips `latest`, in one step.
+    """Publishes the finished folder as a run, then updates `latest` atomically.
 
-    Where it fails, `latest` is what it was, and nothing of the run is left in its place.
+    If it fails, `latest` is unchanged, and no part of the run remains at its path.
 
     Returns:
-      A local folder of the published results, which lasts as long as the staging place.
+      A local folder with the published results, which lasts as long as the staging location.
 
     Raises:
-      JobError: it cannot be written, another run has taken the place meanwhile, or `latest` is no
-        link.
+      JobError: it cannot be written, another run was published under this id in the meantime, or
+        `latest` is not a link.
     """
     shutil.rmtree(staging.work)
     if staging.url is None:
@@ -236,11 +294,44 @@ def publish(staging: Staging, output: str, run_id: str) -> Path:
     return staging.folder
 
 
+def replace(staging: Staging, run: str) -> Path:
+    """Replaces a local run with the finished folder.
+
+    Raises:
+      JobError: the folder cannot be moved; the run is unchanged.
+    """
+    shutil.rmtree(staging.work)
+    target = Path(run)
+    old = staging.folder.with_name(f"{staging.folder.name}@old")
+    try:
+        os.rename(target, old)
+        try:
+            os.rename(staging.folder, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
+    except OSError as e:
+        raise errors.JobError(f"cannot replace {target}: {e}") from e
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def resolve(run: str) -> str:
+    """The path or URL of a run's folder; resolves `latest`."""
+    if not files.is_remote(run):
+        return os.path.realpath(run)
+    output, _, name = run.rstrip("/").rpartition("/")
+    run_id = _read_latest(output) if name == "latest" else None
+    return run.rstrip("/") if run_id is None else run_path(output, run_id)
+
+
 def _move(folder: Path, output: Path, run_id: str) -> Path:
     target, latest = output / "runs" / run_id, output / "latest"
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        raise errors.JobError(f"cannot publish {target}: another run has taken the place")
+        raise errors.JobError(
+            f"cannot publish {target}: another run was published there in the meantime"
+        )
     try:
         os.rename(folder, target)
     except OSError as e:
@@ -252,9 +343,11 @@ def _move(folder: Path, output: Path, run_id: str) -> Path:
 
 
 def _upload(folder: Path, output: str, run_id: str) -> None:
-    target = published(output, run_id)
+    target = run_path(output, run_id)
     if files.match(f"{target}/**"):
-        raise errors.JobError(f"cannot publish {target}: another run has taken the place")
+        raise errors.JobError(
+            f"cannot publish {target}: another run was published there in the meantime"
+        )
     manifest, pointer = folder / "manifest.json", folder / "latest"
     parts = sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest)
     pointer.write_text(f"runs/{run_id}\n")
@@ -263,21 +356,23 @@ def _upload(folder: Path, output: str, run_id: str) -> None:
         files.upload(str(path), f"{target}/{path.relative_to(folder).as_posix()}")
 
     try:
-        # Threads, which an interrupt does not reach: what they have begun, they end.
+        # Threads, as an interrupt does not reach them: they finish the uploads they started.
         with futures.ThreadPoolExecutor(_UPLOADS) as pool:
             list(pool.map(send, parts))
             pool.submit(send, manifest).result()
-            pool.submit(files.upload, str(pointer), _under(output, "latest")).result()
+            pool.submit(files.upload, str(pointer), _join(output, "latest")).result()
     except BaseException:
-        if _latest(output) != run_id:  # else it was flipped, and only the answer is lost
+        if (
+            _read_latest(output) != run_id
+        ):  # otherwise it was updated, and only the response was lost
             _delete(f"{target}/**")
             raise
 
 
-def _latest(output: str) -> str | None:
-    """The id of the run that a remote `latest` names, if it can be read."""
+def _read_latest(output: str) -> str | None:
+    """The id of the run that a remote `latest` names; None if it cannot be read."""
     try:
-        with files.open_raw(_under(output, "latest")) as file:
+        with files.open_raw(_join(output, "latest")) as file:
             return file.read().decode().strip().removeprefix("runs/")
-    except Exception:  # every filesystem has errors of its own, for none too
+    except Exception:  # every filesystem has its own errors, also for missing files
         return None

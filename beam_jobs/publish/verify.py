@@ -1,96 +1,90 @@
-"""Before anything is published: every row read once, scored or given up, and in the table."""
+"""Verifies before publishing that every row was read once, scored or rejected, and added up."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from evalbeam.beam_jobs.job import Job
-from evalbeam.transforms import batch, errors, ledger
+from evalbeam.transforms import batch, errors
 from evalbeam.transforms.examples import slices
-from evalbeam.transforms.metrics import statistics, table
+from evalbeam.transforms.ledger import Ledger
+from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.results.index import Index
 
-_LETTERS_SHOWN = 5
+_MAX_LETTERS = 5
 
 
-def reconcile(job: Job, entered: ledger.Ledger) -> None:
-    """Every shard read to its end, every row scored or given up, and not too many of these.
+def reconcile(job: Job, ledger: Ledger) -> None:
+    """Checks that every shard was read to the end, and every row scored or, rarely, rejected.
 
     Raises:
-      JobError: otherwise.
+      JobError: a shard or row is missing, or too many rows were rejected.
     """
-    read = Counter((shard.split, shard.path, shard.piece) for shard in entered.shards)
+    read = Counter((shard.split, shard.path, shard.piece) for shard in ledger.shards)
     if read != Counter((shard.split, shard.path, shard.piece) for shard in job.shards):
         raise errors.JobError(
-            f"{len(job.shards)} shards were to be read once each, and {len(entered.shards)} were: "
-            "nothing published"
+            f"each of {len(job.shards)} shards should have been read once, but the ledgers list "
+            f"{len(ledger.shards)}: nothing published"
         )
-    dead = entered.dead
-    for split, rows in entered.read.items():
-        if rows != entered.scored[split] + dead[split]:
+    dead = ledger.dead
+    for split, rows in ledger.read.items():
+        if rows != ledger.scored[split] + dead[split]:
             raise errors.JobError(
-                f"Split {split!r}: {rows:,} rows read, but {entered.scored[split]:,} scored and "
-                f"{dead[split]:,} given up: nothing published"
+                f"Split {split!r}: {rows:,} rows were read, but {ledger.scored[split]:,} scored "
+                f"and {dead[split]:,} rejected: nothing published"
             )
-    _check_dead_letters(job, entered)
-    if not entered.scored[batch.MAIN_SPLIT]:
+    _check_dead_letters(job, ledger)
+    if not ledger.scored[batch.MAIN_SPLIT]:
         raise errors.JobError("no row of data.files could be scored: nothing published")
 
 
-def _check_dead_letters(job: Job, entered: ledger.Ledger) -> None:
-    letters = entered.dead_letters
-    dead, read = entered.dead.total(), entered.read.total()
+def _check_dead_letters(job: Job, ledger: Ledger) -> None:
+    letters = ledger.dead_letters
+    dead, read = ledger.dead.total(), ledger.read.total()
     unknown = [letter for letter in letters if letter.rows is None]
     if not unknown and dead <= job.max_dead_letters * read:
         return
-    allowed = f"data.max_dead_letters allows a share of {job.max_dead_letters:g}"
+    limit = f"data.max_dead_letters allows a share of {job.max_dead_letters:g}"
     if unknown:
-        allowed = "how many more stood behind the damage is unknown"
+        limit = "the number of rows after the damage is unknown"
     first = [*unknown, *(letter for letter in letters if letter.rows is not None)]
-    shown = "\n".join(
+    lines = "\n".join(
         f"  {letter.path}, row {letter.position}: {letter.reason}"
-        for letter in first[:_LETTERS_SHOWN]
+        for letter in first[:_MAX_LETTERS]
     )
-    more = len(letters) - _LETTERS_SHOWN
+    more = len(letters) - _MAX_LETTERS
     raise errors.JobError(
-        f"{dead:,} of {read:,} rows could not be scored, and {allowed}; nothing published.\n{shown}"
+        f"{dead:,} of {read:,} rows could not be scored, and {limit}; nothing published.\n{lines}"
         + (f"\n  and {more:,} more" if more > 0 else "")
     )
 
 
-def verify(job: Job, merged: table.Table, entered: ledger.Ledger) -> list[str]:
-    """The table holds every scored row once, and every slicing column; returns what is odd.
+def verify(evaluation: Evaluation, index: Index, ledger: Ledger) -> None:
+    """Checks that the table has every scored row once, and every slice column.
 
     Raises:
-      JobError: rows that are lost or doubled.
-      ConfigError: a slicing column that no row has.
+      JobError: rows were lost or duplicated.
+      ConfigError: no row has a value of a slice column.
     """
-    in_table: Counter[str] = Counter()
-    columns: set[str] = set()
-    values: set[tuple[str, slices.Value]] = set()
-    examples = merged.dense(statistics.Examples.name)[:, 0]
-    for key, n in zip(merged.slices, examples, strict=True):
-        columns.update(column for column, _ in key.pairs)
-        values.update(key.pairs)
-        if not key.pairs:
-            in_table[key.split] += int(n)
-    if in_table != +entered.scored:
+    if Counter(index.examples) != +ledger.scored:
         raise errors.JobError(
-            f"{entered.scored.total():,} rows were scored, but the merged table holds "
-            f"{in_table.total():,}: nothing published"
+            f"{ledger.scored.total():,} rows were scored, but the merged table holds "
+            f"{sum(index.examples.values()):,}: nothing published"
         )
-    for spec in job.specs:
-        for term in spec:
-            if term.value is None and term.column not in columns:
-                raise errors.ConfigError(
-                    f"slices: column {term.column!r} has no value in any of the "
-                    f"{entered.read.total():,} rows; check its name"
-                )
+    for term in evaluation.terms():
+        if term.value is None and term.column not in index.columns:
+            raise errors.ConfigError(
+                f"slices: column {term.column!r} has no value in any of the "
+                f"{ledger.read.total():,} rows; check its name"
+            )
+
+
+def note_empty_slices(evaluation: Evaluation, index: Index) -> list[str]:
+    """A note for each slice value of the config that no example has."""
     wanted = {
         (term.column, slices.canonical(term.value))
-        for spec in job.specs
-        for term in spec
+        for term in evaluation.terms()
         if term.value is not None
     }
-    return [
-        f"slice {column}={value}: no example" for column, value in sorted(wanted - values, key=str)
-    ]
+    empty = sorted(wanted - set(index.values), key=str)
+    return [f"slice {column}={value} has no examples" for column, value in empty]

@@ -1,1 +1,1 @@
-"""What people read of a run."""
+"""Reports runs to people."""

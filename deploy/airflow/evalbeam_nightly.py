@@ -1,7 +1,7 @@
-"""A nightly evaluation: copy this file into Airflow's folder of DAGs.
+"""A nightly evaluation: copy this file to Airflow's DAGs folder.
 
-The variable `evalbeam_command` is the command to run on Airflow's workers. evalbeam is installed
-there in an environment of its own, since its packages and Airflow's do not go together:
+The variable `evalbeam_command` is the command to run on Airflow's workers, where evalbeam is
+installed in its own environment, as its packages conflict with Airflow's:
 
     airflow variables set evalbeam_command "/opt/evalbeam/bin/evalbeam run nightly.yaml ..."
 """
@@ -20,7 +20,7 @@ _JOB_FAILED = 4
 
 
 class Evalbeam(BaseOperator):
-    """Runs an evalbeam command; only a job that failed is worth another attempt."""
+    """Runs an evalbeam command; retries only if the job failed."""
 
     template_fields = ("command", "run_id")
 
@@ -37,11 +37,11 @@ class Evalbeam(BaseOperator):
         if code == _JOB_FAILED:
             raise AirflowException("the job failed")
         if code:
-            # A gate that failed, a mistake in the config: the next attempt would end as this did.
-            raise AirflowFailException(f"evalbeam ended with exit code {code}, see above")
+            # A failed gate or a mistake in the config: a retry would fail again.
+            raise AirflowFailException(f"evalbeam ended with exit code {code}; see the log above")
 
     def on_kill(self) -> None:
-        """Ends the command with the task."""
+        """Stops the command with the task."""
         self.process.send_sigterm()
 
 
@@ -49,13 +49,13 @@ with DAG(
     "evalbeam_nightly",
     schedule="0 2 * * *",
     start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
-    catchup=False,  # last month's nights are not evaluated when the DAG is switched on
-    max_active_runs=1,  # a night that is late is not overtaken by the next
+    catchup=False,  # do not evaluate past nights when the DAG is enabled
+    max_active_runs=1,  # do not start before a late run has ended
 ):
     Evalbeam(
         task_id="evaluate",
         command="{{ var.value.evalbeam_command }}",
-        # The same for each attempt: a run that was published is refused, not done again.
+        # The same for each attempt, so that a published run is rejected, not repeated.
         run_id="nightly-{{ dag_run.run_after | ts_nodash }}",
         retries=2,
         retry_delay=datetime.timedelta(minutes=10),

@@ -1,12 +1,12 @@
-"""What spark-submit runs as the driver: Beam's job server inside Spark, and `evalbeam run` on it.
+"""The Spark application: starts Beam's job server inside the driver and runs `evalbeam run` on it.
 
     spark-submit --conf spark.driver.extraClassPath=JOB_SERVER_JAR \\
         --conf spark.executor.extraClassPath=JOB_SERVER_JAR submit.py CONFIG [FLAG ...]
 
-Beam's job server cannot submit to Kubernetes by itself, and a pipeline that is exported as a jar
-would end without anyone to verify its counts and publish. So the job server is started in the
-driver that spark-submit has made, whatever its master, and the command runs to its own end beside
-it: its exit code is the application's. Executors find a Beam worker pool on their own port 50000.
+Beam's job server cannot submit to Kubernetes itself, and if the pipeline were exported as a jar,
+nothing would verify its counts and publish. So this starts the job server in the driver that
+spark-submit has created, with any master, and runs the command alongside it; the application ends
+with the command's exit code. Executors find a Beam worker pool on their own port 50000.
 """
 
 import subprocess
@@ -19,8 +19,8 @@ _, config, *flags = sys.argv
 gateway = java_gateway.launch_gateway()
 arguments = ["--job-port=0", "--artifact-port=0", "--expansion-port=0"]
 parameters = gateway.new_array(gateway.jvm.java.lang.String, len(arguments))
-for place, argument in enumerate(arguments):
-    parameters[place] = argument
+for index, argument in enumerate(arguments):
+    parameters[index] = argument
 server = gateway.jvm.org.apache.beam.runners.spark.SparkJobServerDriver.fromParams(parameters)
 command = [
     "evalbeam",

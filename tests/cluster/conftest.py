@@ -27,8 +27,7 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 import reference  # noqa: E402
 
 from evalbeam.transforms import meter  # noqa: E402
-
-TABLES = ("metrics", "confusion", "comparisons")
+from evalbeam.transforms.sinks import tables  # noqa: E402
 
 
 class Processes:
@@ -48,6 +47,10 @@ class Processes:
                 start_new_session=True,
                 env={**os.environ, **{key: str(value) for key, value in environment.items()}},
             )
+
+    def ids(self) -> list[int]:
+        """The process ids."""
+        return [process.pid for process in self._running.values()]
 
     def workers(self) -> list[int]:
         """The process ids of the Beam workers that these processes have started."""
@@ -260,8 +263,11 @@ class Job:
 
     def start(self, run_id: str, *flags: str) -> subprocess.Popen[str]:
         """The evalbeam command, in a session of its own."""
+        return self._command("run", self.config, "--run-id", run_id, "--output=results", *flags)
+
+    def _command(self, *arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [BIN / "evalbeam", "run", self.config, "--run-id", run_id, "--output=results", *flags],
+            [str(part) for part in (BIN / "evalbeam", *arguments)],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -280,6 +286,28 @@ class Job:
     def run(self, run_id: str, *flags: str) -> Path:
         """Runs the job to its end; returns its published results."""
         return self.finished(self.start(run_id, *flags), run_id)
+
+    def halves(self) -> list[Path]:
+        """The local results of every second shard, and of the others."""
+        settings = yaml.safe_load((self.folder / self.config).read_text())
+        shards = sorted(self.folder.glob(settings["data"]["files"]))
+        runs = []
+        for number in range(2):
+            settings["data"]["files"] = [str(shard) for shard in shards[number::2]]
+            config = self.folder / f"half-{number}.yaml"
+            config.write_text(yaml.safe_dump(settings))
+            runs.append(Job(self.folder, str(config)).run(f"half-{number}"))
+        return runs
+
+    def rebuild(self, run: Path, run_id: str, *flags: str) -> Path:
+        """Makes a run's results anew from its state, as another run."""
+        command = self._command("results", run, "--run-id", run_id, "--output=results", *flags)
+        return self.finished(command, run_id)
+
+    def merge(self, runs: list[Path], run_id: str, *flags: str) -> Path:
+        """Adds runs up to another one."""
+        command = self._command("merge", *runs, f"--run-id={run_id}", "--output=results", *flags)
+        return self.finished(command, run_id)
 
     def finished(self, command: subprocess.Popen[str], run_id: str) -> Path:
         out, self.told = ended(command)
@@ -346,16 +374,23 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
 
 def assert_equal(found: Path, expected: Path, *, exactly: bool = False) -> None:
     """The same rows in the same order; counts are the same, numbers to 1e-12, or to the bit."""
-    for table in TABLES:
-        one, other = (pd.read_parquet(run / f"{table}.parquet") for run in (found, expected))
+    for name in tables.SCHEMAS:
+        one, other = (table(run, name) for run in (found, expected))
         tolerance = {"check_exact": True} if exactly else {"rtol": 1e-12, "atol": 1e-15}
         pd.testing.assert_frame_equal(one, other, **tolerance)
-    counts = [pd.read_parquet(run / "confusion.parquet")["count"] for run in (found, expected)]
+    counts = [table(run, "confusion")["count"] for run in (found, expected)]
     assert counts[0].equals(counts[1])
     entries = [manifest(run)["data"] for run in (found, expected)]
     for split, entry in entries[1].items():
         for part in ("read", "scored", "dead_lettered", "fingerprint"):
             assert entries[0][split][part] == entry[part], (split, part)
+
+
+def table(run: Path, name: str) -> pd.DataFrame:
+    """A table of results, be it a file or a folder of parts; names as text."""
+    frame = tables.read(run / f"{name}.parquet").to_table().to_pandas()
+    names = frame.select_dtypes("category").columns
+    return frame.astype(dict.fromkeys(names, object))
 
 
 def findings(run: Path) -> list[dict]:

@@ -43,6 +43,23 @@ def test_a_model_in_every_form(flink: Flink, digits: tuple[Job, Path]) -> None:
     assert "tfjs" in kinds or install.missing()
 
 
+@pytest.mark.parametrize("name", ["demo", "digits"])
+def test_results_are_rebuilt_and_merged_on_the_cluster(
+    flink: Flink, request: pytest.FixtureRequest, name: str
+) -> None:
+    job, whole = request.getfixturevalue(name)
+    on_flink = (*flink.flags, *flink.pools)
+    rebuilt = job.rebuild(whole, "rebuilt", *on_flink)
+    halves = job.halves()
+    locally = job.merge(halves, "merged-locally")
+    merged = job.merge(halves, "merged", *on_flink)
+    for found, expected in ((rebuilt, whole), (merged, locally), (merged, whole)):
+        assert_equal(found, expected)
+        assert findings(found) == findings(expected)
+    assert manifest(merged)["runner"] == "FlinkRunner"
+    assert manifest(merged)["merged"] == ["half-0", "half-1"]
+
+
 def test_work_is_spread_and_only_sums_are_shuffled(
     flink: Flink, large: tuple[Job, Path], undisturbed: Path
 ) -> None:
@@ -106,7 +123,7 @@ def test_a_launcher_that_dies_publishes_nothing(
     found = job.run("launcher-died", *flink.flags, *processes)
     assert_equal(found, undisturbed, exactly=True)
     eventually("the orphan gives up", lambda: flink.get(f"jobs/{orphan}")["state"] == "FAILED")
-    assert "whoever started the job is gone" in str(flink.get(f"jobs/{orphan}/exceptions"))
+    assert "the process that started the job is gone" in str(flink.get(f"jobs/{orphan}/exceptions"))
     assert not (job.folder / "results" / ".staging").exists()
 
 

@@ -11,7 +11,8 @@ import yaml
 from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.demo import digits, visits
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = ("README.md", "beam_jobs/config/README.md")
 WHOLE = {
     "data": {"files": "a.csv", "label": "label"},
     "models": [{"name": "v", "predictions": "p"}],
@@ -36,8 +37,9 @@ def test_every_key_is_described(schema):
 
 
 def _examples():
-    """The YAML of the README, each made whole, and the demos' configs."""
-    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", README.read_text(), re.S)):
+    """The YAML of the documentation, each made whole, and the demos' configs."""
+    pages = "".join((ROOT / page).read_text() for page in PAGES)
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", pages, re.S)):
         given = yaml.safe_load(text)
         if isinstance(given, dict):
             whole = {**WHOLE, **given}

@@ -40,7 +40,7 @@ def test_the_images_are_the_datasets(rows: pd.DataFrame) -> None:
     assert rows["stroke"].value_counts().min() > 250
 
 
-def test_the_config_names_every_form_that_can_be_had(folder: Path) -> None:
+def test_the_config_lists_every_form_that_is_available(folder: Path) -> None:
     loaded, _ = config.load(folder / "digits.yaml")
     kinds = ["saved_model", "keras", "tflite", "tflite-int8", "onnx"]
     if not install.missing():
@@ -58,14 +58,18 @@ def test_all_forms_fit_and_the_job_is_one_of_ten_classes(folder: Path) -> None:
     assert {models.load(spec).parameters for spec in job.models} == {1610}
 
 
-def test_what_is_missing_is_left_out_and_said(
+def test_forms_that_lack_a_package_are_skipped_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(install, "missing", lambda: "Run `npm ci`")
-    monkeypatch.setattr(digits, "_lacking_for_onnx", lambda: "pip install onnx")
+    monkeypatch.setattr(digits, "_missing_for_onnx", lambda: "pip install onnx")
     loaded, _ = config.load(digits.prepare(tmp_path))
     names = [model.name for model in loaded.models]
     assert names == ["saved_model", "keras", "tflite", "tflite-int8"]
-    said = capsys.readouterr().err
-    assert "without tfjs: Run `npm ci`" in said
-    assert "without onnx: pip install onnx" in said
+    notes = capsys.readouterr().err
+    assert "skipping tfjs: Run `npm ci`" in notes
+    assert "skipping onnx: pip install onnx" in notes
+
+
+def test_results_are_rebuilt_and_merged(folder: Path, rebuild_and_merge) -> None:
+    rebuild_and_merge(folder / "digits.yaml")

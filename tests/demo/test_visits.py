@@ -138,3 +138,7 @@ def test_without_statsmodels_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "statsmodels.datasets", None)
     with pytest.raises(errors.ConfigError, match="pip install statsmodels"):
         visits.prepare(tmp_path)
+
+
+def test_results_are_rebuilt_and_merged(folder: Path, rebuild_and_merge) -> None:
+    rebuild_and_merge(folder / "demo.yaml")

@@ -24,7 +24,7 @@ def needs(client: str) -> str:
 
 
 def output_of(*command: object, **more: Any) -> str:
-    """What a command prints; the test fails, with the last that it said, if the command does."""
+    """A command's output; if the command fails, the test fails with the end of its output."""
     ended = subprocess.run(
         [str(part) for part in command], text=True, capture_output=True, timeout=900, **more
     )

@@ -1,4 +1,4 @@
-"""The DAG, in a real Airflow that has an environment of its own."""
+"""The DAG, in a real Airflow with its own environment."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_the_launched_job_runs_and_publishes(launcher, config, tmp_path) -> None
     manifest = json.loads((tmp_path / "results" / "latest" / "manifest.json").read_text())
     assert manifest["run_id"] == "night-1"
     # Dataflow tries what failed again: what is published is refused.
-    with pytest.raises(Exception, match=r"exit code 2: (?s:.*)night-1 exists already"):
+    with pytest.raises(Exception, match=r"exit code 2: (?s:.*)night-1 already exists"):
         launcher.main([f"--config={config}", *template, *local])
 
 

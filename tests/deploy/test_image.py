@@ -86,8 +86,9 @@ class Image:
             return  # the boot fixture's
         for source in sources:
             if (ROOT / source).is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(ROOT / source, self.path(target), ignore=ignored)
+                ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules")
+                # Docker keeps links within a folder as links.
+                shutil.copytree(ROOT / source, self.path(target), ignore=ignored, symlinks=True)
             else:
                 shutil.copy(ROOT / source, self.path(target))
 

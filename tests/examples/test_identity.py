@@ -47,11 +47,11 @@ def test_hashes_never_change():
         pa.array(["7", "1000000000000001", "-3"]).dictionary_encode(),
     ],
 )
-def test_an_id_is_its_text_whatever_the_format(column):
+def test_an_id_is_its_text_in_any_format(column):
     np.testing.assert_array_equal(of_ids(column), of_ids([7, 10**15 + 1, -3]))
 
 
-def test_fractional_ids_do_not_change_the_whole_ones_beside_them():
+def test_fractional_ids_do_not_change_whole_ones_next_to_them():
     assert of_ids([7.0, 0.5])[0] == of_ids([7.0])[0] == of_ids([7])[0]
 
 
@@ -114,18 +114,18 @@ def test_hashes_are_uniform_over_units(hashes, units):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (["a", None], "data/eval-3 row 1: id column 'id' is missing; every example needs one"),
+        (["a", None], "data/eval-3 row 1: id column 'id' is missing; each example needs one"),
         ([["a"], []], "row 1: id column 'id' is missing"),
         ([["a"], [None]], "row 1: id column 'id' is missing"),
         ([["a"], ["b", "c"]], "row 1: id column 'id' has 2 values"),
     ],
 )
-def test_missing_ids_are_named(column, message):
+def test_missing_ids_are_reported(column, message):
     with pytest.raises(errors.JobError, match=message):
         of_ids(column)
 
 
-def test_an_absent_id_column_is_named():
+def test_an_absent_id_column_is_reported():
     with pytest.raises(errors.JobError, match=r"no row has the id column 'id' \(columns: x\)"):
         identity.hashes(examples({"x": [1]}), "id")
 

@@ -27,7 +27,7 @@ def head(task, classes=None):
         pa.array([0, 1, 1], pa.int8()).dictionary_encode(),
     ],
 )
-def test_labels_are_float64_whatever_the_format_gives(column):
+def test_labels_are_float64_in_any_format(column):
     values = labels.labels(examples(y=column), head("binary"))
     assert values.dtype == np.float64
     np.testing.assert_array_equal(values, [0, 1, 1])
@@ -53,12 +53,12 @@ def test_multilabel_labels_are_lists():
 @pytest.mark.parametrize(
     ("column", "wanted", "message"),
     [
-        ([1, None], head("binary"), "row 101: label column 'y' is missing; every example needs"),
+        ([1, None], head("binary"), "row 101: label column 'y' is missing; each example needs"),
         ([[1], []], head("binary"), "row 101: label column 'y' is missing"),
         (pa.nulls(2), head("binary"), r"row 100: .*\(2 such rows in this batch of 2\)"),
         ([1.0, float("nan")], head("regression"), "row 101: .* is nan; it must be a finite"),
         ([[1, 0], [1, None]], head("multilabel", 2), r"row 101: .* is \[1.0, nan\]; it must be"),
-        ([0, 1.5], head("binary"), r"row 101: .* is 1.5; binary labels lie in \[0, 1\]"),
+        ([0, 1.5], head("binary"), r"row 101: .* is 1.5; binary labels are in \[0, 1\]"),
         ([0.0, -1e-6], head("binary"), "row 101: .* is -1e-06; binary labels"),
         ([[1, 0], [1, 2]], head("multilabel", 2), r"row 101: .* is \[1.0, 2.0\]; multilabel"),
         ([0, 3], head("multiclass", 3), r"is 3.0; .* from -1 \(no class\) to 2"),
@@ -67,17 +67,17 @@ def test_multilabel_labels_are_lists():
         ([[1, 0], [1]], head("multilabel", 2), "row 100: .* has 2 values, other rows have 1"),
         ([[1, 0, 0]], head("multilabel", 2), "holds 3 values .* takes a list of 2"),
         ([1], head("multilabel", 2), "holds 1 values .* takes a list of 2"),
-        ([[1, 0]], head("binary"), "holds 2 values in a row; task binary takes one"),
+        ([[1, 0]], head("binary"), "holds 2 values per row; task binary takes one"),
         (["yes"], head("binary"), "holds string, such as 'yes'; it must be numeric"),
     ],
 )  # fmt: skip
-def test_wrong_labels_are_named(column, wanted, message):
+def test_wrong_labels_are_reported(column, wanted, message):
     with pytest.raises(errors.JobError, match=message) as caught:
         labels.labels(examples(y=column), wanted)
     assert str(caught.value).startswith("data/eval-3")
 
 
-def test_an_absent_label_column_is_named():
+def test_an_absent_label_column_is_reported():
     message = re.escape("no row has the label column 'y' (columns: x, y1). Did you mean 'y1'?")
     with pytest.raises(errors.JobError, match=message):
         labels.labels(examples(x=[1], y1=[2]), head("binary"))
@@ -94,12 +94,12 @@ def test_weights():
     [
         ([1.0, None], "row 101: weight column 'w' is missing"),
         ([1.0, float("nan")], "row 101: weight column 'w' is nan"),
-        ([1.0, -0.5], "row 101: weight column 'w' is -0.5; weights are not negative"),
-        ([[1, 2]], "holds 2 values in a row; a weight is one"),
+        ([1.0, -0.5], "row 101: weight column 'w' is -0.5; weights must not be negative"),
+        ([[1, 2]], "holds 2 values per row; a weight is a single value"),
         (["a"], "weight column 'w' holds string"),
     ],
 )
-def test_wrong_weights_are_named(column, message):
+def test_wrong_weights_are_reported(column, message):
     with pytest.raises(errors.JobError, match=message):
         labels.weights(examples(w=column), "w")
 
@@ -107,12 +107,18 @@ def test_wrong_weights_are_named(column, message):
 @pytest.mark.parametrize(
     ("truth", "predictions", "task", "classes", "reason"),
     [
-        ([0, 1, 0.5], [0.1, 0.9, np.nan], "binary", None, r"one prediction per example, it and"),
-        ([0, 1, 1], [0.1, 0.9, 7.0], "regression", None, r"predictions leave \[0, 1\]"),
-        ([0, 1, 3], [0.1, 0.9, 0.2], "regression", None, r"labels leave \[0, 1\]"),
-        ([0, 1], [[0.1, 0.9], [0.5, 0.5]], "multiclass", 2, "2 predictions per example and one"),
+        (
+            [0, 1, 0.5],
+            [0.1, 0.9, np.nan],
+            "binary",
+            None,
+            r"one prediction per example; labels and",
+        ),
+        ([0, 1, 1], [0.1, 0.9, 7.0], "regression", None, r"some predictions are outside \[0, 1\]"),
+        ([0, 1, 3], [0.1, 0.9, 0.2], "regression", None, r"some labels are outside \[0, 1\]"),
+        ([0, 1], [[0.1, 0.9], [0.5, 0.5]], "multiclass", 2, "2 predictions per example; the label"),
         ([[0, 1], [1, 0]], [[0.1, 0.9], [0.5, 0.5]], "multiclass", 2, "one-hot lists of 2"),
-        ([[1, 1], [1, 0]], [[0.1, 0.9], [0.5, 0.5]], "multilabel", 2, "not all have exactly one 1"),
+        ([[1, 1], [1, 0]], [[0.1, 0.9], [0.5, 0.5]], "multilabel", 2, "2 values, not all one-hot"),
     ],
 )
 def test_tasks_are_inferred(truth, predictions, task, classes, reason):

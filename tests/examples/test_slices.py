@@ -204,7 +204,7 @@ def test_short_floats_keep_their_short_digits() -> None:
     assert [str(key) for key in encoder.keys] == ["x=0.1", "x=0.3"]
 
 
-def test_five_is_five_whatever_its_type_but_not_a_longer_text() -> None:
+def test_five_is_five_in_any_type_but_not_in_a_longer_text() -> None:
     wanted = (slices.Term("x", "5"),)
     for column, hits in [
         (pa.array([5, 6]), [True, False]),

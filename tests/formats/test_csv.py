@@ -58,7 +58,7 @@ def test_quotes_inside_a_field_are_text(tmp_path):
     assert writers.values(batches, "s") == ['5" pipe', "x", '7" pipe']
 
 
-def test_quoted_line_breaks_are_text_and_blank_lines_no_rows(tmp_path):
+def test_quoted_line_breaks_are_text_and_blank_lines_are_not_rows(tmp_path):
     batches, dead = read(tmp_path, '\ufeffn,s\r\n\r\n1,"a\r\n\r\nb"\r\n\r\n2,"say ""x"""')
     assert dead == []
     assert writers.values(batches, "s") == ["a\r\n\r\nb", 'say "x"']
@@ -95,7 +95,10 @@ def test_dates_are_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "reason"),
-    [(b"a,b,a\n", "names columns twice: ['a']"), (b"\xff,b\n", "can't decode byte 0xff")],
+    [
+        (b"a,b,a\n", "columns appear twice in the header: ['a']"),
+        (b"\xff,b\n", "can't decode byte 0xff"),
+    ],
 )
 def test_a_damaged_header_is_an_error_or_a_dead_letter(tmp_path, header, reason):
     path = writers.write(tmp_path, "csv", header + b"1,2,3\n")

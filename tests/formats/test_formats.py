@@ -68,7 +68,7 @@ def test_what_is_written_is_read_at_any_batch_size(format_name, table, batch_siz
 
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("count", [1, 7, 20, 3000])
-def test_batches_have_the_size_asked_for(tmp_path, format_name, count):
+def test_batches_have_the_requested_size(tmp_path, format_name, count):
     path = writers.write(tmp_path, format_name, rows(count))
     source = formats.get(format_name)
     for piece, _ in source.pieces(path, 1):
@@ -104,7 +104,7 @@ def test_a_batch_survives_pickle(tmp_path, format_name):
 
 
 @pytest.mark.parametrize("format_name", TEXT_AND_RECORDS)
-def test_gzip_is_told_by_content(tmp_path, format_name):
+def test_gzip_is_detected_by_content(tmp_path, format_name):
     table = rows(50)
     zipped = writers.write(tmp_path, format_name, table, zipped=True)
     misnamed = Path(zipped).rename(tmp_path / "misnamed")
@@ -195,5 +195,7 @@ assert not {{"tensorflow", "tensorflow_model_analysis"}} & set(sys.modules)
 
 
 def test_an_unknown_format_names_the_nearest():
-    with pytest.raises(errors.ConfigError, match=r"'tfrecords'; known are .* mean 'tfrecord'\?"):
+    with pytest.raises(
+        errors.ConfigError, match=r"'tfrecords'; valid formats: .* mean 'tfrecord'\?"
+    ):
         formats.get("tfrecords")

@@ -23,7 +23,7 @@ def numbered(count: int) -> list[str | bytes]:
         ('{"n": 1', "JSON parse error: Missing a comma or '}' after an object member."),
         ('{"n": "abc", "s": "a"}', "column 'n' holds 'abc' (string), but is int64 elsewhere"),
         ('{"n": 1, "s": 5}', "column 's' holds 5 (int64), but is string elsewhere"),
-        ('{"n": 1} {"n": 2}', "2 JSON objects in 1 lines"),
+        ('{"n": 1} {"n": 2}', "parsed 2 JSON objects, expected 1, one per line"),
         ("[1]", "JSON parse error: Column() changed from object to array"),
         (b'{"n": 1, "s": "\xff"}', "column 's' holds text that is not UTF-8"),
     ],
@@ -64,7 +64,7 @@ def test_types_of_other_keys_do_not_matter(tmp_path):
     assert (writers.values(batches, "n"), dead) == ([1, 2], [])
 
 
-def test_blank_lines_are_no_rows(tmp_path):
+def test_blank_lines_are_not_rows(tmp_path):
     batches, dead = read(tmp_path, ['{"n": 1}\r', "", " \r", '{"n": 2}\r', ""])
     assert (writers.positions(batches), dead) == ([0, 1], [])
 

@@ -63,7 +63,7 @@ def test_fields_of_structs_are_columns(tmp_path):
     }
 
 
-def test_a_tensor_of_fixed_shape_beside_structs(tmp_path):
+def test_a_tensor_of_fixed_shape_next_to_structs(tmp_path):
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3, 4), np.float32))
     table = pa.table({"x": tensors, "user": [{"n": 1}, {"n": 2}]})
     path = writers.write(tmp_path, "parquet", table)
@@ -109,7 +109,7 @@ def test_a_file_without_footer_is_one_dead_letter(tmp_path, length):
         PARQUET.columns(str(path))
 
 
-def test_a_failed_request_is_no_damage(memory, monkeypatch):
+def test_a_failed_request_is_not_damage(memory, monkeypatch):
     memory["memory://data"] = writers.content(pa.table({"n": [1, 2]}), "parquet")
 
     class Failing(io.BytesIO):

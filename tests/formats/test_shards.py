@@ -46,7 +46,7 @@ def test_row_groups_are_shards(folder):
     [("a.CSV", "csv"), ("a.csv.gz", "csv"), ("a.tfrecord-00001-of-00003.gz", "tfrecord"),
      ("a-00001-of-00003.tfrecords", "tfrecord"), ("a.jsonl", "jsonl")],
 )  # fmt: skip
-def test_the_format_is_told_by_suffix(tmp_path, name, expected):
+def test_the_format_is_inferred_from_the_suffix(tmp_path, name, expected):
     (tmp_path / name).write_bytes(b"x")
     [shard] = shards.list_shards(str(tmp_path / name), None, "eval")
     assert shard.format == expected
@@ -61,15 +61,27 @@ def test_remote_files(memory):
 @pytest.mark.parametrize(
     ("pattern", "format_name", "text"),
     [
-        ("eval-O.csv", "csv", r"no file '.*eval-O\.csv'; nearest in the folder: eval-[012]\.csv, "),
-        ("test-*.csv", "csv", r"No file matches '.*test-\*\.csv'; the folder holds eval-0\.csv, "),
-        ("no/x.csv", "csv", r"no file '.*x\.csv'; nearest in the folder: no files"),
-        ("eval-2.csv", "csv", r"no data for split 'eval': of its 1 files \(.*eval-2\.csv\), all"),
+        (
+            "eval-O.csv",
+            "csv",
+            r"no file '.*eval-O\.csv'; closest names in its folder: eval-[012]\.csv, ",
+        ),
+        (
+            "test-*.csv",
+            "csv",
+            r"No file matches '.*test-\*\.csv'; the folder contains eval-0\.csv, ",
+        ),
+        ("no/x.csv", "csv", r"no file '.*x\.csv'; closest names in its folder: none"),
+        (
+            "eval-2.csv",
+            "csv",
+            r"no data for split 'eval': all of its 1 files are empty \(.*eval-2\.csv\)\.",
+        ),
         ("train.parquet", "tfrecords", r"Unknown data format 'tfrecords'"),
         (
             "odd.txt",
             None,
-            r"format of '.*odd\.txt' .*known suffixes are \.tfrecord, .*data\.format",
+            r"format of '.*odd\.txt' .*known suffixes: \.tfrecord, .*data\.format",
         ),
     ],
 )

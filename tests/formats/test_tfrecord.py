@@ -100,7 +100,7 @@ def test_a_feature_that_shows_late_is_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("position", [0, 5, 2500])
-def test_a_value_of_another_type_is_damage_wherever_it_stands(tmp_path, position):
+def test_a_value_of_another_type_is_damage_at_any_position(tmp_path, position):
     records = RECORDS * 300
     records[position] = writers.frame(writers.examples(pa.table({"age": ["old"]}))[0])
     batches, [letter] = read(tmp_path, records)
@@ -117,7 +117,7 @@ def test_types_of_other_features_do_not_matter(tmp_path):
     assert (writers.values(batches, "age"), dead) == ([1, 2], [])
 
 
-def test_raw_examples_are_kept_beside_their_columns(tmp_path):
+def test_raw_examples_are_kept_alongside_their_columns(tmp_path):
     records = [*RECORDS[:3], writers.frame(b"no example"), *RECORDS[4:]]
     batches, _ = read(tmp_path, records, serialized=True)
     kept = [writers.frame(data) for part in batches for data in part.serialized]

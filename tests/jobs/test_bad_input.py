@@ -1,4 +1,4 @@
-"""Every mistake is told by its place, value and remedy; nothing is published."""
+"""Every mistake is reported with its location, value and remedy; nothing is published."""
 
 import os
 import signal
@@ -65,36 +65,36 @@ def test_unknown_config_key(fails, data):
     assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
 
 
-def test_config_that_is_no_yaml(fails):
+def test_config_that_is_not_yaml(fails):
     assert "not valid YAML" in fails("data: [", 2)
 
 
-def test_a_key_that_stands_twice(fails, data):
+def test_a_key_that_appears_twice(fails, data):
     text = "data: {files: data.csv, label: label}\nslices: []\nmodels: []\nslices: [[country]]\n"
-    assert "job.yaml:4: 'slices' stands twice (before on line 2)" in fails(text, 2)
+    assert "job.yaml:4: 'slices' appears twice (first on line 2)" in fails(text, 2)
 
 
-def test_metrics_of_one_name(fails, data):
+def test_metrics_of_the_same_name(fails, data):
     metrics = [{"class_name": "RecallAtPrecision", "config": {"precision": p}} for p in (0.7, 0.9)]
     assert "both named 'recall_at_precision'" in fails(job(metrics=metrics), 2)
 
 
-def test_latest_that_is_no_link(fails, tmp_path, data):
+def test_latest_that_is_not_a_link(fails, tmp_path, data):
     (tmp_path / "results" / "latest").mkdir(parents=True)
-    assert "results/latest is no link" in fails(job(), 2)
+    assert "results/latest is not a link" in fails(job(), 2)
 
 
-def test_slice_values_that_yaml_takes_for_booleans(fails, data):
+def test_slice_values_that_yaml_reads_as_booleans(fails, data):
     output = fails(job(slices=[{"values": {"country": False}}]), 2)
     assert "put the value in quotes" in output
 
 
 def test_class_that_does_not_exist(fails, data):
     metrics = [{"class_name": "AUC", "binarize": {"class_ids": [7]}}]
-    assert "class id 7; known are none: the task is binary" in fails(job(metrics=metrics), 2)
+    assert "class id 7; valid ids: none, as the task is binary" in fails(job(metrics=metrics), 2)
 
 
-def test_slice_names_are_no_markup(evalbeam, tmp_path, data):
+def test_slice_names_are_not_markup(evalbeam, tmp_path, data):
     data["country"] = ["[/b]x", "[red]y"] * 100
     data.to_csv(tmp_path / "data.csv", index=False)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(slices=[["country"]])))
@@ -123,14 +123,14 @@ def test_unknown_runner(fails, data):
     assert "--runner=DirectRuner" in fails(job(), 2, "--runner=DirectRuner")
 
 
-def test_metrics_of_what_does_not_exist(fails, data):
+def test_metrics_of_models_and_outputs_that_do_not_exist(fails, data):
     output = fails(job(metrics=[{"class_name": "AUC", "models": ["v2"]}]), 2)
     assert "AUC is for model 'v2', but the models are 'v1'" in output
     output = fails(job(metrics=[{"class_name": "AUC", "outputs": ["x"]}]), 2)
     assert "AUC is for output 'x'" in output
 
 
-def test_a_metric_of_decisions_on_a_regression(fails, data):
+def test_a_classification_metric_on_a_regression(fails, data):
     assert "AUC is for classification" in fails(job(task="regression", metrics=["AUC"]), 2)
 
 
@@ -167,8 +167,8 @@ def test_label_column_absent(fails, data):
     assert "Did you mean 'label'?" in output
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")])
-def test_bad_label(fails, tmp_path, data, value, said):
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")])
+def test_bad_label(fails, tmp_path, data, value, message):
     labels = data["label"].astype(float).to_list()
     labels[150] = value
     table = pa.table({"label": pa.array(labels, pa.float64()), "score": data["score"]})
@@ -178,7 +178,7 @@ def test_bad_label(fails, tmp_path, data, value, said):
     assert "[while running" not in output
     assert "150" in output  # the row, from 0
     assert "label" in output
-    assert said in output.lower()
+    assert message in output.lower()
 
 
 def test_model_path_absent(fails, data):
@@ -200,9 +200,9 @@ def test_slice_column_absent_from_a_declared_schema(fails, data):
 
 
 @pytest.mark.parametrize(
-    ("metrics", "said"),
+    ("metrics", "message"),
     [
-        ([{"class_name": "AUC", "config": {"name": 5}}], "the name of AUC is no text: 5"),
+        ([{"class_name": "AUC", "config": {"name": 5}}], "the name of AUC is not text: 5"),
         (
             ["AUC", {"class_name": "KLDivergence", "config": {"name": "auc"}}],
             "AUC and KLDivergence are both named 'auc'",
@@ -213,12 +213,12 @@ def test_slice_column_absent_from_a_declared_schema(fails, data):
         ),
     ],
 )
-def test_names_of_metrics(fails, data, metrics, said):
-    assert said in fails(job(metrics=metrics), 2)
+def test_names_of_metrics(fails, data, metrics, message):
+    assert message in fails(job(metrics=metrics), 2)
 
 
 @pytest.mark.parametrize("column", ["pairs", "table"])
-def test_columns_of_types_that_are_not_read(fails, tmp_path, column):
+def test_columns_of_unsupported_types(fails, tmp_path, column):
     pairs = pa.array([[{"a": 1}], []])
     table = pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))
     columns = {"label": [0, 1], "score": [0.1, 0.9], "pairs": pairs, "table": table}
@@ -233,7 +233,7 @@ def test_slice_column_absent_from_all_data(fails, tmp_path, data):
     assert "column 'contry' has no value in any of the 200 rows" in output
 
 
-def test_slice_column_that_is_no_number(fails, data):
+def test_slice_column_that_is_not_numeric(fails, data):
     output = fails(job(slices=[{"key": "country", "edges": [1, 2]}]), 2)
     assert "'country' has edges" in output
 
@@ -260,7 +260,7 @@ def test_dry_run_runs_nothing(evalbeam, tmp_path, data):
 def test_rows_that_cannot_be_read_are_dead_letters(fails, run_job, tmp_path, data):
     lines = (tmp_path / "data.csv").read_text().splitlines()
     lines[100] = "1,0.5"  # a value is missing
-    lines[102] = "1,high,de"  # no number
+    lines[102] = "1,high,de"  # not a number
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
     output = fails(job(), 4)
     assert "2 of 200 rows could not be scored" in output
@@ -284,7 +284,7 @@ def test_nan_predictions_are_dead_letters(fails, tmp_path, data):
     assert "row 17" in output
 
 
-def test_a_damaged_row_group_counts_as_all_its_rows(fails, tmp_path, data):
+def test_a_damaged_row_group_counts_with_all_its_rows(fails, tmp_path, data):
     table = pa.Table.from_pandas(pd.concat([data] * 10), preserve_index=False)
     path = tmp_path / "data.parquet"
     pq.write_table(table, path, row_group_size=500, write_page_checksum=True)
@@ -296,28 +296,28 @@ def test_a_damaged_row_group_counts_as_all_its_rows(fails, tmp_path, data):
     assert "500 of 2,000 rows could not be scored" in output
 
 
-def test_an_unknown_number_of_lost_rows_is_too_many(fails, tmp_path, data):
+def test_an_unknown_number_of_lost_rows_exceeds_any_limit(fails, tmp_path, data):
     path = tmp_path / "data.csv.gz"
     data.to_csv(path, index=False)
     path.write_bytes(path.read_bytes()[:-200])
     output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 4)
-    assert "how many more stood behind the damage is unknown" in output
+    assert "the number of rows after the damage is unknown" in output
 
 
-def test_output_that_is_no_folder(fails, tmp_path, data):
+def test_output_that_is_not_a_folder(fails, tmp_path, data):
     (tmp_path / "taken").write_text("")
     assert "cannot write results to taken" in fails(job(output="taken"), 2)
-    assert "nowhere:// is no filesystem that Beam knows" in fails(job(output="nowhere://x"), 2)
+    assert "Beam has no filesystem for nowhere:// here" in fails(job(output="nowhere://x"), 2)
 
 
-def test_flags_of_beam_are_beams(evalbeam, tmp_path, data):
+def test_flags_of_beam_are_passed_to_beam(evalbeam, tmp_path, data):
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
     flags = ("--direct_num_workers", "1", "--no_use_public_ips", "--runner=DirectRunner")
     result = evalbeam("run", "job.yaml", *flags)
     assert result.exit_code == 0, result.output
 
 
-def test_a_dry_run_finds_what_would_fail(fails, tmp_path, data):
+def test_a_dry_run_detects_what_would_fail(fails, tmp_path, data):
     data["scores"] = [[0.1, 0.9]] * len(data)
     data.to_parquet(tmp_path / "data.parquet")
     models = [{"name": "v1", "predictions": "score"}, {"name": "v2", "predictions": "scores"}]
@@ -325,7 +325,7 @@ def test_a_dry_run_finds_what_would_fail(fails, tmp_path, data):
     assert "'v2'" in output
 
 
-def test_a_fault_of_ours_is_no_failed_gate(evalbeam, tmp_path, data, monkeypatch):
+def test_a_bug_is_not_a_failed_gate(evalbeam, tmp_path, data, monkeypatch):
     from evalbeam.beam_jobs import run
 
     def fail(*_):
@@ -337,7 +337,7 @@ def test_a_fault_of_ours_is_no_failed_gate(evalbeam, tmp_path, data, monkeypatch
 
 
 def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
-    """Killed at any moment: `latest` is what it was, and the next run is not hindered."""
+    """Whenever it is killed, `latest` is unchanged, and the next run works."""
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
     assert evalbeam("run", "job.yaml", "--run-id", "first").exit_code == 0
     big = pd.concat([data] * 4000)
@@ -360,4 +360,6 @@ def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
     data.to_csv(tmp_path / "data.csv", index=False)
     assert evalbeam("run", "job.yaml", "--run-id", "second").exit_code == 0
     assert os.readlink(tmp_path / "results" / "latest") == "runs/second"
-    assert not (tmp_path / "results" / ".staging").exists()  # what the killed run left is gone
+    assert not (
+        tmp_path / "results" / ".staging"
+    ).exists()  # the next run removed what the killed one left

@@ -1,4 +1,4 @@
-"""A model that does not fit is told before the job, by its version, path and remedy."""
+"""Models that do not match are reported before the job, with version, path and remedy."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ FLOAT = onnx.TensorProto.FLOAT
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Rows with three numbers and one of four classes, and models of them, good and bad."""
+    """Rows with three numbers and one of four classes, and valid and invalid models for them."""
     import keras
     import tensorflow as tf
 
@@ -67,8 +67,8 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def refused(evalbeam, tmp_path, world):
-    """Runs versions that must be refused; returns what is printed."""
+def rejected_run(evalbeam, tmp_path, world):
+    """Runs versions that must be rejected; returns the output."""
 
     def run(*models, exit_code=2, **data):
         job = {
@@ -85,28 +85,28 @@ def refused(evalbeam, tmp_path, world):
     return run
 
 
-def test_a_signature_that_a_tflite_model_has_not(refused, world):
-    said = refused({"path": str(world / "good.tflite"), "signature": "train"})
-    assert f"Version 'v0' ({world}/good.tflite): unknown signature 'train'" in said
+def test_an_unknown_signature_of_a_tflite_model(rejected_run, world):
+    printed = rejected_run({"path": str(world / "good.tflite"), "signature": "train"})
+    assert f"Version 'v0' ({world}/good.tflite): unknown signature 'train'" in printed
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("cut.tflite", "no TFLite file, or a damaged one"),
+        ("cut.tflite", "not a TFLite file, or it is damaged"),
         ("custom.tflite", "Igamma"),
         ("custom.onnx", "Frobnicate"),
-        ("tfjs", "group1-shard1of1.bin, and there is no such file"),
-        ("lambda.keras", "If you trust the file, say `allow_unsafe: true`"),
+        ("tfjs", "group1-shard1of1.bin, but its folder has no such file"),
+        ("lambda.keras", "If you trust the file, set `allow_unsafe: true`"),
     ],
 )
-def test_models_that_cannot_be_loaded(refused, world, name, said):
-    printed = refused({"path": str(world / name)})
+def test_models_that_cannot_be_loaded(rejected_run, world, name, message):
+    printed = rejected_run({"path": str(world / name)})
     assert f"Version 'v0' ({world / name}): " in printed
-    assert said in printed
+    assert message in printed
 
 
-def test_a_lambda_layer_runs_where_the_config_allows_it(run_job, world):
+def test_a_lambda_layer_runs_if_the_config_allows_it(run_job, world):
     folder = run_job(
         {
             "data": {"files": str(world / "data.parquet"), "label": "label"},
@@ -118,27 +118,29 @@ def test_a_lambda_layer_runs_where_the_config_allows_it(run_job, world):
     assert json.loads((folder / "manifest.json").read_text())["models"]["v1"]["allow_unsafe"]
 
 
-def test_an_output_that_is_not_of_the_heads_shape(refused, world):
-    said = refused(
+def test_an_output_of_another_shape_than_the_heads(rejected_run, world):
+    printed = rejected_run(
         {"path": str(world / "good.keras")},
         {"path": str(world / "three.keras"), "conversion_of": "v0"},
         exit_code=4,
     )
-    assert "Version 'v1'" in said
-    assert "has the shape [N, 3]; task multiclass needs one prediction per class, [N, 4]" in said
+    assert "Version 'v1'" in printed
+    assert "has the shape [N, 3]; task multiclass needs one prediction per class, [N, 4]" in printed
 
 
-def test_a_model_that_is_not_the_one_that_was_meant(refused, world):
-    said = refused({"path": str(world / "good.tflite"), "sha256": "0" * 64})
-    assert "its SHA-256 is " in said
-    assert f"and the config says {'0' * 64}: it is another model" in said
+def test_a_model_with_another_digest(rejected_run, world):
+    printed = rejected_run({"path": str(world / "good.tflite"), "sha256": "0" * 64})
+    assert "its SHA-256 digest is " in printed
+    assert f"but the config requires {'0' * 64}: this is not the intended model" in printed
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [("v12.22.0", "is v12.22.0"), (None, "there is no `node` on the PATH")],
 )
-def test_a_node_that_is_too_old_or_absent(refused, tmp_path, monkeypatch, world, version, said):
+def test_a_node_that_is_too_old_or_missing(
+    rejected_run, tmp_path, monkeypatch, world, version, message
+):
     folder = tmp_path / "model"
     shutil.copytree(world / "tfjs", folder)
     (folder / "group1-shard1of1.bin").write_bytes(bytes(48))
@@ -148,6 +150,6 @@ def test_a_node_that_is_too_old_or_absent(refused, tmp_path, monkeypatch, world,
         (tools / "node").write_text(f"#!/bin/sh\necho {version}\n")
         (tools / "node").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
-    printed = refused({"path": str(folder)})
-    assert said in printed
+    printed = rejected_run({"path": str(folder)})
+    assert message in printed
     assert f"npm ci --ignore-scripts --no-audit --no-fund --prefix {install.FOLDER}" in printed

@@ -10,8 +10,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from evalbeam.transforms.metrics import table
+from evalbeam.transforms.metrics.table import Table
 from evalbeam.transforms.sinks import state
-from evalbeam.transforms.tfma import result_files
 
 
 def _expand(**counts):
@@ -63,7 +63,7 @@ def test_accuracy_paradox(run_job, tmp_path):
     assert _value(run, "recall") == 0.12
 
 
-def test_converted_model_beside_its_original(run_job, tmp_path):
+def test_a_converted_model_next_to_its_original(run_job, tmp_path):
     # TP 45, FN 5, FP 3, TN 47.
     _expand(tp=45, fn=5, fp=3, tn=47).to_json(tmp_path / "data.jsonl", orient="records", lines=True)
     run = run_job(_stored("data.jsonl", ("v1", "score"), metrics=RATES))
@@ -141,8 +141,8 @@ def _config(files, **more):
     )
 
 
-def _plain(people):
-    """By (slice, model, metric) the value, written as plainly as it goes."""
+def _compute_plainly(people):
+    """The value by (slice, model, metric), computed as plainly as possible."""
     slices = {"overall": np.ones(len(people), bool)}
     for country in ("de", "fr"):
         slices[f"country={country}"] = (people["country"] == country).values
@@ -192,27 +192,31 @@ def test_whole_job_equals_plain_numpy(run_job, tmp_path, people, workers, kind):
     config["data"] |= {"weight": "weight", "id": "id", "batch_size": 700}
     run = run_job(config, f"--direct_num_workers={workers}")
     frame = pd.read_parquet(run / "metrics.parquet")
-    expected = _plain(people)
+    expected = _compute_plainly(people)
     assert set(zip(frame["slice"], frame["model"], frame["metric"], strict=True)) == set(expected)
     for row in frame.itertuples():
         tolerance = 2e-4 if row.metric == "auc" and row.model == "v2" else 1e-12
-        want = expected[row.slice, row.model, row.metric]
-        assert row.value == pytest.approx(want, rel=tolerance), (row.slice, row.model, row.metric)
+        value = expected[row.slice, row.model, row.metric]
+        assert row.value == pytest.approx(value, rel=tolerance), (row.slice, row.model, row.metric)
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["data"]["eval"]["read"] == manifest["data"]["eval"]["scored"] == len(people)
 
 
 def test_any_batching_gives_identical_counts(run_job, tmp_path, people):
     people.to_parquet(tmp_path / "data.parquet", row_group_size=2500)
-    tables, prints = [], []
+    tables, fingerprints = [], []
     for batch_size, workers in ((10_000, 1), (700, 2), (33, 2)):
         config = _config("data.parquet")
         config["data"] |= {"id": "id", "batch_size": batch_size}
         run = run_job(config, f"--direct_num_workers={workers}")
-        tables.append(state.read(*(run / "state").glob("*.parquet")))
-        prints.append(json.loads((run / "manifest.json").read_text())["data"]["eval"])
+        saved = state.load(str(run))
+        tables.append(
+            Table.join([state.read_table(saved.folder, part) for part in saved.index.parts])
+        )
+        manifest = json.loads((run / "manifest.json").read_text())
+        fingerprints.append(manifest["data"]["eval"]["fingerprint"])
     first, *others = tables
-    assert all(one["fingerprint"] == prints[0]["fingerprint"] for one in prints)
+    assert len(set(fingerprints)) == 1
     for other in others:
         assert other.slices == first.slices
         for name, sums in first.sums.items():
@@ -224,7 +228,7 @@ def test_any_batching_gives_identical_counts(run_job, tmp_path, people):
                 np.testing.assert_allclose(other.sums[name].high, sums.high, rtol=1e-12)
 
 
-def test_splits_stand_side_by_side(run_job, tmp_path, people):
+def test_every_split_has_results(run_job, tmp_path, people):
     people.iloc[:6000].to_parquet(tmp_path / "train.parquet")
     people.iloc[6000:].to_parquet(tmp_path / "eval.parquet")
     config = _config("eval.parquet")
@@ -244,7 +248,7 @@ def test_quantiles_cut_slices_of_equal_size(run_job, tmp_path, people):
     assert counts.to_list() == [2500] * 4
 
 
-def test_a_slice_is_one_whatever_its_files_spell(run_job, tmp_path):
+def test_equal_slice_values_may_be_spelled_differently(run_job, tmp_path):
     for i, ages in enumerate((["1", "2"], ["1.0", "2.5"], ["1", "old"])):
         frame = pd.DataFrame({"label": [0, 1] * 20, "score": 0.7, "age": ages * 20})
         frame.to_csv(tmp_path / f"data-{i}.csv", index=False)
@@ -256,7 +260,7 @@ def test_a_slice_is_one_whatever_its_files_spell(run_job, tmp_path):
     assert counts == {"overall": 120, "age=1": 60, "age=2": 20, "age=2.5": 20, "age=old": 20}
 
 
-def test_slices_of_csv_are_as_they_stand(run_job, tmp_path):
+def test_slice_values_of_csv_are_text_as_written(run_job, tmp_path):
     for i, codes in enumerate((["01000", "true"], ["01000", "K1A"])):
         frame = pd.DataFrame({"label": [0, 1] * 20, "score": 0.7, "code": codes * 20})
         frame.to_csv(tmp_path / f"data-{i}.csv", index=False)
@@ -267,7 +271,7 @@ def test_slices_of_csv_are_as_they_stand(run_job, tmp_path):
     assert counts == {"overall": 80, "code=01000": 40, "code=true": 20, "code=K1A": 20}
 
 
-def test_the_same_file_may_stand_in_two_splits(run_job, tmp_path):
+def test_the_same_file_may_be_in_two_splits(run_job, tmp_path):
     _expand(tp=3, fn=2, tn=5).to_csv(tmp_path / "data.csv", index=False)
     config = _stored("data.csv", ("v1", "score"), metrics=RATES)
     config["data"]["splits"] = {"again": "data.csv"}
@@ -275,7 +279,7 @@ def test_the_same_file_may_stand_in_two_splits(run_job, tmp_path):
     assert _value(run, "recall", split="eval") == _value(run, "recall", split="again") == 0.6
 
 
-def test_weighted_and_unweighted_metrics_are_told_apart(run_job, tmp_path):
+def test_weighted_and_unweighted_metrics_are_distinguished(run_job, tmp_path):
     frame = _expand(tp=3, fn=2, tn=5)
     frame["weight"] = np.arange(10.0)
     frame.to_csv(tmp_path / "data.csv", index=False)
@@ -290,8 +294,8 @@ def test_weighted_and_unweighted_metrics_are_told_apart(run_job, tmp_path):
     assert _value(run, "recall", weighted=True) == 3 / 10
 
 
-def test_weights_of_zero_leave_no_cells(run_job, tmp_path, monkeypatch):
-    """Whether a slice's sums are in an array or spilled: of classes only what occurs is a row."""
+def test_weights_of_zero_add_no_cells(run_job, tmp_path, monkeypatch):
+    """Only pairs of classes that occur have rows, whether sums are in an array or in pairs."""
     rows = {"y": [0, 1, 2], "a": [0.5, 0.2, 0.1], "b": [0.3, 0.6, 0.2], "c": [0.2, 0.2, 0.7]}
     frame = pd.DataFrame(rows | {"w": [1.0, 0.0, 2.0], "s": ["x", "y", "y"]})
     frame["p"] = frame[["a", "b", "c"]].to_numpy().tolist()
@@ -306,13 +310,13 @@ def test_weights_of_zero_leave_no_cells(run_job, tmp_path, monkeypatch):
     tables = []
     for cells in (1 << 23, 0):
         monkeypatch.setattr(table, "_DENSE_CELLS", cells)
-        found = pd.read_parquet(run_job(config) / "confusion.parquet")
-        tables.append(found[["slice", "actual", "predicted", "count"]].to_numpy().tolist())
+        confusion = pd.read_parquet(run_job(config) / "confusion.parquet")
+        tables.append(confusion[["slice", "actual", "predicted", "count"]].to_numpy().tolist())
     assert tables[0] == tables[1]
     assert [row[1:] for row in tables[0] if row[0] == "overall"] == [[0, 0, 1.0], [2, 2, 2.0]]
 
 
-def test_many_slices_have_metrics_and_the_largest_have_plots(run_job, tmp_path):
+def test_all_slices_have_metrics_and_the_largest_have_plots(run_job, tmp_path, tfma_messages):
     rng = np.random.default_rng(0)
     size = 4000
     frame = pd.DataFrame({"y": rng.integers(2, size=size), "p": rng.random(size)})
@@ -327,12 +331,11 @@ def test_many_slices_have_metrics_and_the_largest_have_plots(run_job, tmp_path):
         }
     )
     notes = json.loads((published / "manifest.json").read_text())["notes"]
-    assert "plots: only of the 1,000 largest of 3,001 slices; metrics: of all" in notes
-    found = pd.read_parquet(published / "metrics.parquet")
-    assert len(found) == 3001
-    plots = result_files.read(published / "tfma").plots
-    drawn = [one for one in plots if one.plot_keys_and_values]
-    assert (len(plots), len(drawn)) == (3001, 1000)
-    names = [one.slice_key.single_slice_keys for one in drawn]
+    assert "only the 1,000 largest of 3,001 slices have plots; all have metrics" in notes
+    assert len(pd.read_parquet(published / "metrics.parquet")) == 3001
+    plots = tfma_messages(published / "tfma").plots
+    plotted = [message for message in plots if message.plot_keys_and_values]
+    assert (len(plots), len(plotted)) == (3001, 1000)
+    names = [message.slice_key.single_slice_keys for message in plotted]
     assert any(not keys for keys in names)
     assert any(keys and keys[0].bytes_value == b"u2999" for keys in names)

@@ -14,6 +14,8 @@ from sklearn import datasets
 from sklearn import metrics as sklearn_metrics
 
 from evalbeam.beam_jobs import check, config
+from evalbeam.beam_jobs.config import settings
+from evalbeam.transforms import errors
 from evalbeam.transforms.models import images
 
 
@@ -91,7 +93,7 @@ def job(folder, format_name, **image):
 
 
 @pytest.mark.parametrize("format_name", IMAGES)
-def test_digits_by_class_are_those_of_scikit_learn(run_job, world, format_name):
+def test_metrics_by_class_match_scikit_learn(run_job, world, format_name):
     folder, truth, predicted = world
     run = run_job(job(folder, format_name))
     found = pd.read_parquet(run / "metrics.parquet")
@@ -113,7 +115,7 @@ def test_digits_by_class_are_those_of_scikit_learn(run_job, world, format_name):
     np.testing.assert_array_equal(matrix, sklearn_metrics.confusion_matrix(truth, predicted))
 
 
-def test_images_of_a_struct_as_huggingface_writes_them(run_job, evalbeam, world, tmp_path):
+def test_images_in_structs_as_written_by_huggingface(run_job, evalbeam, world, tmp_path):
     folder, truth, predicted = world
     frame = pd.read_parquet(folder / "digits.parquet")
     frame["image"] = [{"bytes": png, "path": f"{i % 2}.png"} for i, png in enumerate(frame["png"])]
@@ -137,7 +139,7 @@ def test_images_of_a_struct_as_huggingface_writes_them(run_job, evalbeam, world,
 
 
 def test_versions_take_one_column_scaled_differently(run_job, world, tmp_path):
-    """A copy of the network that divides by 16 itself gives the same on images as they are."""
+    """A copy of the network that divides by 16 itself gives the same results on raw images."""
     import keras
 
     folder, truth, predicted = world
@@ -174,13 +176,13 @@ def test_versions_take_one_column_scaled_differently(run_job, world, tmp_path):
 
 
 CAT, DOG = 0, 1
-# By (truth, what the picture looks like), how many: the matrix of a Conv2D classifier.
+# The number of pictures by (truth, what it looks like): the matrix of a Conv2D classifier.
 LOOKS = {(CAT, CAT): 50, (CAT, DOG): 10, (DOG, CAT): 5, (DOG, DOG): 35}
 
 
 @pytest.fixture
 def pets(tmp_path):
-    """100 JPEG pictures: what looks like a cat is dark; a network that goes by brightness."""
+    """100 JPEG pictures, where cats look dark, and a network that decides by brightness."""
     import keras
 
     rng = np.random.default_rng(2)
@@ -188,7 +190,7 @@ def pets(tmp_path):
     mean = keras.layers.Conv2D(1, 6, use_bias=False, kernel_initializer="ones")(taken)
     scores = keras.layers.Dense(2, activation="softmax")
     network = keras.Model(taken, scores(keras.layers.Flatten()(mean)))
-    # Of 108 values between 0 and 1: their sum is above 54 where the picture is bright.
+    # The sum of 108 values between 0 and 1 is above 54 for bright pictures.
     scores.set_weights([np.array([[-1.0, 1.0]]), np.array([54.0, -54.0])])
     network.save(tmp_path / "pets.keras")
     rows = [
@@ -235,19 +237,19 @@ def test_damaged_pictures_are_dead_letters(run_job, evalbeam, pets, tmp_path):
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 4
     assert "3 of 100 rows could not be scored" in result.output
-    assert "row 4: version 'v1': image 'picture' of column 'picture': the row has none" in (
+    assert "row 4: version 'v1': image 'picture' of column 'picture': no image" in (
         " ".join(result.output.split())
     )
     run = run_job({**PETS, "data": {**PETS["data"], "max_dead_letters": 0.05}})
     letters = pd.read_json(run / "dead_letter" / "rows.jsonl", lines=True).set_index("position")
     assert "cannot be decoded: image file is truncated" in letters["reason"][3]
-    assert "is neither PNG nor JPEG: it begins with b'<html>40'" in letters["reason"][70]
+    assert "is neither PNG nor JPEG: it starts with b'<html>40'" in letters["reason"][70]
     assert sorted(letters.index) == [3, 4, 70]
     assert pd.read_parquet(run / "metrics.parquet")["n"].unique().tolist() == [97]
 
 
 def test_batches_of_large_images_are_small(pets, tmp_path, monkeypatch):
-    """What counts is the pictures as networks take them: kilobytes become megabytes."""
+    """The size that counts is that of decoded pictures: kilobytes become megabytes."""
     import keras
 
     monkeypatch.chdir(tmp_path)
@@ -263,31 +265,31 @@ def test_batches_of_large_images_are_small(pets, tmp_path, monkeypatch):
         images.Image, "_decode", lambda self, blob: calls.append(1) or decode(self, blob)
     )
     assert check.check(config.Config.model_validate(large)).batch_size == 10  # of 3 MB each
-    assert len(calls) < 40  # And of the first batch models see 10.
+    assert len(calls) < 40  # and of the first batch, models get 10
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
-        ({"size": [9, 9], "channels": 3}, "Set `size: [6, 6]` of the image"),
-        ({"channels": 3}, "and the image has [9, 12, 3]. Set `size: [6, 6]` of the image"),
-        ({"size": [6, 6], "channels": 1}, "Set `channels: 3` of the image"),
+        ({"size": [9, 9], "channels": 3}, "Set `size: [6, 6]` for this image"),
+        ({"channels": 3}, "but the image has [9, 12, 3]. Set `size: [6, 6]` for this image"),
+        ({"size": [6, 6], "channels": 1}, "Set `channels: 3` for this image"),
         ({"column": "pictures"}, "(image 'picture' of column 'pictures') has no column in the"),
-        ({"shape": [6, 6, 3]}, "it is an encoded image: drop `shape`"),
+        ({"shape": [6, 6, 3]}, "it is an encoded image: remove `shape`"),
     ],
 )
-def test_images_that_do_not_fit_the_network(evalbeam, pets, tmp_path, image, said):
+def test_images_that_do_not_fit_the_network(evalbeam, pets, tmp_path, image, message):
     pq.write_table(pets, tmp_path / "pets.parquet")
     wrong = {**PETS, "data": {**PETS["data"], "images": {"picture": image}}}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(wrong))
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2, result.output
     assert "Version 'v1'" in result.output
-    assert said in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("name", ["csv", "jsonl"])
-def test_formats_that_hold_no_bytes(evalbeam, pets, tmp_path, name):
+def test_formats_without_bytes(evalbeam, pets, tmp_path, name):
     frame = pd.DataFrame({"picture": ["a.jpg", "b.jpg"], "is": [0, 1]})
     if name == "csv":
         frame.to_csv(tmp_path / "pets.csv", index=False)
@@ -297,48 +299,51 @@ def test_formats_that_hold_no_bytes(evalbeam, pets, tmp_path, name):
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(wrong))
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2, result.output
-    assert "Paths and base64 are not read" in result.output
+    assert "Paths and base64 are not supported" in result.output
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
-        ({"sclae": 2}, "data.images.a.sclae: unknown key 'sclae'; did you mean 'scale'? known"),
-        ({"scale": "1/0"}, "data.images.a.scale: '1/0' is no finite number; write a number, a fr"),
-        ({"scale": "1/"}, "scale: '1/' is no finite number"),
-        ({"scale": "1/2/3"}, "scale: '1/2/3' is no finite number"),
-        ({"scale": "a lot"}, "scale: 'a lot' is no finite number"),
-        ({"scale": True}, "scale: True is no finite number"),
-        ({"offset": [1, float("nan"), 2]}, "offset: nan is no finite number"),
-        ({"offset": []}, "data.images.a.offset: an empty list; write a number"),
-        ({"scale": 0}, "`scale` 0 makes all images the same"),
-        ({"size": [8]}, "`size` is [height, width], whole numbers from 1, not [8]"),
-        ({"size": [8, 0]}, "`size` is [height, width], whole numbers from 1, not [8, 0]"),
+        ({"sclae": 2}, "data.images.a.sclae: unknown key 'sclae'; did you mean 'scale'? valid"),
+        ({"scale": "1/0"}, "data.images.a.scale: '1/0' is not a finite number; write a number, a "),
+        ({"scale": "1/"}, "scale: '1/' is not a finite number"),
+        ({"scale": "1/2/3"}, "scale: '1/2/3' is not a finite number"),
+        ({"scale": "a lot"}, "scale: 'a lot' is not a finite number"),
+        ({"scale": True}, "scale: True is not a finite number"),
+        ({"offset": [1, float("nan"), 2]}, "offset: nan is not a finite number"),
+        ({"offset": []}, "data.images.a.offset: the list is empty; write a number"),
+        ({"scale": 0}, "`scale: 0` makes all images equal"),
+        ({"size": [8]}, "`size` must be [height, width], integers of at least 1, not [8]"),
+        ({"size": [8, 0]}, "`size` must be [height, width], integers of at least 1, not [8, 0]"),
         ({"size": 8}, "data.images.a.size: Input should be a valid list, not 8"),
-        ({"size": [10**6, 10**6]}, "is more than 89,478,485 pixels, which is the most"),
-        ({"shape": [8, 8]}, "`shape` is [height, width, channels], whole numbers from 1, not [8,"),
-        ({"shape": [8, 8, 1], "channels": 1}, "`channels: 1` is for encoded images, and `shape: ["),
+        ({"size": [10**6, 10**6]}, "exceeds the maximum of 89,478,485 pixels"),
+        (
+            {"shape": [8, 8]},
+            "`shape` must be [height, width, channels], integers of at least 1, not",
+        ),
+        ({"shape": [8, 8, 1], "channels": 1}, "`channels: 1` is for encoded images, but `shape: ["),
         ({"channels": 2}, "data.images.a.channels: Input should be 1, 3 or 4, not 2"),
         (
             {"size": [8, 8], "interpolation": "bilinar"},
-            "unknown interpolation 'bilinar'; did you mean 'bilinear'? known are nearest, box, bi",
+            "unknown interpolation 'bilinar'; did you mean 'bilinear'? valid interpolations: near",
         ),
-        ({"interpolation": "box"}, "`interpolation: box` is how images get their `size`, which is"),
+        ({"interpolation": "box"}, "`interpolation: box` has no effect without `size`: add"),
         (
             {"scale": [1, 2, 3]},
-            "`scale` has 3 numbers, one for each channel: say how many channels",
+            "`scale` has 3 numbers, one per channel: set the number of channels",
         ),
-        ({"channels": 3, "scale": [1, 2]}, "`scale` has 2 numbers, and the image 3 channels"),
-        ({"shape": [8, 8, 2], "offset": [1, 2, 3]}, "`offset` has 3 numbers, and the image 2 chan"),
+        ({"channels": 3, "scale": [1, 2]}, "`scale` has 2 numbers, but the image has 3 channels"),
+        ({"shape": [8, 8, 2], "offset": [1, 2, 3]}, "`offset` has 3 numbers, but the image has 2 "),
     ],
 )
-def test_declarations_that_are_wrong(tmp_path, image, said):
+def test_invalid_declarations(tmp_path, image, message):
     path = tmp_path / "job.yaml"
     data = {**PETS["data"], "images": {"a": image}}
     path.write_text(yaml.safe_dump({**PETS, "data": data}))
-    with pytest.raises(config.errors.ConfigError) as caught:
+    with pytest.raises(errors.ConfigError) as caught:
         config.load(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}:")
 
 
@@ -357,7 +362,7 @@ def test_numbers_and_fractions(tmp_path, text, expected):
     path = tmp_path / "job.yaml"
     declared = yaml.safe_load(f"a: {{channels: 3, scale: {text}, offset: {text}}}")
     path.write_text(yaml.safe_dump({**PETS, "data": {**PETS["data"], "images": declared}}))
-    settings, _ = config.load(path)
-    image = settings.data.images["a"].declared("a")
+    loaded, _ = config.load(path)
+    image = loaded.data.images["a"].resolve("a")
     assert (image.column, image.scale, image.offset) == ("a", expected, expected)
-    jsonschema.validate(declared["a"], config.Image.model_json_schema())
+    jsonschema.validate(declared["a"], settings.Image.model_json_schema())

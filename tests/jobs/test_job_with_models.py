@@ -51,7 +51,7 @@ def world(tmp_path_factory):
         def serve(self, examples):
             spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in FEATURES}
             parsed = tf.io.parse_example(examples, spec)
-            tf.debugging.assert_less(parsed["age"], 100.0, "age is no age")
+            tf.debugging.assert_less(parsed["age"], 100.0, "age is out of range")
             return {"score": tf.sigmoid(parsed["age"])}
 
     module = Parsing()
@@ -77,10 +77,10 @@ def job(folder, *versions, **data):
     }
 
 
-def test_three_kinds_of_model_in_one_run(run_job, world):
+def test_three_kinds_of_models_in_a_run(run_job, world):
     folder, frame, scores = world
     run = run_job(job(folder, "v1", "v2", "v3", batch_size=300))
-    found = (
+    metrics = (
         pd.read_parquet(run / "metrics.parquet")
         .set_index(["slice", "model", "metric"])
         .sort_index()
@@ -88,14 +88,14 @@ def test_three_kinds_of_model_in_one_run(run_job, world):
     for name, mask in (("overall", frame["plan"] != ""), ("plan=free", frame["plan"] == "free")):
         label = frame["label"][mask]
         for model, score in scores.items():
-            value = found["value"].loc[name, model]
+            value = metrics["value"].loc[name, model]
             assert value["example_count"] == mask.sum()
             assert value["binary_accuracy"] == ((score[mask] > 0.5) == label).mean()
             area = sklearn_metrics.roc_auc_score(label, score[mask])
             assert value["auc"] == pytest.approx(area, abs=1e-4)
 
 
-def test_damaged_records_and_rows_that_a_model_refuses(run_job, evalbeam, world, tmp_path):
+def test_damaged_records_and_rows_that_a_model_rejects(run_job, evalbeam, world, tmp_path):
     import tensorflow as tf
 
     folder, _, _ = world
@@ -115,7 +115,7 @@ def test_damaged_records_and_rows_that_a_model_refuses(run_job, evalbeam, world,
     assert "data-0.tfrecord, row 666: truncated record" in result.output
     assert "data-1.tfrecord, row 1: cannot be decoded as tf.Example" in result.output
     assert "data-1.tfrecord, row 2: version 'v1'" in result.output
-    assert "age is no age" in result.output
+    assert "age is out of range" in result.output
     assert not (tmp_path / "results" / "runs").exists()
     config["data"]["max_dead_letters"] = 0.01
     letters = pd.read_json(run_job(config) / "dead_letter" / "rows.jsonl", lines=True)
@@ -123,7 +123,7 @@ def test_damaged_records_and_rows_that_a_model_refuses(run_job, evalbeam, world,
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"inputs": {"age": "aeg"}}, "input 'age', mapped to 'aeg', has no column in the data"),
         ({"inputs": {"age": "plan"}}, "input 'age'"),
@@ -134,14 +134,14 @@ def test_damaged_records_and_rows_that_a_model_refuses(run_job, evalbeam, world,
         ({"outputs": ["score"]}, "unknown output 'score'"),
     ],
 )
-def test_models_that_do_not_fit_the_data(evalbeam, world, tmp_path, change, said):
+def test_models_that_do_not_fit_the_data(evalbeam, world, tmp_path, change, message):
     folder, _, _ = world
     config = job(folder, "v3")
     config["models"][0] |= change
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2, result.output
-    assert said in result.output
+    assert message in result.output
     assert not (tmp_path / "results").exists()
 
 
@@ -172,8 +172,8 @@ def test_several_outputs(run_job, evalbeam, world, tmp_path):
         {"class_name": "MeanSquaredError", "outputs": ["spends"]},
     ]
     run = run_job(config)
-    found = pd.read_parquet(run / "metrics.parquet")
-    overall = found[found["slice"] == "overall"].set_index(["output", "metric"])["value"]
+    metrics = pd.read_parquet(run / "metrics.parquet")
+    overall = metrics[metrics["slice"] == "overall"].set_index(["output", "metric"])["value"]
     arrays = {name: frame[[name]].to_numpy() for name in FEATURES}
     predicted = {k: v[:, 0].astype(float) for k, v in model.predict(arrays, verbose=0).items()}
     right = (predicted["visits"] > 0.5) == frame["label"]

@@ -1,10 +1,12 @@
-"""The whole job beside TFMA: its result files, its EvalConfig, its combiners, its engine."""
+"""The whole job compared with TFMA: its result files, EvalConfig, combiners and engine."""
 
+import json
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 tfma = pytest.importorskip("tensorflow_model_analysis")
 
@@ -19,6 +21,7 @@ def people():
     for name, strength in (("s1", 0.1), ("s2", 0.3)):
         score = np.clip(rng.normal(0.35 + strength * label, 0.2), 0.01, 0.99)
         frame[name] = score.astype(np.float32)
+    frame["query"] = rng.integers(0, 90, size)
     return frame
 
 
@@ -53,15 +56,15 @@ def values(run):
 
 
 def tfma_values(run, model):
-    """What TFMA's own loader reads, under our slices' names."""
+    """The values that TFMA's loader reads, by our slice names."""
     result = tfma.load_eval_result(str(run / "tfma"), model_name=model)
-    found = {}
+    read = {}
     for pairs, outputs in result.slicing_metrics:
         name = ";".join(f"{key}={value}" for key, value in pairs) or "overall"
         for metric, value in outputs[""][""].items():
             if not metric.endswith("_diff"):
-                found[name, model, metric] = value["doubleValue"]
-    return found
+                read[name, model, metric] = value["doubleValue"]
+    return read
 
 
 def test_tfma_reads_the_numbers_of_the_table(run_job, data):
@@ -74,13 +77,13 @@ def test_tfma_reads_the_numbers_of_the_table(run_job, data):
 
 def test_engine_tfma_agrees(run_job, data):
     config = job(slices=[["country"]], metrics=METRICS)
-    ours = values(run_job(config))
+    columnar = values(run_job(config))
     run = run_job(config, "--engine", "tfma", "--run-id", "by-tfma")
-    theirs = values(run)
-    assert theirs.keys() == ours.keys()
-    for key, value in ours.items():
-        assert theirs[key] == pytest.approx(value, rel=1e-9), key
-    assert tfma_values(run, "v2").items() <= theirs.items()
+    by_tfma = values(run)
+    assert by_tfma.keys() == columnar.keys()
+    for key, value in columnar.items():
+        assert by_tfma[key] == pytest.approx(value, rel=1e-9), key
+    assert tfma_values(run, "v2").items() <= by_tfma.items()
 
 
 MY_METRIC = """
@@ -111,27 +114,95 @@ class ScoreSum(tfma.metrics.Metric):
 """
 
 
-def test_metrics_without_a_kernel_go_through_tfma(run_job, tmp_path, monkeypatch, data):
+@pytest.fixture
+def score_metrics(tmp_path, monkeypatch):
+    """A module with a user's metric."""
     (tmp_path / "score_metrics.py").write_text(MY_METRIC)
     monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("score_metrics", None)
+
+
+def test_metrics_without_a_kernel_are_computed_by_tfma(run_job, score_metrics, data):
     metrics = [
         "AUC",
         "SymmetricPredictionDifference",
         {"class_name": "ScoreSum", "module": "score_metrics"},
     ]
     run = run_job(job(slices=[["country"]], metrics=metrics), "--direct_num_workers=2")
-    found = values(run)
+    computed = values(run)
     for country in ("overall", "de", "fr", "it"):
         rows = data if country == "overall" else data[data["country"] == country]
         name = "overall" if country == "overall" else f"country={country}"
         s1, s2 = (rows[column].astype(float) for column in ("s1", "s2"))
-        assert found[name, "v1", "score_sum"] == pytest.approx(s1.sum(), rel=1e-6)
+        assert computed[name, "v1", "score_sum"] == pytest.approx(s1.sum(), rel=1e-6)
         difference = (2 * (s1 - s2).abs() / (s1 + s2)).mean()
-        assert found[name, "v2", "symmetric_prediction_difference"] == pytest.approx(
+        assert computed[name, "v2", "symmetric_prediction_difference"] == pytest.approx(
             difference, rel=1e-6
         )
-        assert (name, "v2", "auc") in found
-    sys.modules.pop("score_metrics", None)
+        assert (name, "v2", "auc") in computed
+
+
+EVAL_CONFIG_BY_TFMA = """
+model_specs { name: "v1" label_key: "label" is_baseline: true }
+model_specs { name: "v2" label_key: "label" }
+slicing_specs {}
+slicing_specs { feature_keys: "country" }
+metrics_specs {
+  query_key: "query"
+  metrics { class_name: "NDCG" config: '"gain_key": "label", "top_k_list": [1, 2]' }
+}
+metrics_specs {
+  metrics { class_name: "ExampleCount" }
+  metrics { class_name: "AUC" }
+  metrics { class_name: "ScoreSum" module: "score_metrics" }
+}
+"""
+
+
+@pytest.fixture
+def run_with_tfma(run_job, score_metrics, data, tmp_path):
+    """Runs a job in which TFMA computes a metric with a query key and a user's metric."""
+
+    def run(files, engine, run_id="run"):
+        (tmp_path / "eval_config.pbtxt").write_text(EVAL_CONFIG_BY_TFMA)
+        config = job(eval_config="eval_config.pbtxt")
+        config["data"]["files"] = files
+        published = run_job(config, "--engine", engine, "--run-id", run_id)
+        metrics = {metric for _, _, metric in values(published)}
+        assert metrics == {"ndcg", "example_count", "auc", "score_sum"}
+        return published
+
+    return run
+
+
+@pytest.mark.parametrize("engine", ["columnar", "tfma"])
+def test_results_computed_by_tfma_are_rebuilt(run_with_tfma, assert_rebuilds, tmp_path, engine):
+    run = run_with_tfma("data-*.parquet", engine)
+    for path in tmp_path.glob("data-*.parquet"):
+        path.unlink()
+    assert_rebuilds(run)
+
+
+def test_metrics_computed_by_tfma_are_not_merged(run_with_tfma, evalbeam, data, tmp_path):
+    runs = [run_with_tfma(f"data-{i}.parquet", "columnar", f"run-{i}") for i in (0, 1)]
+    result = evalbeam("merge", *runs, "--output", "merged")
+    assert result.exit_code == 0, result.output
+    note = "not merged, as metrics computed by TFMA are not sums: NDCG, ScoreSum"
+    assert note in result.output.splitlines()
+    merged = tmp_path / "merged" / "latest"
+    assert json.loads((merged / "manifest.json").read_text())["notes"][-1] == note
+    computed = values(merged)
+    assert {metric for _, _, metric in computed} == {"example_count", "auc"}
+    assert computed["overall", "v1", "example_count"] == len(data)
+    assert tfma_values(merged, "v2").keys() == {key for key in computed if key[1] == "v2"}
+
+
+def test_runs_of_engine_tfma_are_not_merged(run_with_tfma, rejected):
+    runs = [run_with_tfma(f"data-{i}.parquet", "tfma", f"run-{i}") for i in (0, 1)]
+    output = rejected("merge", *runs, "--output", "merged")
+    assert "TFMA computed all its metrics (--engine tfma), which cannot be merged" in output
+    assert "Run the evaluations without --engine tfma" in output
 
 
 EVAL_CONFIG = """
@@ -148,7 +219,7 @@ metrics_specs {
 """
 
 
-def test_eval_config_is_accepted_as_it_is(run_job, evalbeam, tmp_path, data):
+def test_an_eval_config_is_accepted_unchanged(run_job, evalbeam, tmp_path, data):
     (tmp_path / "eval_config.pbtxt").write_text(EVAL_CONFIG)
     config = job(eval_config="eval_config.pbtxt")
     del config["data"]["label"]
@@ -165,9 +236,7 @@ def test_eval_config_is_accepted_as_it_is(run_job, evalbeam, tmp_path, data):
     assert '"lowerBound": 0.5' in stored
 
 
-def test_unknown_metric_names_the_nearest(evalbeam, tmp_path, data):
-    import yaml
-
+def test_an_unknown_metric_suggests_a_similar_one(evalbeam, tmp_path, data):
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(metrics=["Precison"])))
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2
@@ -175,9 +244,7 @@ def test_unknown_metric_names_the_nearest(evalbeam, tmp_path, data):
     assert "Did you mean Precision" in result.output
 
 
-def test_eval_config_with_other_models(evalbeam, tmp_path, data):
-    import yaml
-
+def test_an_eval_config_with_other_models(evalbeam, tmp_path, data):
     (tmp_path / "eval_config.pbtxt").write_text(EVAL_CONFIG.replace('"v2"', '"v3"'))
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(eval_config="eval_config.pbtxt")))
     result = evalbeam("run", "job.yaml")

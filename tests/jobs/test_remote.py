@@ -1,4 +1,4 @@
-"""Data, models and results in object stores: real servers, on this machine."""
+"""Data, models and results in object stores, on local servers."""
 
 import gzip
 import io
@@ -18,14 +18,13 @@ from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
 
 from evalbeam.transforms.formats import files
-from evalbeam.transforms.tfma import result_files
 
 TABLES = ("metrics.parquet", "confusion.parquet", "comparisons.parquet")
 KEY, SECRET = "not-so-secret-key", "very-secret-key"
 
 
 class Folders(localfilesystem.LocalFileSystem):
-    """A remote filesystem that is no object store."""
+    """A remote filesystem that is not an object store."""
 
     @classmethod
     def scheme(cls):
@@ -47,8 +46,8 @@ class Store(NamedTuple):
         return self.client.get_object(Bucket="bucket", Key=key)["Body"].read()
 
     def keys(self, prefix=""):
-        found = self.client.list_objects_v2(Bucket="bucket", Prefix=prefix).get("Contents", [])
-        return {one["Key"][len(prefix) :] for one in found}
+        listed = self.client.list_objects_v2(Bucket="bucket", Prefix=prefix).get("Contents", [])
+        return {entry["Key"][len(prefix) :] for entry in listed}
 
     def table(self, key):
         return pd.read_parquet(io.BytesIO(self.get(key)))
@@ -100,7 +99,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def store(server, world, monkeypatch):
-    """A store that holds the world, and no other way to it than the flags."""
+    """A store with the world's files; only the flags have its endpoint and credentials."""
     for variable in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(variable, raising=False)
     for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -114,7 +113,7 @@ def store(server, world, monkeypatch):
     for file in world.rglob("*"):
         if file.is_file():
             store.put(file.relative_to(world).as_posix(), file.read_bytes())
-    store.put("v2/", b"")  # as a store's console makes folders
+    store.put("v2/", b"")  # as consoles of stores create folders
     yield store
     _post(server, "reset-auth", b"inf")
     _post(server, "reset")
@@ -128,7 +127,7 @@ def _post(server, what, content=b""):
 
 @pytest.fixture
 def deny(store):
-    """Makes keys that may do all but one action on names that match; the store checks them."""
+    """Makes credentials that deny an action on matching names, and lets the store check them."""
 
     def make(pattern, action="s3:PutObject"):
         named = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
@@ -153,7 +152,7 @@ def deny(store):
 
 @pytest.fixture
 def open_store(store):
-    """Lets the test itself look, whatever keys are checked."""
+    """Lets the test itself read without credentials."""
 
     def look():
         _post(store.endpoint, "reset-auth", b"inf")
@@ -189,29 +188,29 @@ def modelled(root, output):
     return stored([], data=data, models=models, output=output)
 
 
-def same(store, prefix, folder):
-    """The run in the store is the one in the folder, but for its name and times."""
+def assert_same(store, prefix, folder):
+    """The run in the store equals the one in the folder, except for paths, name and times."""
     local = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert store.keys(prefix) == local
     for name in TABLES:
         pd.testing.assert_frame_equal(store.table(prefix + name), pd.read_parquet(folder / name))
-    state = "state/part-00000-of-00001.parquet"
+    state = "state/table-00000-of-00001.parquet"
     pd.testing.assert_frame_equal(store.table(prefix + state), pd.read_parquet(folder / state))
-    ours, theirs = json.loads(store.get(prefix + "manifest.json")), folder / "manifest.json"
-    wanted = json.loads(theirs.read_text())
-    for split, data in ours["data"].items():
-        del data["files"], wanted["data"][split]["files"]
-    assert ours["data"] == wanted["data"]
+    remote_manifest = json.loads(store.get(prefix + "manifest.json"))
+    local_manifest = json.loads((folder / "manifest.json").read_text())
+    for split, data in remote_manifest["data"].items():
+        del data["files"], local_manifest["data"][split]["files"]
+    assert remote_manifest["data"] == local_manifest["data"]
 
 
-def test_a_run_on_s3_is_the_run_on_files(run, store, world, tmp_path):
+def test_a_run_on_s3_equals_the_run_on_local_files(run, store, world, tmp_path):
     flags = (*store.flags(), "--run-id", "first")
     result = run(modelled("s3://bucket", "s3://bucket/deep/results/"), *flags)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert "results in s3://bucket/deep/results/runs/first\n" in result.output
     assert SECRET not in result.output
     assert run(modelled(world, "results"), "--run-id", "first").exit_code == 0
-    same(store, "deep/results/runs/first/", tmp_path / "results" / "runs" / "first")
+    assert_same(store, "deep/results/runs/first/", tmp_path / "results" / "runs" / "first")
     assert store.get("deep/results/latest") == b"runs/first\n"
     assert store.keys("deep/results/.staging") == set()
     assert SECRET not in store.get("deep/results/runs/first/manifest.json").decode()
@@ -219,36 +218,36 @@ def test_a_run_on_s3_is_the_run_on_files(run, store, world, tmp_path):
 
 def test_worker_processes_share_the_store(run, store, world, tmp_path):
     flags = ("--direct_num_workers=2", "--direct_running_mode=multi_processing", "--run-id=one")
-    cut = {"slices": [["plan"], {"key": "age", "quantiles": 4}]}
-    result = run(stored("s3://bucket/data.parquet", **cut), *flags, *store.flags())
+    sliced = {"slices": [["plan"], {"key": "age", "quantiles": 4}]}
+    result = run(stored("s3://bucket/data.parquet", **sliced), *flags, *store.flags())
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
-    local = stored(str(world / "data.parquet"), **cut, output="results")
+    local = stored(str(world / "data.parquet"), **sliced, output="results")
     assert run(local, "--run-id=one").exit_code == 0
-    same(store, "results/runs/one/", tmp_path / "results" / "runs" / "one")
+    assert_same(store, "results/runs/one/", tmp_path / "results" / "runs" / "one")
 
 
-def test_what_tfma_computes_is_gathered(run, store, world, tmp_path):
+def test_results_computed_by_tfma_are_gathered(run, store, world, tmp_path):
     tfma = {"metrics": ["ExampleCount", "AUC"]}
     config = stored("s3://bucket/data.parquet", **tfma)
     result = run(config, "--engine=tfma", "--run-id=one", *store.flags())
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     local = stored(str(world / "data.parquet"), **tfma, output="results")
     assert run(local, "--engine=tfma", "--run-id=one").exit_code == 0
-    same(store, "results/runs/one/", tmp_path / "results" / "runs" / "one")
+    assert_same(store, "results/runs/one/", tmp_path / "results" / "runs" / "one")
 
 
-def test_a_second_run_flips_latest_and_a_name_is_given_once(run, store):
+def test_a_second_run_updates_latest_and_an_id_is_used_once(run, store, tfma_messages):
     config = stored("s3://bucket/data.csv")
     assert run(config, "--run-id=one", *store.flags()).exit_code == 0
     assert run(config, "--run-id=two", *store.flags()).exit_code == 0
     assert store.get("results/latest") == b"runs/two\n"
     again = run(config, "--run-id=one", *store.flags())
     assert again.exit_code == 2
-    assert "s3://bucket/results/runs/one exists already" in again.output
+    assert "s3://bucket/results/runs/one already exists" in again.output
     assert store.get("results/latest") == b"runs/two\n"
-    assert len(result_files.read("s3://bucket/results/runs/one/tfma").metrics) == 3
+    assert len(tfma_messages("s3://bucket/results/runs/one/tfma").metrics) == 3
     store.put("results/runs/three/metrics.parquet", b"")
-    assert "runs/three is no whole run" in run(config, "--run-id=three", *store.flags()).output
+    assert "runs/three is incomplete" in run(config, "--run-id=three", *store.flags()).output
 
 
 def test_damaged_rows_are_listed_or_fail_the_run(run, store, world):
@@ -267,12 +266,12 @@ def test_damaged_rows_are_listed_or_fail_the_run(run, store, world):
     assert (letter["path"], letter["position"]) == ("s3://bucket/bad.csv", 16)
 
 
-@pytest.mark.parametrize("refused", ["runs/two/tfma/*", "latest"])
-def test_an_upload_that_fails_leaves_all_as_it_was(run, store, deny, open_store, refused):
+@pytest.mark.parametrize("denied", ["runs/two/tfma/*", "latest"])
+def test_a_failed_upload_changes_nothing(run, store, deny, open_store, denied):
     config = stored("s3://bucket/data.csv")
     assert run(config, "--run-id=one", *store.flags()).exit_code == 0
     before = store.keys("results")
-    result = run(config, "--run-id=two", *deny(f"results/{refused}"))
+    result = run(config, "--run-id=two", *deny(f"results/{denied}"))
     assert result.exit_code == 4, result.output
     assert "error: cannot write s3://bucket/results/" in result.output
     assert "Access" in result.output
@@ -280,7 +279,7 @@ def test_an_upload_that_fails_leaves_all_as_it_was(run, store, deny, open_store,
     assert store.get("results/latest") == b"runs/one\n"
 
 
-def test_an_output_that_may_not_be_written_is_told_before_the_job(run, store, deny, open_store):
+def test_an_output_that_is_not_writable_is_reported_before_the_job(run, store, deny, open_store):
     result = run(stored("s3://bucket/data.csv"), *deny("results/*"))
     assert result.exit_code == 2, result.output
     assert "cannot write results to s3://bucket/results: cannot write s3://" in result.output
@@ -294,7 +293,7 @@ def test_a_worker_that_may_not_write_fails_the_job(run, deny, open_store):
     assert open_store().keys("results") == set()
 
 
-def test_a_dry_run_asks_the_output_too_and_writes_nothing(run, store):
+def test_a_dry_run_checks_the_output_too_and_writes_nothing(run, store):
     config = stored("s3://bucket/data.csv")
     result = run(config, "--dry-run", *store.flags())
     assert result.exit_code == 0, result.output
@@ -316,25 +315,28 @@ def test_data_that_may_not_be_read(run, deny):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"output": "s3://nowhere/results"}, "s3://nowhere/results: An error occurred (NoSuchBuck"),
         ({"output": "s3://"}, "s3://: "),
-        ({"output": "folders://x/results"}, "output folders://x/results: results go to a local"),
-        ({"output": "s4://bucket/results"}, "s4:// is no filesystem that Beam knows here; it kno"),
+        ({"output": "folders://x/results"}, "output folders://x/results: results can only be"),
+        ({"output": "s4://bucket/results"}, "Beam has no filesystem for s4:// here; it supports"),
         ({"data": {"files": "s3://nowhere/*.csv", "label": "label"}}, "s3://nowhere/*.csv: An err"),
-        ({"data": {"files": "s3://bucket/dat.csv", "label": "label"}}, "nearest in the folder: da"),
+        (
+            {"data": {"files": "s3://bucket/dat.csv", "label": "label"}},
+            "closest names in its folder: da",
+        ),
         ({"models": [{"name": "v1", "path": "s3://bucket/v3"}]}, "s3://bucket/v3 does not exist"),
     ],
 )
-def test_places_that_do_not_exist(run, store, change, said):
+def test_locations_that_do_not_exist(run, store, change, message):
     result = run(stored("s3://bucket/data.csv", **change), *store.flags())
     assert result.exit_code == 2, result.output
-    assert said in result.output
+    assert message in result.output
     assert store.keys("results") == set()
 
 
-def test_keys_and_endpoints_that_do_not_work(run, store, deny, monkeypatch):
+def test_credentials_and_endpoints_that_do_not_work(run, store, deny, monkeypatch):
     config = stored("s3://bucket/data.csv")
     no_keys = run(config, f"--s3_endpoint_url={store.endpoint}")
     assert no_keys.exit_code == 2
@@ -349,10 +351,10 @@ def test_keys_and_endpoints_that_do_not_work(run, store, deny, monkeypatch):
     wrong = run(config, *good, "--s3_secret_access_key=wrong-secret")
     assert wrong.exit_code == 2
     assert "(SignatureDoesNotMatch)" in wrong.output
-    assert "check the keys, and that they may list s3://bucket/data.csv\n" in wrong.output
+    assert "check the credentials, and that they may list s3://bucket/data.csv\n" in wrong.output
     assert "wrong-secret" not in wrong.output
     misspelt = run(config, *good, "--s3_secret_key=wrong-secret")
-    assert "unknown option --s3_secret_key: neither" in misspelt.output
+    assert "unknown option --s3_secret_key: it is neither" in misspelt.output
     assert "wrong-secret" not in misspelt.output
 
 
@@ -365,7 +367,7 @@ def test_without_boto3_the_extra_is_named(run, store, monkeypatch):
     assert "s3:// needs boto3, which is not installed: pip install boto3" in result.output
 
 
-def test_a_copy_is_whole_or_not_there(run, store, tmp_path):
+def test_a_copy_is_complete_or_missing(run, store, tmp_path):
     assert run(stored("s3://bucket/data.csv"), "--dry-run", *store.flags()).exit_code == 0
     (tmp_path / "empty").touch()
     files.upload(str(tmp_path / "empty"), "s3://bucket/copies/empty")
@@ -381,7 +383,7 @@ def test_a_copy_is_whole_or_not_there(run, store, tmp_path):
 
 @pytest.fixture
 def gs(monkeypatch):
-    """A local Google Cloud Storage; Beam looks for no credentials, and uses none."""
+    """A local Google Cloud Storage server; Beam neither looks for credentials nor uses any."""
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
     server.start()
     port = server._api._httpd.server_address[1]
@@ -402,8 +404,8 @@ def test_google_cloud_storage(run, gs, world, tmp_path):
     local = stored(str(world / "data.csv"), output="results")
     assert run(local, "--run-id=one").exit_code == 0
     folder = tmp_path / "results" / "runs" / "one"
-    found = files.match("gs://bucket/results/**")
-    assert set(found) == {
+    paths = files.match("gs://bucket/results/**")
+    assert set(paths) == {
         "gs://bucket/results/latest",
         *(
             f"gs://bucket/results/runs/one/{path.relative_to(folder).as_posix()}"
@@ -415,7 +417,7 @@ def test_google_cloud_storage(run, gs, world, tmp_path):
         pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_parquet(folder / TABLES[0]))
     with files.open_raw("gs://bucket/results/latest") as file:
         assert file.read() == b"runs/one\n"
-    assert "runs/one exists already" in run(config, "--run-id=one").output
+    assert "runs/one already exists" in run(config, "--run-id=one").output
     nowhere = run({**config, "output": "gs://nowhere/results"})
     assert nowhere.exit_code == 2
     assert "error: gs://nowhere/results: " in nowhere.output

@@ -94,22 +94,22 @@ def test_secrets_are_not_shown():
         f"--experiments=db_passwd={secret}",
         "--job_name=nightly",
     ]
-    shown = runner.shown(runner.options(flags))
-    assert secret not in str(shown)
-    assert shown["s3_secret_access_key"] == "(hidden)"
-    assert shown["job_name"] == "nightly"
-    assert shown["experiments"] == ["one", "(hidden)"]
-    assert shown["runner"] == "DirectRunner"
+    visible = runner.redact(runner.options(flags))
+    assert secret not in str(visible)
+    assert visible["s3_secret_access_key"] == "(hidden)"
+    assert visible["job_name"] == "nightly"
+    assert visible["experiments"] == ["one", "(hidden)"]
+    assert visible["runner"] == "DirectRunner"
 
 
-def test_clusters_keep_workers_between_stages_unless_told_otherwise():
+def test_clusters_keep_workers_between_stages_by_default():
     flags = ["--runner=SparkRunner", "--environment_type=PROCESS"]
-    shown = runner.shown(runner.options(flags))
-    assert shown["environment_cache_millis"] == "60000"
-    assert shown["experiments"] == ["disable_logging_submission_environment"]
-    assert shown["job_server_jvm_properties"] == ["-Dspark.excludeOnFailure.enabled=(hidden)"]
-    shown = runner.shown(runner.options([*flags, "--environment_cache_millis=5"]))
-    assert shown["environment_cache_millis"] == "5"
+    visible = runner.redact(runner.options(flags))
+    assert visible["environment_cache_millis"] == "60000"
+    assert visible["experiments"] == ["disable_logging_submission_environment"]
+    assert visible["job_server_jvm_properties"] == ["-Dspark.excludeOnFailure.enabled=(hidden)"]
+    visible = runner.redact(runner.options([*flags, "--environment_cache_millis=5"]))
+    assert visible["environment_cache_millis"] == "5"
 
 
 def test_a_pipeline_leaves_the_options_as_they_are():
@@ -119,30 +119,32 @@ def test_a_pipeline_leaves_the_options_as_they_are():
     assert runner.name(options) == "PortableRunner"
 
 
-def test_an_error_of_java_is_told_without_its_stack():
+def test_java_errors_are_reported_without_their_stack():
     text = (
         "Pipeline x failed in state FAILED: org.apache.spark.SparkException: Aborted: Lost task\n"
         "\tat org.apache.beam.sdk.X.run(X.java:12)\n\tat java.base/java.lang.Thread.run\n"
         "\t... 3 more\n\nDriver stacktrace:\n"
     )
-    assert str(runner._cause(RuntimeError(text))) == (
+    assert str(runner._explain(RuntimeError(text))) == (
         "The pipeline failed: Pipeline x failed in state FAILED: org.apache.spark.SparkException: "
         "Aborted: Lost task"
     )
 
 
-def test_what_a_cluster_cannot_do_is_told_at_once(tmp_path):
+def test_unusable_cluster_settings_are_reported_at_once(tmp_path):
     flink = ["--runner=FlinkRunner", "--flink_version=1.20"]
     with pytest.raises(errors.ConfigError, match=r"there is no such file.*fetch_jars.sh flink"):
         cluster.check(runner.options([*flink, f"--flink_job_server_jar={tmp_path}/none.jar"]))
-    with pytest.raises(errors.JobError, match=r"no Flink answers at http://localhost:1 .*refused"):
+    with pytest.raises(
+        errors.JobError, match=r"Flink does not answer at http://localhost:1 .*refused"
+    ):
         cluster.check(runner.options([*flink, "--flink_master=localhost:1"]))
     for config in ("", '--environment_config={"env": {}}'):
         flags = [*flink, "--environment_type=PROCESS", *([config] if config else [])]
         with pytest.raises(errors.ConfigError, match="needs a command in --environment_config"):
             cluster.check(runner.options(flags))
     relative = '--environment_config={"command": "evalbeam-worker"}'
-    with pytest.raises(errors.ConfigError, match="give its whole path"):
+    with pytest.raises(errors.ConfigError, match="write its full path"):
         cluster.check(runner.options([*flink, "--environment_type=PROCESS", relative]))
     with pytest.raises(errors.ConfigError, match=r"needs .* --job_endpoint=HOST:PORT"):
         cluster.check(runner.options(["--runner=PortableRunner"]))
@@ -152,6 +154,6 @@ def test_what_a_cluster_cannot_do_is_told_at_once(tmp_path):
 def test_only_an_interrupt_is_one():
     for step in ("", " [while running 'Predict/Score']"):
         with pytest.raises(KeyboardInterrupt):
-            raise runner._cause(RuntimeError(f"Traceback ...\nKeyboardInterrupt{step}\n"))
-    told = runner._cause(RuntimeError("column 'KeyboardInterrupt' is missing"))
-    assert isinstance(told, errors.JobError)
+            raise runner._explain(RuntimeError(f"Traceback ...\nKeyboardInterrupt{step}\n"))
+    explained = runner._explain(RuntimeError("column 'KeyboardInterrupt' is missing"))
+    assert isinstance(explained, errors.JobError)

@@ -132,8 +132,8 @@ def test_two_pools_cannot_share_an_address(pool, tmp_path):
     _, address = pool
     log = tmp_path / "second.log"
     assert start(address, log).wait(60) == 1
-    told = f"error: cannot listen at {address}: it is no address of this machine, or is taken\n"
-    assert log.read_text().endswith(told)
+    message = f"cannot listen at {address}: it is not an address of this machine, or is in use\n"
+    assert log.read_text().endswith(f"error: {message}")
 
 
 def test_neither_pool_nor_worker_is_a_usage_error():

@@ -21,7 +21,9 @@ from scipy import integrate, stats
 
 from evalbeam.transforms import batch
 from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics import adding, metric, plan, statistics, table
+from evalbeam.transforms.metrics import adding, metric, plan, table
+from evalbeam.transforms.metrics.evaluation import Bounds, Evaluation, MetricSpec, Pair
+from evalbeam.transforms.metrics.statistics import Statistic
 
 MODELS = ("base", "cand")
 NAN = float("nan")
@@ -215,15 +217,15 @@ DATA: dict[str, Data] = {
 def values_of(cell: Any) -> list[Any]:
     """A row's distinct slice values, None and NaN being missing."""
     cells = cell if isinstance(cell, list | tuple | np.ndarray) else [cell]
-    found: list[Any] = []
+    distinct: list[Any] = []
     for value in cells:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
         value = value.decode() if isinstance(value, bytes) else value
         value = int(value) if isinstance(value, bool) else value
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct
 
 
 def reference_slices(row: dict[str, Any], specs: Sequence[slices.Spec]) -> set[tuple]:
@@ -244,11 +246,11 @@ def reference_slices(row: dict[str, Any], specs: Sequence[slices.Spec]) -> set[t
 
 
 def rows_by_slice(data: Data, specs: Sequence[slices.Spec] = SPECS) -> dict[tuple, np.ndarray]:
-    found: dict[tuple, list[int]] = {}
+    rows: dict[tuple, list[int]] = {}
     for i, row in enumerate(data.columns.to_pylist()):
         for key in reference_slices(row, specs):
-            found.setdefault(key, []).append(i)
-    return {key: np.array(rows) for key, rows in found.items()}
+            rows.setdefault(key, []).append(i)
+    return {key: np.array(index) for key, index in rows.items()}
 
 
 def rows_of(data: Data, index: np.ndarray, model: str, weighted: bool) -> Rows:
@@ -266,20 +268,34 @@ def rows_of(data: Data, index: np.ndarray, model: str, weighted: bool) -> Rows:
 
 
 def planned(
-    data: Data, specs: Sequence[plan.MetricSpec], conversions: Sequence[tuple[str, str]] = ()
+    data: Data, specs: Sequence[MetricSpec], conversions: Sequence[tuple[str, str]] = ()
 ) -> plan.Plan:
+    return plan.plan(evaluation(data, specs, conversions))
+
+
+def evaluation(
+    data: Data, specs: Sequence[MetricSpec], conversions: Sequence[tuple[str, str]] = ()
+) -> Evaluation:
     head = labels.Head("", "label", data.task, data.classes)  # type: ignore[arg-type]
-    return plan.plan(specs, MODELS, [head], "base", data.weights is not None, [0.5], conversions)
+    return Evaluation(
+        models=MODELS,
+        heads=(head,),
+        metrics=tuple(specs),
+        baseline="base",
+        pairs=tuple(Pair(*pair, Bounds()) for pair in conversions),
+        slices=SPECS,
+        weight=None if data.weights is None else "weight",
+    )
 
 
 def added(
     data: Data,
-    chosen: Sequence[statistics.Statistic],
+    statistics: Sequence[Statistic],
     batches: Sequence[np.ndarray] | None = None,
     units: int = 1,
     specs: Sequence[slices.Spec] = SPECS,
 ) -> table.Table:
-    adder = adding.Adder(specs, chosen, units)
+    adder = adding.Adder(specs, statistics, units)
     for rows in [np.arange(len(data))] if batches is None else batches:
         adder.add(data.scored(rows))
     return adder.table()
@@ -381,8 +397,8 @@ SKLEARN: dict[str, Callable[..., float]] = {
 }
 
 
-def pairs(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> tuple[np.ndarray, ...]:
-    """Labels, scores and weights as so many binary examples, as TFMA's documentation has it."""
+def pairs(rows: Rows, key: metric.Key, spec: MetricSpec) -> tuple[np.ndarray, ...]:
+    """Labels, scores and weights as binary examples, the way TFMA's documentation has it."""
     if rows.p.ndim == 1:
         return rows.y, rows.p, rows.w
     of_class = dict(spec.class_weights)
@@ -390,27 +406,27 @@ def pairs(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> tuple[np.ndarra
     for y, p, w in zip(rows.y, rows.p, rows.w, strict=True):
         truth = y if rows.y.ndim > 1 else [float(c == y) for c in range(rows.classes or 0)]
         falling = sorted(range(len(p)), key=lambda c: (-p[c], c))
-        chosen: Sequence[int] = range(len(p))
+        classes: Sequence[int] = range(len(p))
         scores = list(p)
         if key.class_id is not None:
-            chosen = [key.class_id]
+            classes = [key.class_id]
         elif key.k is not None:
-            chosen = [falling[key.k - 1]]
+            classes = [falling[key.k - 1]]
         elif key.top_k is not None and key.aggregation:
-            chosen = falling[: key.top_k]
+            classes = falling[: key.top_k]
         if key.top_k is not None and not key.aggregation:
             scores = [s if c in falling[: key.top_k] else -math.inf for c, s in enumerate(p)]
-        for c in chosen:
+        for c in classes:
             weight = w * of_class.get(c, 0.0) if of_class and key.aggregation else w
             out.append((truth[c], scores[c], weight))
     y, p, w = np.array(out).T
     return y, p, w
 
 
-Oracle = Callable[[Rows, metric.Key, plan.MetricSpec], Any]
+Oracle = Callable[[Rows, metric.Key, MetricSpec], Any]
 
 
-def decided(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+def decided(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     """A metric of the confusion matrix at one threshold or several."""
     y, p, w = pairs(rows, key, spec)
     of = DEFINITIONS[spec.class_name]
@@ -422,12 +438,12 @@ def decided(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
     return values[0] if len(values) == 1 else np.array(values)
 
 
-def at_thresholds(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+def at_thresholds(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     y, p, w = pairs(rows, key, spec)
     return np.array([counts(y, p, w, t) for t in spec.arguments["thresholds"]]).T
 
 
-def by_class(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+def by_class(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     """Each class against the rest, decided by the largest score; or the mean over classes."""
     values = []
     predicted = rows.p.argmax(axis=1)
@@ -438,7 +454,7 @@ def by_class(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
     return values[key.class_id] if key.class_id is not None else np.mean(values)
 
 
-def averaged(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> Any:
+def averaged(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     if not key.aggregation:
         return decided(rows, key, spec)
     of_class = dict(spec.class_weights) or dict.fromkeys(spec.class_ids, 1.0)
@@ -460,7 +476,7 @@ def bucketed(p: np.ndarray) -> np.ndarray:
 
 
 def all_counts(
-    rows: Rows, key: metric.Key, spec: plan.MetricSpec
+    rows: Rows, key: metric.Key, spec: MetricSpec
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """The counts at every threshold of the curve, one comparison of all scores at a time."""
     size = spec.arguments.get("num_thresholds", 10_000)
@@ -487,7 +503,7 @@ def quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(b > 0, a / b, np.nan)
 
 
-def area(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+def area(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     """The area under the curve through the points of all thresholds; NaN for one class only."""
     _, (tp, tn, fp, fn) = all_counts(rows, key, spec)
     which = "PR" if spec.class_name == "AUCPrecisionRecall" else spec.arguments.get("curve", "ROC")
@@ -534,7 +550,7 @@ BOUNDED = {
 }
 
 
-def constrained(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+def constrained(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     """Over all thresholds, the best of one rate where another keeps its bound."""
     thresholds, (tp, tn, fp, fn) = all_counts(rows, key, spec)
     rates = {
@@ -554,7 +570,7 @@ def constrained(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
     return float(best[fits].max()) if fits.any() else 0.0
 
 
-def confusion_plot(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+def confusion_plot(rows: Rows, key: metric.Key, spec: MetricSpec) -> np.ndarray:
     y, p, w = pairs(rows, key, spec)
     size = spec.arguments.get("num_thresholds", 1000)
     fences = [-math.inf, 0.0, *[i / size + 1e-7 for i in range(1, size + 1)]]
@@ -567,7 +583,7 @@ def confusion_plot(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.nda
     return np.array(columns).T
 
 
-def calibration_plot(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+def calibration_plot(rows: Rows, key: metric.Key, spec: MetricSpec) -> np.ndarray:
     y, p, w = pairs(rows, key, spec)
     size = spec.arguments.get("num_buckets", 1000)
     left, right = spec.arguments.get("left", 0.0), spec.arguments.get("right", 1.0)
@@ -584,7 +600,7 @@ def calibration_plot(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.n
 def mean(of: Callable[..., float]) -> Oracle:
     """A weighted mean by scikit-learn or NumPy: of(y, p, w)."""
 
-    def oracle(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+    def oracle(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
         y, p, w = pairs(rows, key, spec)
         return of(y, p, w) if w.sum() > 0 else NAN
 
@@ -640,7 +656,7 @@ def _one_hot(rows: Rows) -> np.ndarray:
     return rows.y if rows.y.ndim > 1 else np.eye(rows.classes or 0)[rows.y.astype(int)]
 
 
-def categorical(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+def categorical(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     """scikit-learn's log loss over classes."""
     present = rows.p / rows.p.sum(axis=1, keepdims=True)
     losses = -np.log(present[_one_hot(rows) == 1])
@@ -652,11 +668,11 @@ def categorical(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
     return theirs
 
 
-def accuracy(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+def accuracy(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     return sklearn.metrics.accuracy_score(rows.y, rows.p.argmax(axis=1), sample_weight=rows.w)
 
 
-def class_matrices(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+def class_matrices(rows: Rows, key: metric.Key, spec: MetricSpec) -> np.ndarray:
     classes = rows.classes or 0
     plot = spec.class_name.endswith("Plot")
     out = []
@@ -670,7 +686,7 @@ def class_matrices(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.nda
     return np.array(out)
 
 
-def label_matrices(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> np.ndarray:
+def label_matrices(rows: Rows, key: metric.Key, spec: MetricSpec) -> np.ndarray:
     truth = _one_hot(rows)
     classes = truth.shape[1]
     out = []
@@ -695,7 +711,7 @@ FLIPS = {
 }
 
 
-def flips(rows: Rows, key: metric.Key, spec: plan.MetricSpec) -> float:
+def flips(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     t = spec.arguments.get("threshold", 0.5)
     several = spec.class_name == "BooleanFlipRates"
     name = key.metric if several else metric.snake_case(spec.class_name)
@@ -727,14 +743,14 @@ class Case:
         shown = ", ".join(f"{key}={value}" for key, value in extra.items())
         return f"{self.class_name}({shown}) on {self.data}"
 
-    def metric_spec(self, name: str | None = None) -> plan.MetricSpec:
+    def metric_spec(self, name: str | None = None) -> MetricSpec:
         config = dict(self.config) if name is None else {**self.config, "name": name}
-        return plan.MetricSpec(self.class_name, json.dumps(config), **self.spec)
+        return MetricSpec(self.class_name, json.dumps(config), **self.spec)
 
 
 def _cases() -> list[Case]:
-    found: list[Case] = []
-    add = lambda *args, **kwargs: found.append(Case(*args, **kwargs))  # noqa: E731
+    cases: list[Case] = []
+    add = lambda *args, **kwargs: cases.append(Case(*args, **kwargs))  # noqa: E731
     for data in ("binary", "unweighted", "multiclass"):
         add("ExampleCount", data, lambda rows, key, spec: len(rows.y), spec={"weighted": False})
         add("WeightedExampleCount", data, lambda rows, key, spec: rows.w.sum())
@@ -878,7 +894,7 @@ def _cases() -> list[Case]:
             add(class_name, data, flips, {"threshold": threshold})
         add(class_name, "binary", flips)
     add("BooleanFlipRates", "fractional", flips)
-    return found
+    return cases
 
 
 CASES = _cases()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import metric_cases
@@ -11,6 +12,7 @@ import sklearn.metrics
 
 from evalbeam.transforms import metrics
 from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.sheet import Sheet
 
 
 def test_every_registered_metric_has_a_case() -> None:
@@ -22,22 +24,22 @@ def test_metric_is_what_its_definition_says(case: metric_cases.Case) -> None:
     data = metric_cases.DATA[case.data]
     spec = case.metric_spec()
     plan = metric_cases.planned(data, [spec])
-    assert not plan.others, "has no columnar kernel"
+    assert not plan.by_tfma, "has no columnar kernel"
     assert plan.metrics
     sums = metric_cases.added(data, plan.statistics)
     slices = metric_cases.rows_by_slice(data)
     assert {key.pairs for key in sums.slices} == set(slices)
-    sheet = statistics.Sheet(sums)
-    for one in plan.metrics:
-        values = metric_cases.numbers(one.finish(sheet))
+    sheet = Sheet(sums)
+    for part in plan.metrics:
+        values = metric_cases.numbers(part.finish(sheet))
         for i, key in enumerate(sums.slices):
             weighted = spec.weighted is not False
-            rows = metric_cases.rows_of(data, slices[key.pairs], one.key.model, weighted)
+            rows = metric_cases.rows_of(data, slices[key.pairs], part.key.model, weighted)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                expected = case.oracle(rows, one.key, spec)
+                expected = case.oracle(rows, part.key, spec)
             np.testing.assert_allclose(
-                values[i], expected, rtol=1e-9, atol=1e-12, err_msg=f"{one.key} of {key}"
+                values[i], expected, rtol=1e-9, atol=1e-12, err_msg=f"{part.key} of {key}"
             )
 
 
@@ -67,8 +69,8 @@ def _finish(data: metric_cases.Data, class_name: str, **config: object) -> np.nd
     case = metric_cases.Case(class_name, "", lambda *_: None, dict(config))
     plan = metric_cases.planned(data, [case.metric_spec()])
     sums = metric_cases.added(data, plan.statistics, specs=[()])
-    chosen = next(one for one in plan.metrics if one.key.model == "cand")
-    return metric_cases.numbers(chosen.finish(statistics.Sheet(sums)))[0]
+    of_candidate = next(part for part in plan.metrics if part.key.model == "cand")
+    return metric_cases.numbers(of_candidate.finish(Sheet(sums)))[0]
 
 
 def _coin(size: int, scores: np.ndarray, y: np.ndarray) -> metric_cases.Data:
@@ -132,16 +134,16 @@ def test_by_class_is_scikit_learns_classification_report() -> None:
     for class_name, column in names.items():
         case = metric_cases.Case(class_name, "", lambda *_: None, spec={"native": True})
         plan = metric_cases.planned(data, [case.metric_spec()])
-        sheet = statistics.Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
-        found = {
-            one.key.class_id: metric_cases.numbers(one.finish(sheet))[0]
-            for one in plan.metrics
-            if one.key.model == "cand"
+        sheet = Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
+        values = {
+            part.key.class_id: metric_cases.numbers(part.finish(sheet))[0]
+            for part in plan.metrics
+            if part.key.model == "cand"
         }
         for c in range(4):
-            assert found[c] == pytest.approx(report[f"{c}.0"][column], rel=1e-12, nan_ok=True)
+            assert values[c] == pytest.approx(report[f"{c}.0"][column], rel=1e-12, nan_ok=True)
         macro = np.mean([report[f"{c}.0"][column] for c in range(4)])
-        assert found[None] == pytest.approx(macro, rel=1e-12, nan_ok=True)
+        assert values[None] == pytest.approx(macro, rel=1e-12, nan_ok=True)
 
 
 def test_undefined_quotients_are_nan_not_zero() -> None:
@@ -171,9 +173,9 @@ def test_nothing_left_is_nothing_whatever_the_weights_round_to(seed: int) -> Non
         case = metric_cases.Case(class_name, "", lambda *_: None, spec={"native": True})
         plan = metric_cases.planned(muddled, [case.metric_spec()])
         sums = metric_cases.added(muddled, plan.statistics, units=7)
-        for metric_ in plan.metrics:
-            if metric_.key.class_id == 1:
-                values = metric_cases.numbers(metric_.finish(statistics.Sheet(sums)))
+        for part in plan.metrics:
+            if part.key.class_id == 1:
+                values = metric_cases.numbers(part.finish(Sheet(sums)))
                 expected = 0.0 if class_name == "TrueNegatives" else np.nan
                 np.testing.assert_array_equal(values, expected)
     for flipped in (0.0, 1.0):
@@ -185,8 +187,8 @@ def test_nothing_left_is_nothing_whatever_the_weights_round_to(seed: int) -> Non
         case = metric_cases.Case("CoefficientOfDiscrimination", "", lambda *_: None)
         plan = metric_cases.planned(constant, [case.metric_spec()])
         sums = metric_cases.added(constant, plan.statistics, units=7)
-        for metric_ in plan.metrics:
-            assert np.isnan(metric_cases.numbers(metric_.finish(statistics.Sheet(sums)))).all()
+        for part in plan.metrics:
+            assert np.isnan(metric_cases.numbers(part.finish(Sheet(sums)))).all()
 
 
 def test_an_example_without_weight_counts_nothing_not_even_an_infinite_loss() -> None:
@@ -221,9 +223,9 @@ def test_max_recall_has_no_by_class_form_and_stays_recall_above_zero() -> None:
     data = metric_cases.DATA["multiclass"]
     case = metric_cases.Case("MaxRecall", "", lambda *_: None, spec={"native": True})
     plan = metric_cases.planned(data, [case.metric_spec()])
-    sheet = statistics.Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
-    for one in plan.metrics:
-        assert metric_cases.numbers(one.finish(sheet)) == pytest.approx([1.0])
+    sheet = Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
+    for part in plan.metrics:
+        assert metric_cases.numbers(part.finish(sheet)) == pytest.approx([1.0])
 
 
 def test_label_minus_one_is_no_class() -> None:
@@ -246,28 +248,102 @@ def test_label_minus_one_is_no_class() -> None:
     )
 
 
+NO_REGRESSION = "of a regression output, TFMA checks that labels lie in [0, 1]"
+
+
 @pytest.mark.parametrize(
-    ("class_name", "config", "data"),
+    ("class_name", "config", "data", "reason"),
     [
-        ("AUC", {"thresholds": [0.1, 0.5]}, "binary"),
-        ("AUC", {"num_thresholds": 1}, "binary"),
-        ("AUC", {"top_k": 2}, "multiclass"),
-        ("Precision", {"thresholds": [-0.5]}, "binary"),
-        ("Precision", {}, "regression"),
-        ("AUC", {}, "regression"),
-        ("ConfusionMatrixAtThresholds", {"thresholds": [0.5]}, "regression"),
-        ("RecallAtPrecision", {"precision": 1.5}, "binary"),
-        ("RecallAtPrecision", {"precision": [0.5, 0.6]}, "binary"),
-        ("BinaryCrossEntropy", {"from_logits": True}, "binary"),
-        ("CalibrationPlot", {"num_buckets": 0}, "binary"),
-        ("NDCG", {"gain_key": "x"}, "binary"),
+        ("AUC", {"thresholds": [0.1]}, "binary", "its argument thresholds=[0.1] has no kernel"),
+        ("AUC", {"num_thresholds": 1}, "binary", "its argument num_thresholds=1 has no kernel"),
+        ("AUC", {"curve": "DET"}, "binary", "its argument curve='DET' has no kernel"),
+        (
+            "AUC",
+            {"summation_method": "foo"},
+            "binary",
+            "its argument summation_method='foo' has no kernel",
+        ),
+        ("AUC", {"top_k": 2}, "multiclass", "it has no kernel for top_k=2"),
+        ("AUC", {}, "regression", NO_REGRESSION),
+        (
+            "Precision",
+            {"thresholds": [-0.5]},
+            "binary",
+            "its argument thresholds=[-0.5] has no kernel",
+        ),
+        ("Precision", {}, "regression", NO_REGRESSION),
+        ("ConfusionMatrixAtThresholds", {"thresholds": [0.5]}, "regression", NO_REGRESSION),
+        ("ConfusionMatrixAtThresholds", {}, "binary", "its argument thresholds is missing"),
+        (
+            "RecallAtPrecision",
+            {"precision": 1.5},
+            "binary",
+            "its argument precision=1.5 has no kernel",
+        ),
+        (
+            "RecallAtPrecision",
+            {"precision": [0.5, 0.6]},
+            "binary",
+            "its argument precision=[0.5, 0.6] has no kernel",
+        ),
+        ("RecallAtPrecision", {}, "binary", "its argument precision is missing"),
+        (
+            "BinaryCrossEntropy",
+            {"from_logits": True},
+            "binary",
+            "its argument from_logits=True has no kernel",
+        ),
+        ("CategoricalAccuracy", {}, "binary", "it has no kernel for binary outputs"),
+        ("CategoricalCrossentropy", {}, "regression", "it has no kernel for regression outputs"),
+        (
+            "CalibrationPlot",
+            {"num_buckets": 0},
+            "binary",
+            "its argument num_buckets=0 has no kernel",
+        ),
+        ("SymmetricFlipRate", {}, "multiclass", "it has no kernel for multiclass outputs"),
+        ("NDCG", {"gain_key": "x"}, "binary", "evalbeam has no kernel of its own for it"),
     ],
 )
-def test_what_only_tfma_can_say_is_left_to_it(class_name, config, data) -> None:
+def test_a_metric_goes_to_tfma_for_a_reason(class_name, config, data, reason) -> None:
     case = metric_cases.Case(class_name, data, lambda *_: None, config)
     plan = metric_cases.planned(metric_cases.DATA[data], [case.metric_spec()])
-    assert [spec.class_name for spec in plan.others] == [class_name]
+    assert [(part.spec.class_name, part.reason) for part in plan.by_tfma] == [(class_name, reason)]
     assert not plan.metrics
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "target", "reason"),
+    [
+        (
+            "Recall",
+            {"class_id": 2},
+            {"class_id": 1},
+            "its argument class_id=2 and the way it is made binary both choose classes",
+        ),
+        (
+            "AUC",
+            {"top_k": 3},
+            {"top_k": 1},
+            "its argument top_k=3 and the way it is made binary both choose classes",
+        ),
+        ("SparseCategoricalAccuracy", {}, {"k": 1}, "it has no kernel for k=1"),
+        ("CalibrationPlot", {}, {"top_k": 2}, "it has no kernel for top_k=2"),
+        ("ConfusionMatrixPlot", {}, {"top_k": 2}, "it has no kernel for top_k=2"),
+    ],
+)
+def test_a_binarized_metric_goes_to_tfma_for_a_reason(class_name, config, target, reason) -> None:
+    target = statistics.Target("cand", "", "multiclass", 4, **target)
+    request = metric.Request(class_name, config, target)
+    with pytest.raises(metric.NeedsTfma, match=f"^{re.escape(reason)}$"):
+        metrics.build(request)
+
+
+def test_a_micro_average_of_flips_goes_to_tfma() -> None:
+    target = statistics.Target("cand", "", "binary")
+    request = metric.Request("SymmetricFlipRate", {}, target, "micro")
+    with pytest.raises(metric.NeedsTfma, match="it has no kernel for a micro average"):
+        metrics.build(request)
 
 
 def test_default_names_are_snake_case() -> None:

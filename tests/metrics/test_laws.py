@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from evalbeam.transforms.examples import slices
 from evalbeam.transforms.metrics import adding, plan, statistics, table
+from evalbeam.transforms.metrics.sheet import Sheet
 
 DATA = list(metric_cases.DATA)
 
 
-def _planned(name: str) -> plan.Plan:
+def _plan(name: str) -> plan.Plan:
     """All cases' metrics on this data, each under a name of its own."""
     specs = [
         case.metric_spec(None if case.class_name == "BooleanFlipRates" else f"case {i}")
@@ -33,7 +34,7 @@ def _planned(name: str) -> plan.Plan:
 
 @pytest.fixture(scope="module")
 def plans() -> dict[str, plan.Plan]:
-    return {name: _planned(name) for name in DATA}
+    return {name: _plan(name) for name in DATA}
 
 
 def _split(size: int, parts: int, seed: int) -> list[np.ndarray]:
@@ -43,23 +44,23 @@ def _split(size: int, parts: int, seed: int) -> list[np.ndarray]:
     return np.split(rng.permutation(size), cuts)
 
 
-def _assert_same(one: table.Table, two: table.Table, exact: bool = True) -> None:
-    one, two = one.ordered(), two.ordered()
-    assert one.slices == two.slices
-    assert one.layouts == two.layouts
-    for name in one.layouts:
-        here, there = one.dense(name, by_unit=True), two.dense(name, by_unit=True)
+def _assert_same(left: table.Table, right: table.Table, exact: bool = True) -> None:
+    left, right = left.sort(), right.sort()
+    assert left.slices == right.slices
+    assert left.layouts == right.layouts
+    for name in left.layouts:
+        here, there = left.dense(name, by_unit=True), right.dense(name, by_unit=True)
         if exact:
             np.testing.assert_array_equal(here, there, err_msg=name)
             continue
         np.testing.assert_allclose(here, there, rtol=1e-12, atol=1e-13, err_msg=name)
-        if one.sums[name].low is None and two.sums[name].low is None:
+        if left.sums[name].low is None and right.sums[name].low is None:
             np.testing.assert_array_equal(here, there, err_msg=name)
             np.testing.assert_array_equal(here, np.round(here), err_msg=name)
 
 
-def _assert_same_metrics(planned: plan.Plan, one: table.Table, two: table.Table) -> None:
-    here, there = statistics.Sheet(one.ordered()), statistics.Sheet(two.ordered())
+def _assert_same_metrics(planned: plan.Plan, left: table.Table, right: table.Table) -> None:
+    here, there = Sheet(left.sort()), Sheet(right.sort())
     for metric in planned.metrics:
         np.testing.assert_allclose(
             metric_cases.numbers(metric.finish(here)),
@@ -115,23 +116,23 @@ def test_the_empty_table_is_the_identity(name: str, plans: dict[str, plan.Plan])
 @pytest.mark.parametrize("name", DATA)
 def test_no_slices_have_no_metrics(name: str, plans: dict[str, plan.Plan]) -> None:
     full = metric_cases.added(metric_cases.DATA[name], plans[name].statistics)
-    sheet = statistics.Sheet(table.Table.empty(full.layouts))
+    sheet = Sheet(table.Table.empty(full.layouts))
     for metric in plans[name].metrics:
         assert len(metric_cases.numbers(metric.finish(sheet))) == 0
 
 
 @pytest.mark.parametrize("name", DATA)
 def test_merging_commutes_and_associates_to_the_bit(name: str, plans: dict[str, plan.Plan]) -> None:
-    data, chosen = metric_cases.DATA[name], plans[name].statistics
+    data, kept = metric_cases.DATA[name], plans[name].statistics
     a, b, c, d = (
-        metric_cases.added(data, chosen, [rows], units=3) for rows in _split(len(data), 4, 21)
+        metric_cases.added(data, kept, [rows], units=3) for rows in _split(len(data), 4, 21)
     )
     first = a.merge(b).merge(c).merge(d)
     _assert_same(first, d.merge(c).merge(b).merge(a))
     _assert_same(first, a.merge(b.merge(c.merge(d))))
     _assert_same(first, c.merge(a).merge(d.merge(b)))
     # The same batches within one worker.
-    _assert_same(first, metric_cases.added(data, chosen, _split(len(data), 4, 21), units=3))
+    _assert_same(first, metric_cases.added(data, kept, _split(len(data), 4, 21), units=3))
 
 
 @pytest.mark.parametrize("seed", [31, 32])
@@ -154,15 +155,15 @@ def test_any_split_of_the_rows_gives_the_same_table(
 @pytest.mark.parametrize("name", DATA)
 def test_units_add_up_to_the_whole(name: str, plans: dict[str, plan.Plan]) -> None:
     data, planned = metric_cases.DATA[name], plans[name]
-    one = metric_cases.added(data, planned.statistics, units=1).ordered()
-    seven = metric_cases.added(data, planned.statistics, units=7).ordered()
-    assert one.slices == seven.slices
+    whole = metric_cases.added(data, planned.statistics, units=1).sort()
+    seven = metric_cases.added(data, planned.statistics, units=7).sort()
+    assert whole.slices == seven.slices
     for statistic in planned.statistics:
         np.testing.assert_allclose(
-            seven.dense(statistic.name), one.dense(statistic.name), rtol=1e-12, atol=1e-13
+            seven.dense(statistic.name), whole.dense(statistic.name), rtol=1e-12, atol=1e-13
         )
         assert seven.layouts[statistic.name].units == (7 if statistic.by_unit else 1)
-    _assert_same_metrics(planned, one, seven)
+    _assert_same_metrics(planned, whole, seven)
 
 
 def test_a_unit_holds_its_own_examples(plans: dict[str, plan.Plan]) -> None:
@@ -190,59 +191,58 @@ def test_spilling_changes_nothing(
     data, planned = metric_cases.DATA[name], plans[name]
     batches = _split(len(data), 5, 41)
     roomy = metric_cases.added(data, planned.statistics, batches, units=3)
-    expected = [
-        metric_cases.numbers(one.finish(statistics.Sheet(roomy.ordered())))
-        for one in planned.metrics
-    ]
+    expected = [metric_cases.numbers(part.finish(Sheet(roomy.sort()))) for part in planned.metrics]
     monkeypatch.setattr(table, "_DENSE_CELLS", dense_cells)
     monkeypatch.setattr(table, "_LOOSE_PAIRS", 50)
     monkeypatch.setattr(slices, "_LOOKUP_CELLS", 2)
     tight = metric_cases.added(data, planned.statistics, batches, units=3)
     _assert_same(roomy, tight)
-    sheet = statistics.Sheet(tight.ordered())
-    for one, values in zip(planned.metrics, expected, strict=True):
+    sheet = Sheet(tight.sort())
+    for part, values in zip(planned.metrics, expected, strict=True):
         np.testing.assert_allclose(
-            metric_cases.numbers(one.finish(sheet)), values, rtol=1e-12, atol=1e-13
+            metric_cases.numbers(part.finish(sheet)), values, rtol=1e-12, atol=1e-13
         )
 
 
 def test_selected_slices_keep_their_sums(plans: dict[str, plan.Plan]) -> None:
     data, planned = metric_cases.DATA["binary"], plans["binary"]
-    full = metric_cases.added(data, planned.statistics, units=3).ordered()
-    chosen = list(range(1, len(full.slices), 2))
-    some = full.select(chosen)
-    assert some.slices == tuple(full.slices[i] for i in chosen)
+    full = metric_cases.added(data, planned.statistics, units=3).sort()
+    index = list(range(1, len(full.slices), 2))
+    some = full.select(index)
+    assert some.slices == tuple(full.slices[i] for i in index)
     for name in full.layouts:
         np.testing.assert_array_equal(
-            some.dense(name, by_unit=True), full.dense(name, by_unit=True)[chosen]
+            some.dense(name, by_unit=True), full.dense(name, by_unit=True)[index]
         )
-    rest = full.select([i for i in range(len(full.slices)) if i not in chosen])
+    rest = full.select([i for i in range(len(full.slices)) if i not in index])
     _assert_same(some.merge(rest), full)
     assert full.select([]).slices == ()
     for metric in planned.metrics:
-        everywhere = metric_cases.numbers(metric.finish(statistics.Sheet(full)))
+        everywhere = metric_cases.numbers(metric.finish(Sheet(full)))
         np.testing.assert_allclose(
-            metric_cases.numbers(metric.finish(statistics.Sheet(some))),
-            everywhere[chosen],
+            metric_cases.numbers(metric.finish(Sheet(some))),
+            everywhere[index],
             rtol=1e-12,
             atol=1e-13,
         )
 
 
 def test_merging_does_not_change_its_operands(plans: dict[str, plan.Plan]) -> None:
-    data, chosen = metric_cases.DATA["binary"], plans["binary"].statistics
-    one, two = (metric_cases.added(data, chosen, [rows]) for rows in _split(len(data), 2, 51))
-    before = {name: (one.sums[name].high.copy(), two.sums[name].high.copy()) for name in one.sums}
-    one.merge(two)
-    two.merge(one)
+    data, kept = metric_cases.DATA["binary"], plans["binary"].statistics
+    left, right = (metric_cases.added(data, kept, [rows]) for rows in _split(len(data), 2, 51))
+    before = {
+        name: (left.sums[name].high.copy(), right.sums[name].high.copy()) for name in left.sums
+    }
+    left.merge(right)
+    right.merge(left)
     for name, (here, there) in before.items():
-        np.testing.assert_array_equal(one.sums[name].high, here)
-        np.testing.assert_array_equal(two.sums[name].high, there)
+        np.testing.assert_array_equal(left.sums[name].high, here)
+        np.testing.assert_array_equal(right.sums[name].high, there)
 
 
 def test_splits_of_the_data_stay_apart() -> None:
     data = metric_cases.DATA["binary"]
-    planned = _planned("binary")
+    planned = _plan("binary")
     adder = adding.Adder(metric_cases.SPECS, planned.statistics, 1)
     adder.add(data.scored(np.arange(100), split="train"))
     adder.add(data.scored(np.arange(100, len(data)), split="test"))
@@ -267,7 +267,7 @@ def test_accumulated_batches_add_up_without_rounding(
         patch.setattr(table, "_DENSE_CELLS", dense_cells)
         patch.setattr(table, "_LOOSE_PAIRS", 20)
         accumulator = table.Accumulator(table.Layout(1, 8))
-        sums: dict[int, list[float]] = {}
+        by_key: dict[int, list[float]] = {}
         for number, pairs in enumerate(batches):
             keys = np.array([key for key, _ in pairs], np.int64)
             values = np.array([value for _, value in pairs], np.float64)
@@ -276,21 +276,21 @@ def test_accumulated_batches_add_up_without_rounding(
             for key, value in pairs:
                 of_batch[key] = of_batch.get(key, 0.0) + value
             for key, value in of_batch.items():
-                sums.setdefault(key, []).append(value)
-        found = accumulator.sums()
-    low = np.zeros(len(found.keys)) if found.low is None else found.low
-    assert (np.diff(found.keys) > 0).all()
-    got = {
-        key: Fraction(one) + Fraction(other)
-        for key, one, other in zip(
-            found.keys.tolist(), found.high.tolist(), low.tolist(), strict=True
+                by_key.setdefault(key, []).append(value)
+        sums = accumulator.sums()
+    low = np.zeros(len(sums.keys)) if sums.low is None else sums.low
+    assert (np.diff(sums.keys) > 0).all()
+    exact_sums = {
+        key: Fraction(high) + Fraction(rest)
+        for key, high, rest in zip(
+            sums.keys.tolist(), sums.high.tolist(), low.tolist(), strict=True
         )
     }
-    for key, parts in sums.items():
+    for key, parts in by_key.items():
         exact = sum(map(Fraction, parts), Fraction(0))
         size = sum(map(abs, map(Fraction, parts)), Fraction(0))
-        assert abs(got.get(key, Fraction(0)) - exact) <= size / 10**30
-    assert set(got) <= set(sums)
+        assert abs(exact_sums.get(key, Fraction(0)) - exact) <= size / 10**30
+    assert set(exact_sums) <= set(by_key)
 
 
 @hypothesis.given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=6))
@@ -303,19 +303,19 @@ def test_counts_are_counts(batches: Sequence[Sequence[int]]) -> None:
             accumulator = table.Accumulator(table.Layout(1, 8))
             for keys in batches:
                 accumulator.add(np.array(keys, np.int64), None, 6)
-            found = accumulator.sums()
+            sums = accumulator.sums()
         distinct, counts = np.unique(
             np.array([key for keys in batches for key in keys], np.int64), return_counts=True
         )
-        np.testing.assert_array_equal(found.keys, distinct)
-        np.testing.assert_array_equal(found.high, counts)
+        np.testing.assert_array_equal(sums.keys, distinct)
+        np.testing.assert_array_equal(sums.high, counts)
 
 
 def test_infinite_sums_stay_infinite() -> None:
     accumulator = table.Accumulator(table.Layout(1, 1))
     for value in (1.0, np.inf, 2.0, 1e308, 1e308):
         accumulator.add(np.zeros(1, np.int64), np.array([value]), 1)
-    one = accumulator.sums()
-    assert (one.high + one.low).tolist() == [np.inf]
-    both = one.add(one)
+    sums = accumulator.sums()
+    assert (sums.high + sums.low).tolist() == [np.inf]
+    both = sums.add(sums)
     assert (both.high + both.low).tolist() == [np.inf]

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from evalbeam.transforms import metrics
-from evalbeam.transforms.metrics import metric, plan, statistics
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics.evaluation import MetricSpec
+from evalbeam.transforms.metrics.sheet import Sheet
 
 
 class Tfma:
@@ -32,7 +34,7 @@ class Tfma:
         self.specs, self.types = metric_specs, metric_types
         self.config, self.config_util = config_pb2, config_util
 
-    def eval_config(self, specs: Sequence[plan.MetricSpec], weighted: bool) -> Any:
+    def eval_config(self, specs: Sequence[MetricSpec], weighted: bool) -> Any:
         config = self.config.EvalConfig(
             model_specs=[
                 self.config.ModelSpec(
@@ -68,7 +70,7 @@ class Tfma:
                     to.aggregate.class_weights[class_id] = weight
         return self.config_util.update_eval_config_with_defaults(config, has_baseline=True)
 
-    def combiner(self, specs: Sequence[plan.MetricSpec], weighted: bool) -> Any:
+    def combiner(self, specs: Sequence[MetricSpec], weighted: bool) -> Any:
         config = self.eval_config(specs, weighted)
         return self.evaluator._filter_and_separate_computations(
             self.specs.to_computations(list(config.metrics_specs), eval_config=config)
@@ -89,19 +91,19 @@ class Tfma:
         accumulators = []
         for bundle in range(bundles):
             accumulator = combine.create_accumulator()
-            for one in inputs[bundle::bundles]:
-                accumulator = combine.add_input(accumulator, one)
+            for extracts in inputs[bundle::bundles]:
+                accumulator = combine.add_input(accumulator, extracts)
             accumulators.append(accumulator)
         if bundles > 1:
             accumulators = [combine.merge_accumulators(accumulators)]
-        found = combine.extract_output(accumulators[0])
+        results = combine.extract_output(accumulators[0])
         for computation in computations.derived_computations:
-            found.update(computation.result(found))
+            results.update(computation.result(results))
         return {
             key
             if hasattr(key, "name") and not hasattr(key, "aggregation_type")
             else key._replace(aggregation_type=None): value
-            for key, value in found.items()
+            for key, value in results.items()
         }
 
     def key(self, of: metric.Key, plot: bool) -> Any:
@@ -186,7 +188,7 @@ Group = tuple[str, str, bool, str]
 def _group(case: metric_cases.Case) -> Group:
     """Data, how classes are made binary, and the labels' form: what runs together.
 
-    Class matrices run alone: TFMA's key for them leaves their thresholds out.
+    Class matrices run alone: TFMA's key for them omits their thresholds.
     """
     alone = str(case) if case.class_name.startswith("MultiClassConfusion") else ""
     return case.data, json.dumps(case.spec), case.one_hot, alone
@@ -196,7 +198,7 @@ def _groups() -> list[Group]:
     return list(dict.fromkeys(_group(c) for c in metric_cases.CASES if c.tfma is not None))
 
 
-# Where a slice has one class only, or no weight, TFMA and Keras say 0 and we say NaN.
+# Where a slice has one class only, or no weight, TFMA and Keras give 0 and we give NaN.
 _ZERO_FOR_UNDEFINED = {
     "AUC",
     "AUCPrecisionRecall",
@@ -220,8 +222,8 @@ def test_metrics_are_tfmas(group: Group, tfma: Tfma) -> None:
     planned = metric_cases.planned(data, specs)
     sums = metric_cases.added(data, planned.statistics)
     slices = metric_cases.rows_by_slice(data)
-    sheet = statistics.Sheet(sums)
-    results = {one.key: one.finish(sheet) for one in planned.metrics}
+    sheet = Sheet(sums)
+    results = {part.key: part.finish(sheet) for part in planned.metrics}
     compared = set()
     for i, key in enumerate(sums.slices):
         if data.classes and len(key.pairs) > 1:
@@ -265,7 +267,7 @@ def test_default_names_are_tfmas(tfma: Tfma) -> None:
             for key in computation.keys
             if not key.name.startswith("_")
         }
-        ours = {one.key for one in metric_cases.planned(data, [spec]).metrics}
+        ours = {part.key for part in metric_cases.planned(data, [spec]).metrics}
         plot = class_name.endswith("Plot")
         wanted = {tfma.key(key, plot) for key in ours}
         if case.class_name == "ExampleCount":
@@ -284,17 +286,17 @@ def test_configs_that_tfma_writes_stay_columnar(tfma: Tfma) -> None:
         "regression": tfma.specs.default_regression_specs(),
     }
     for data_name, specs in written.items():
-        for one in (config for spec in specs for config in spec.metrics):
-            if one.class_name == "Accuracy":  # Keras's share of scores that equal the label
+        for config in (config for spec in specs for config in spec.metrics):
+            if config.class_name == "Accuracy":  # Keras's share of scores that equal the label
                 continue
-            spec = plan.MetricSpec(one.class_name, one.config)
-            assert not metric_cases.planned(metric_cases.DATA[data_name], [spec]).others, one
+            spec = MetricSpec(config.class_name, config.config)
+            assert not metric_cases.planned(metric_cases.DATA[data_name], [spec]).by_tfma, config
     for class_name in ("BinaryCrossEntropy", "CategoricalCrossEntropy", "SymmetricFlipRate"):
         config = tfma.specs._serialize_tfma_metric(
             tfma.types.registered_metrics()[class_name]()
         ).config
         data = metric_cases.DATA["multilabel" if "Categorical" in class_name else "binary"]
-        assert not metric_cases.planned(data, [plan.MetricSpec(class_name, config)]).others
+        assert not metric_cases.planned(data, [MetricSpec(class_name, config)]).by_tfma
 
 
 # --- where TFMA is wrong ------------------------------------------------------------------------
@@ -303,7 +305,7 @@ def test_configs_that_tfma_writes_stay_columnar(tfma: Tfma) -> None:
 def _both(
     tfma: Tfma,
     data: metric_cases.Data,
-    spec: plan.MetricSpec,
+    spec: MetricSpec,
     bundles: int = 1,
     one_hot: bool = False,
 ) -> tuple[dict[metric.Key, np.ndarray], dict[metric.Key, np.ndarray]]:
@@ -311,14 +313,14 @@ def _both(
     computations = tfma.combiner([spec], data.weights is not None)
     inputs = tfma.preprocessed(computations, examples_of(data, one_hot))
     with np.errstate(all="ignore"):
-        found = tfma.values(computations, inputs, bundles)
+        results = tfma.values(computations, inputs, bundles)
     planned = metric_cases.planned(data, [spec])
-    sheet = statistics.Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
+    sheet = Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
     ours, theirs = {}, {}
-    for one in planned.metrics:
-        ours[one.key] = metric_cases.numbers(one.finish(sheet))[0]
-        key = tfma.key(one.key, spec.class_name.endswith("Plot"))
-        theirs[one.key] = numbers(found[key], ours[one.key])
+    for part in planned.metrics:
+        ours[part.key] = metric_cases.numbers(part.finish(sheet))[0]
+        key = tfma.key(part.key, spec.class_name.endswith("Plot"))
+        theirs[part.key] = numbers(results[key], ours[part.key])
     return ours, theirs
 
 
@@ -335,7 +337,7 @@ def _both(
 )
 def test_tfma_counts_the_first_bundle_twice_when_merging(tfma: Tfma, class_name: str) -> None:
     data = metric_cases.DATA["inner"]
-    spec = plan.MetricSpec(class_name)
+    spec = MetricSpec(class_name)
     ours, once = _both(tfma, data, spec)
     _, merged = _both(tfma, data, spec, bundles=4)
     for key, value in ours.items():
@@ -345,7 +347,7 @@ def test_tfma_counts_the_first_bundle_twice_when_merging(tfma: Tfma, class_name:
 
 
 def test_tfmas_auc_merges_right(tfma: Tfma) -> None:
-    ours, merged = _both(tfma, metric_cases.DATA["inner"], plan.MetricSpec("AUC"), bundles=4)
+    ours, merged = _both(tfma, metric_cases.DATA["inner"], MetricSpec("AUC"), bundles=4)
     for key, value in ours.items():
         assert value == pytest.approx(merged[key], rel=1e-9)
 
@@ -353,11 +355,11 @@ def test_tfmas_auc_merges_right(tfma: Tfma) -> None:
 def test_area_of_one_class_is_zero_in_tfma_and_undefined_here(tfma: Tfma) -> None:
     data = metric_cases.DATA["unweighted"]
     for constant in (0.0, 1.0):
-        one = metric_cases.Data(
+        constant_labels = metric_cases.Data(
             "binary", None, data.columns, np.full(len(data), constant), None, data.predictions,
             data.hashes,
         )  # fmt: skip
-        ours, theirs = _both(tfma, one, plan.MetricSpec("AUC"))
+        ours, theirs = _both(tfma, constant_labels, MetricSpec("AUC"))
         assert all(value == 0 for value in theirs.values())
         assert all(np.isnan(value) for value in ours.values())
 
@@ -373,14 +375,14 @@ def _edge_scores(y: Sequence[float], p: Sequence[float]) -> metric_cases.Data:
 
 def test_no_loss_of_a_certain_right_answer_is_nan_in_tfma(tfma: Tfma) -> None:
     data = _edge_scores([0, 1, 1], [0.0, 1.0, 0.5])
-    ours, theirs = _both(tfma, data, plan.MetricSpec("BinaryCrossEntropy"))
+    ours, theirs = _both(tfma, data, MetricSpec("BinaryCrossEntropy"))
     assert all(np.isnan(value) for value in theirs.values())  # 0 * log 0
     assert list(ours.values()) == [pytest.approx(math.log(2) / 3)] * 2
 
 
 def test_kerass_loss_of_a_certain_wrong_answer_is_rounded_in_float32(tfma: Tfma) -> None:
     data = _edge_scores([0, 1], [1.0, 0.5])
-    ours, theirs = _both(tfma, data, plan.MetricSpec("BinaryCrossentropy"))
+    ours, theirs = _both(tfma, data, MetricSpec("BinaryCrossentropy"))
     exact = (-math.log(2e-7) - math.log(0.5 + 1e-7)) / 2
     assert list(ours.values()) == [pytest.approx(exact, rel=1e-8)] * 2
     # 1 - 1e-7 is 0.99999988 in float32.
@@ -390,18 +392,18 @@ def test_kerass_loss_of_a_certain_wrong_answer_is_rounded_in_float32(tfma: Tfma)
 
 def test_prevalence_threshold_divides_by_zero_in_tfma(tfma: Tfma) -> None:
     data = _edge_scores([0, 1, 1, 0], [0.6, 0.6, 0.4, 0.4])  # recall equals fall-out
-    spec = plan.MetricSpec("PrevalenceThreshold")
+    spec = MetricSpec("PrevalenceThreshold")
     with pytest.raises(ZeroDivisionError):
         _both(tfma, data, spec)
     planned = metric_cases.planned(data, [spec])
-    sheet = statistics.Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
-    for one in planned.metrics:
-        assert np.isnan(metric_cases.numbers(one.finish(sheet))).all()
+    sheet = Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
+    for part in planned.metrics:
+        assert np.isnan(metric_cases.numbers(part.finish(sheet))).all()
 
 
 @pytest.mark.parametrize("data_name", ["inner", "multilabel"])
 def test_prevalence_threshold_is_tfmas_elsewhere(tfma: Tfma, data_name: str) -> None:
-    spec = plan.MetricSpec("PrevalenceThreshold")
+    spec = MetricSpec("PrevalenceThreshold")
     ours, theirs = _both(tfma, metric_cases.DATA[data_name], spec)
     for key, value in ours.items():
         assert value == pytest.approx(theirs[key], rel=1e-9)
@@ -409,7 +411,7 @@ def test_prevalence_threshold_is_tfmas_elsewhere(tfma: Tfma, data_name: str) -> 
 
 def test_categorical_cross_entropy_of_class_indices_is_wrong_in_tfma(tfma: Tfma) -> None:
     data = metric_cases.DATA["multiclass"]
-    spec = plan.MetricSpec("CategoricalCrossEntropy")
+    spec = MetricSpec("CategoricalCrossEntropy")
     ours, sparse = _both(tfma, data, spec)
     _, dense = _both(tfma, data, spec, one_hot=True)
     for key, value in ours.items():
@@ -422,8 +424,8 @@ def test_categorical_cross_entropy_of_class_indices_is_wrong_in_tfma(tfma: Tfma)
 
 def test_falling_thresholds_lose_predictions_in_tfma(tfma: Tfma) -> None:
     data = metric_cases.DATA["multiclass unweighted"]
-    falling = plan.MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.6, 0.2]}')
-    rising = plan.MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.2, 0.6]}')
+    falling = MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.6, 0.2]}')
+    rising = MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.2, 0.6]}')
     ours, _ = _both(tfma, data, falling)
     ours_rising, theirs_rising = _both(tfma, data, rising)
     _, theirs = _both(tfma, data, falling)  # its matrices come sorted by threshold
@@ -437,25 +439,25 @@ def test_falling_thresholds_lose_predictions_in_tfma(tfma: Tfma) -> None:
 def test_class_matrices_at_other_thresholds_are_the_first_ones_in_tfma(tfma: Tfma) -> None:
     data = metric_cases.DATA["multiclass unweighted"]
     specs = [
-        plan.MetricSpec("MultiClassConfusionMatrixPlot"),  # at 0
-        plan.MetricSpec("MultiClassConfusionMatrixAtThresholds"),  # at 0.5
+        MetricSpec("MultiClassConfusionMatrixPlot"),  # at 0
+        MetricSpec("MultiClassConfusionMatrixAtThresholds"),  # at 0.5
     ]
     computations = tfma.combiner(specs, False)
-    found = tfma.values(computations, tfma.preprocessed(computations, examples_of(data)))
+    results = tfma.values(computations, tfma.preprocessed(computations, examples_of(data)))
     planned = metric_cases.planned(data, specs)
-    sheet = statistics.Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
-    for one, spec in zip(planned.metrics, np.repeat(specs, 2), strict=True):
-        ours = metric_cases.numbers(one.finish(sheet))[0]
-        rows = metric_cases.rows_of(data, np.arange(len(data)), one.key.model, True)
-        expected = metric_cases.class_matrices(rows, one.key, spec)
+    sheet = Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
+    for part, spec in zip(planned.metrics, np.repeat(specs, 2), strict=True):
+        ours = metric_cases.numbers(part.finish(sheet))[0]
+        rows = metric_cases.rows_of(data, np.arange(len(data)), part.key.model, True)
+        expected = metric_cases.class_matrices(rows, part.key, spec)
         np.testing.assert_array_equal(ours, expected)
-        theirs = found[tfma.key(one.key, spec.class_name.endswith("Plot"))]
+        theirs = results[tfma.key(part.key, spec.class_name.endswith("Plot"))]
         agrees = (numbers(theirs, ours) == ours).all()
         assert agrees == (spec is specs[0])
 
 
 def test_top_k_of_all_classes_loses_scores_below_one_in_tfma(tfma: Tfma) -> None:
-    """One score of exactly 1, none left out: TFMA takes the first bucket for the left-out ones."""
+    """One score of exactly 1, none omitted: TFMA takes the first bucket for the omitted ones."""
     data = metric_cases.multiclass(size=30, weighted=False)
     scores = data.predictions["cand"].copy()
     scores[0] = [1.0, 0.0, 0.0, 0.0]
@@ -463,7 +465,7 @@ def test_top_k_of_all_classes_loses_scores_below_one_in_tfma(tfma: Tfma) -> None
         "multiclass", 4, data.columns, data.labels, None, {"base": scores, "cand": scores},
         data.hashes,
     )  # fmt: skip
-    ours, theirs = _both(tfma, certain, plan.MetricSpec("TruePositives", top_k_list=(4,)))
+    ours, theirs = _both(tfma, certain, MetricSpec("TruePositives", top_k_list=(4,)))
     for key, value in ours.items():
         assert value == len(certain)  # every class is among all four
         assert theirs[key] <= 1
@@ -472,18 +474,18 @@ def test_top_k_of_all_classes_loses_scores_below_one_in_tfma(tfma: Tfma) -> None
 def test_class_weights_of_top_k_go_by_place_in_tfma(tfma: Tfma) -> None:
     """... and so TFMA refuses them in its config, where we weigh each class as it says."""
     data = metric_cases.DATA["multiclass"]
-    spec = plan.MetricSpec(
+    spec = MetricSpec(
         "TruePositives", aggregate="micro", aggregate_top_k=(2,), class_weights=((0, 1.0),)
     )
     with pytest.raises(ValueError, match="class_weights are not supported when top_k_list"):
         tfma.combiner([spec], True)
     planned = metric_cases.planned(data, [spec])
-    sheet = statistics.Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
-    for one in planned.metrics:
-        rows = metric_cases.rows_of(data, np.arange(len(data)), one.key.model, True)
+    sheet = Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
+    for part in planned.metrics:
+        rows = metric_cases.rows_of(data, np.arange(len(data)), part.key.model, True)
         falling = np.argsort(-rows.p, axis=1, kind="stable")[:, :2]
         hit = (rows.y == 0) & (falling == 0).any(axis=1)
-        assert metric_cases.numbers(one.finish(sheet)) == pytest.approx([rows.w[hit].sum()])
+        assert metric_cases.numbers(part.finish(sheet)) == pytest.approx([rows.w[hit].sum()])
 
 
 def test_logarithmic_error_below_minus_one_is_skipped_by_tfma(tfma: Tfma) -> None:
@@ -494,52 +496,48 @@ def test_logarithmic_error_below_minus_one_is_skipped_by_tfma(tfma: Tfma) -> Non
         "regression", None, data.columns, data.labels, data.weights,
         {"base": scores, "cand": scores}, data.hashes,
     )  # fmt: skip
-    ours, theirs = _both(tfma, below, plan.MetricSpec("MeanSquaredLogarithmicError"))
+    ours, theirs = _both(tfma, below, MetricSpec("MeanSquaredLogarithmicError"))
     assert all(np.isfinite(value) for value in theirs.values())  # the mean of the others
     assert all(np.isnan(value) for value in ours.values())  # log(-1) is not defined
 
 
 def test_weighted_macro_average_is_keyed_as_macro_in_tfma(tfma: Tfma) -> None:
-    spec = plan.MetricSpec(
-        "Precision", aggregate="weighted_macro", class_weights=((0, 1.0), (1, 1.0))
-    )
+    spec = MetricSpec("Precision", aggregate="weighted_macro", class_weights=((0, 1.0), (1, 1.0)))
     computations = tfma.combiner([spec], True)
-    keys = [key for one in computations.derived_computations for key in one.keys]
+    keys = [key for computation in computations.derived_computations for key in computation.keys]
     aggregated = [key.aggregation_type for key in keys if key.name == "precision"]
     assert any(of is not None and of.macro_average for of in aggregated)
     assert not any(of is not None and of.weighted_macro_average for of in aggregated)
     planned = metric_cases.planned(metric_cases.DATA["multiclass"], [spec])
-    assert {one.key.aggregation for one in planned.metrics} == {"weighted_macro"}
+    assert {part.key.aggregation for part in planned.metrics} == {"weighted_macro"}
 
 
 def test_top_k_collapses_across_aggregations_in_tfma(tfma: Tfma) -> None:
-    """Its histogram's key leaves the aggregation out, so the two share one computation."""
+    """Its histogram's key omits the aggregation, so the two share one computation."""
     data = metric_cases.DATA["multiclass"]
-    binarized = plan.MetricSpec("TruePositives", '{"name": "one"}', top_k_list=(2,))
-    micro = plan.MetricSpec(
-        "FalsePositives", '{"name": "two"}', aggregate="micro", aggregate_top_k=(2,)
-    )
+    binarized = MetricSpec("TruePositives", '{"name": "one"}', top_k_list=(2,))
+    micro = MetricSpec("FalsePositives", '{"name": "two"}', aggregate="micro", aggregate_top_k=(2,))
     apart, _ = _both(tfma, data, micro)
-    negatives = plan.MetricSpec("TrueNegatives", '{"name": "three"}', top_k_list=(2,))
-    averaged = plan.MetricSpec(
+    negatives = MetricSpec("TrueNegatives", '{"name": "three"}', top_k_list=(2,))
+    averaged = MetricSpec(
         "TrueNegatives", '{"name": "four"}', aggregate="micro", aggregate_top_k=(2,)
     )
     computations = tfma.combiner([binarized, micro, negatives, averaged], True)
     inputs = tfma.preprocessed(computations, examples_of(data))
-    found = tfma.values(computations, inputs)
+    results = tfma.values(computations, inputs)
     planned = metric_cases.planned(data, [negatives, averaged])
-    sheet = statistics.Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
-    for one in planned.metrics:
-        ours = metric_cases.numbers(one.finish(sheet))[0]
-        spec = averaged if one.key.aggregation else negatives
-        rows = metric_cases.rows_of(data, np.arange(len(data)), one.key.model, True)
-        assert ours == pytest.approx(metric_cases.decided(rows, one.key, spec), abs=1e-9)
-        # What is left out with an aggregation is no negative; TFMA counts it as one here.
+    sheet = Sheet(metric_cases.added(data, planned.statistics, specs=[()]))
+    for part in planned.metrics:
+        ours = metric_cases.numbers(part.finish(sheet))[0]
+        spec = averaged if part.key.aggregation else negatives
+        rows = metric_cases.rows_of(data, np.arange(len(data)), part.key.model, True)
+        assert ours == pytest.approx(metric_cases.decided(rows, part.key, spec), abs=1e-9)
+        # What is omitted with an aggregation is not a negative; TFMA counts it as one here.
         theirs = next(
             value
-            for key, value in found.items()
-            if key.name == one.key.metric and key.model_name == one.key.model
+            for key, value in results.items()
+            if key.name == part.key.metric and key.model_name == part.key.model
         )
         agrees = theirs == pytest.approx(ours, abs=1e-6)
-        assert agrees == (one.key.metric == "three")
+        assert agrees == (part.key.metric == "three")
     del apart

@@ -153,7 +153,7 @@ def test_rows_without_a_value_cannot_be_scored(examples):
     model = models.load(spec("look"))
     with pytest.raises(arrow.UnscorableRowsError, match="row 1: no value for input 'a'"):
         model.predict(examples(a=[1.0, None]))
-    with pytest.raises(errors.JobError, match=r"takes numbers or strings, the data has date32"):
+    with pytest.raises(errors.JobError, match=r"takes numbers or strings, but the data has date32"):
         model.predict(examples(a=pa.array([1, 2], pa.date32())))
 
 
@@ -184,11 +184,11 @@ def test_several_outputs(examples):
     assert named.predict(examples(a=[1, 2]))[""].tolist() == [1.0, 2.0]
 
 
-def test_what_a_function_raises_is_told_with_its_line(examples):
+def test_errors_of_a_function_are_reported_with_their_line(examples):
     model = models.load(spec("wrong"))
     line = MODULE.splitlines().index('    return columns["income"]') + 1
     said = rf"evalbeam_mine:wrong raises KeyError: 'income' \(.*evalbeam_mine.py, line {line}\)"
-    with pytest.raises(RuntimeError, match=f"{said}; it was given 'a'"):
+    with pytest.raises(RuntimeError, match=f"{said}; it was called with 'a'"):
         model.predict(examples(a=[1, 2]))
 
 
@@ -207,15 +207,15 @@ def test_a_function_may_fill_the_same_array_again(examples):
 @pytest.mark.parametrize(
     ("function", "outputs", "message"),
     [
-        ("both", (), r"gives several outputs, 'p', 'q': name those .*`outputs: \[p\]`"),
-        ("both", ("r",), "unknown output 'r'; evalbeam_mine:both gives 'p', 'q'"),
-        ("listed", ("p", "q"), "gives list, and `outputs` names 'p', 'q': return a dict of them"),
-        ("ragged", (), "evalbeam_mine:ragged gives no array"),
-        ("texts", (), "gives list of <U3 for output ''; numbers of shape"),
-        ("nothing", (), "gives NoneType of object for output ''"),
+        ("both", (), r"returns several outputs, 'p', 'q': list those .*`outputs: \[p\]`"),
+        ("both", ("r",), "unknown output 'r'; evalbeam_mine:both returns 'p', 'q'"),
+        ("listed", ("p", "q"), "returns list, but `outputs` lists 'p', 'q': return a dict with"),
+        ("ragged", (), "evalbeam_mine:ragged does not return an array for output ''"),
+        ("texts", (), "returns list of <U3 for output ''; only numbers of shape"),
+        ("nothing", (), "returns NoneType of object for output ''"),
     ],
 )
-def test_results_that_are_no_predictions(examples, function, outputs, message):
+def test_results_that_are_not_predictions(examples, function, outputs, message):
     model = models.load(spec(function, outputs=outputs))
     with pytest.raises(errors.JobError, match=message):
         model.predict(examples(a=[1, 2]))
@@ -224,24 +224,27 @@ def test_results_that_are_no_predictions(examples, function, outputs, message):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("a_module_that_is_not_there:f", "no module 'a_module_.*in PYTHONPATH, here and on every"),
+        ("a_module_that_is_not_there:f", "no module 'a_module_.*to PYTHONPATH, here and on every"),
         ("evalbeam_mine.inner:f", "no module 'evalbeam_mine.inner'"),
-        ("evalbeam_mine:probabilty", r"\(.*evalbeam_mine.py\) has no .*nearest: 'probability'"),
-        ("evalbeam_mine:constant", "evalbeam_mine:constant is of type int, no function"),
-        ("evalbeam_needs:f", "importing 'evalbeam_needs' fails with ModuleNotFoundError: .*a_pack"),
-        ("evalbeam_raises:f", "importing .* fails with RuntimeError: no licence found"),
-        ("evalbeam_script:f", "importing .* fails with SystemExit: 2"),
-        (":f", "':f' names no function; write `module:function`"),
-        ("evalbeam_mine:", "names no function"),
+        ("evalbeam_mine:probabilty", r"\(.*evalbeam_mine.py\) has no .*closest: 'probability'"),
+        ("evalbeam_mine:constant", "evalbeam_mine:constant is of type int, not a function"),
+        (
+            "evalbeam_needs:f",
+            "importing 'evalbeam_needs' failed with ModuleNotFoundError: .*a_pack",
+        ),
+        ("evalbeam_raises:f", "importing .* failed with RuntimeError: no licence found"),
+        ("evalbeam_script:f", "importing .* failed with SystemExit: 2"),
+        (":f", "':f' is not a function's name; write `module:function`"),
+        ("evalbeam_mine:", "is not a function's name"),
     ],
 )
-def test_what_cannot_be_called_is_refused(function, message):
+def test_functions_that_cannot_be_called_are_rejected(function, message):
     with pytest.raises(errors.ConfigError, match=f"Version 'v3': .*{message}"):
         models.load(spec(function))
 
 
 def test_inputs_must_be_named():
-    with pytest.raises(errors.ConfigError, match=r"names no columns.*`inputs: \[age, city\]`"):
+    with pytest.raises(errors.ConfigError, match=r"has no inputs: .*`inputs: \[age, city\]`"):
         models.load(spec("look", inputs=()))
 
 

@@ -1,4 +1,4 @@
-"""Images as TensorFlow and Keras read them; what cannot be read is told."""
+"""Images are read as in TensorFlow and Keras; what cannot be read is reported."""
 
 import io
 import re
@@ -34,7 +34,7 @@ def palette(**options):
 
 
 def pictures(image, column):
-    """The column's images as a function takes them, which takes them as they are."""
+    """The column's images as a callable gets them, which accepts any shape."""
     record = pa.RecordBatch.from_arrays([column], [image.column])
     shard = batch.Shard("eval", "data/eval-0", "parquet")
     declared = columns.Input("x", image.column, np.dtype(np.float32), None, image)
@@ -233,7 +233,7 @@ def test_images_in_threads_come_in_order(monkeypatch, kind):
 
 
 def bomb():
-    """A few bytes that claim to be 50,000 x 50,000 pixels."""
+    """A few bytes that declare an image of 50,000 x 50,000 pixels."""
     header = struct.pack(">2L5B", 50_000, 50_000, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -248,21 +248,21 @@ GOOD = PNGS["grey"]
 @pytest.mark.parametrize(
     ("blobs", "expected"),
     [
-        ([GOOD, None], {1: "the row has none"}),
-        ([[GOOD], [], [GOOD, GOOD]], {1: "the row has none"}),
-        ([[GOOD], [GOOD, GOOD]], {1: "the row has 2 values, and must have 1"}),
-        ([[GOOD], [None]], {1: "the row has none"}),
+        ([GOOD, None], {1: "no image"}),
+        ([[GOOD], [], [GOOD, GOOD]], {1: "no image"}),
+        ([[GOOD], [GOOD, GOOD]], {1: "the row has 2 values, expected 1"}),
+        ([[GOOD], [None]], {1: "no image"}),
         ([GOOD, GOOD[:60]], {1: "cannot be decoded: .*truncated"}),
         ([GOOD, GOOD[:20]], {1: "cannot be decoded: "}),
         ([GOOD, encoded(PHOTO, "JPEG")[:-200]], {1: "cannot be decoded: .*truncated"}),
-        ([GOOD, b""], {1: "is neither PNG nor JPEG: it begins with b''"}),
-        ([encoded(GREY, "GIF"), GOOD], {0: "is neither PNG nor JPEG: it begins with b'GIF8"}),
-        ([GOOD, bomb()], {1: "has 50000 x 50000 pixels, more than the 89,478,485"}),
+        ([GOOD, b""], {1: "is neither PNG nor JPEG: it starts with b''"}),
+        ([encoded(GREY, "GIF"), GOOD], {0: "is neither PNG nor JPEG: it starts with b'GIF8"}),
+        ([GOOD, bomb()], {1: "has 50000 x 50000 pixels, more than the maximum of 89,478,485"}),
         (
             [GOOD, encoded(GREY[:5]), GOOD, encoded(COLOUR), GOOD[:60]],
             {
-                1: "is 5 x 5 x 1, and most of its batch are 6 x 5 x 1: give it `size`",
-                3: "is 6 x 5 x 3, and most of its batch are 6 x 5 x 1: give it `channels`",
+                1: "is 5 x 5 x 1, but most images in its batch are 6 x 5 x 1: set `size`",
+                3: "is 6 x 5 x 3, but most images in its batch are 6 x 5 x 1: set `channels`",
                 4: "cannot be decoded",
             },
         ),
@@ -280,14 +280,14 @@ def test_rows_without_an_image(blobs, expected):
 @pytest.mark.parametrize(
     ("column", "expected"),
     [
-        ([[1, 2, 3, 4], [1, 2, 3]], "2 x 2 x 1 = 4 values make one, the row has 3"),
+        ([[1, 2, 3, 4], [1, 2, 3]], "expected 2 x 2 x 1 = 4 values, but the row has 3"),
         ([[1, 2, 3, 4], [1, 2, None, 4]], "a value is null, NaN or infinite"),
         ([[1, 2, 3, 4], [1, 2, 1e300, 4]], "a value is null, NaN or infinite"),
-        ([[1, 2, 3, 4], None], "the row has none"),
-        ([b"1234", b"123"], "2 x 2 x 1 = 4 bytes make one, the row has 3$"),
+        ([[1, 2, 3, 4], None], "no image"),
+        ([b"1234", b"123"], "expected 2 x 2 x 1 = 4 bytes, but the row has 3$"),
         (
             [b"1234", GOOD],
-            "2 x 2 x 1 = 4 bytes make one, the row has .*encoded image: drop `shape`",
+            "expected 2 x 2 x 1 = 4 bytes, but the row has .*encoded image: remove `shape`",
         ),
     ],
 )
@@ -301,14 +301,14 @@ def test_rows_without_a_raw_array(column, expected):
 @pytest.mark.parametrize(
     ("column", "fields", "expected"),
     [
-        (["cat.png"], {}, "values of type string. Paths and base64 are not read: put the images'"),
+        (["cat.png"], {}, "values of type string. Paths and base64 are not supported: put the"),
         (["cat.png"], {"shape": (1, 1, 1)}, "values of type string"),
-        ([[1.0, 2.0]], {}, r"type double. .*raw arrays, say so: `shape: \[<height>, <width>, <ch"),
+        ([[1.0, 2.0]], {}, r"type double. .*raw arrays, set `shape: \[<height>, <width>, <ch"),
         ([7], {}, "values of type int64"),
         ([{"bytes": GOOD, "path": "x"}], {}, "struct.*Put the images' bytes into a column of bin"),
     ],
 )
-def test_columns_that_hold_no_images(column, fields, expected):
+def test_columns_that_do_not_hold_images(column, fields, expected):
     with pytest.raises(
         errors.JobError, match=f"image 'a' of column 'x': the data has .*{expected}"
     ):
@@ -364,8 +364,8 @@ def test_every_number_holds_a_picture(examples, dtype):
 def test_whole_numbers_survive_their_scale(examples):
     one = declared("u1", (6, 5, 1), scale=(1 / 255,))
     (reason,) = reasons(array, examples, one).values()
-    assert "takes uint8, which has no value 0." in reason
-    assert "Give image 'digit' of column 'png' a `scale` and `offset`" in reason
+    assert "takes uint8, which cannot represent 0." in reason
+    assert "Set `scale` and `offset` of image 'digit' of column 'png'" in reason
     one = columns.Input(
         "x", "x", np.dtype("u1"), (16, 16), images.Image("x", shape=(16, 16, 1), scale=(255.0,))
     )
@@ -378,20 +378,20 @@ def test_whole_numbers_survive_their_scale(examples):
 @pytest.mark.parametrize(
     ("shape", "fields", "remedy"),
     [
-        ((8, 8, 1), {}, r"\[8, 8, 1\], and the image has \[6, 5, 1\]. Set `size: \[8, 8\]` of"),
-        ((8, None, 1), {}, r"\[8, any, 1\].* Set `size: \[8, 5\]` of"),
-        ((6, 5, 3), {}, "Set `channels: 3` of the image"),
-        ((8, 8, 3), {}, r"Set `size: \[8, 8\]` and `channels: 3` of"),
-        ((1, 6, 5), {}, "Set `channels_first: true` of"),
-        ((3, 6, 5), {}, "Set `channels_first: true` and `channels: 3` of"),
-        ((6, 5, 1), {"channels_first": True}, "Set `channels_first: false` of"),
-        ((1, 8, 8), {"channels_first": True}, r"Set `size: \[8, 8\]` of"),
-        ((8, 8), {}, r"Set `size: \[8, 8\]` of"),
-        ((6, 5, 7), {}, "The model needs images of 7 channels; these have 1"),
+        ((8, 8, 1), {}, r"\[8, 8, 1\], but the image has \[6, 5, 1\]. Set `size: \[8, 8\]` for"),
+        ((8, None, 1), {}, r"\[8, any, 1\].* Set `size: \[8, 5\]` for"),
+        ((6, 5, 3), {}, "Set `channels: 3` for this image"),
+        ((8, 8, 3), {}, r"Set `size: \[8, 8\]` and `channels: 3` for"),
+        ((1, 6, 5), {}, "Set `channels_first: true` for"),
+        ((3, 6, 5), {}, "Set `channels_first: true` and `channels: 3` for"),
+        ((6, 5, 1), {"channels_first": True}, "Set `channels_first: false` for"),
+        ((1, 8, 8), {"channels_first": True}, r"Set `size: \[8, 8\]` for"),
+        ((8, 8), {}, r"Set `size: \[8, 8\]` for"),
+        ((6, 5, 7), {}, "The model needs images with 7 channels; these have 1"),
         ((30,), {}, "Images fill inputs of height, width and channels, or of height and width"),
     ],
 )
-def test_other_shapes_are_told_with_the_remedy(examples, shape, fields, remedy):
+def test_other_shapes_are_reported_with_the_remedy(examples, shape, fields, remedy):
     one = declared("f4", shape, **fields)
     (reason,) = reasons(array, examples, one).values()
     assert re.search(rf"input 'x' \(image 'digit' of col.*{remedy}", reason)
@@ -404,7 +404,7 @@ def test_raw_arrays_keep_their_channels(examples):
     one = columns.Input(
         "x", "x", np.dtype("f4"), (2, 2, 3), images.Image("x", shape=(2, 2, 1), name="x")
     )
-    with pytest.raises(errors.JobError, match="needs images of 3 channels; these have 1"):
+    with pytest.raises(errors.JobError, match="needs images with 3 channels; these have 1"):
         columns.arrays((one,), examples(x=[[1, 2, 3, 4]]))
 
 
@@ -467,24 +467,24 @@ def test_a_model_takes_images_by_name_and_by_mapping(network, examples):
         (
             {"column": "pgn"},
             {"png": [GOOD]},
-            r"input 'picture' \(image 'picture' of column 'pgn'\) has no column in the data \(data "
-            r"has: png; nearest: 'png'\).*`data: \{images: \{picture: \{column: <column>\}\}\}`",
+            r"input 'picture' \(image 'picture' of column 'pgn'\) has no column in the data \(colu"
+            r"mns: png; closest: 'png'\).*`data: \{images: \{picture: \{column: <column>\}\}\}`",
         ),
         (
             {"images": (("pictures", images.Image("png")),)},
             {"png": [GOOD]},
-            r"input 'picture' has no column in the data \(data has: png; nearest image: 'pictures'",
+            r"input 'picture' has no column in the data \(columns: png; closest image: 'pictures'",
         ),
         (
             {"images": ()},
             {"picture": [GOOD]},
-            r"takes float32, the data has binary.*`data: \{images: \{picture: \{column: picture\}",
+            r"float32, but the data has binary.*`data: \{images: \{picture: \{column: picture\}",
         ),
         ({}, {"png": [None, encoded(GREY[:5])]}, r"no row of .*Set `size: \[6, 5\]`"),
-        ({}, {"png": ["a.png"]}, "Paths and base64 are not read"),
+        ({}, {"png": ["a.png"]}, "Paths and base64 are not supported"),
     ],
 )
-def test_what_does_not_fit_is_told_before_the_job(network, examples, one, data, said):
+def test_mismatches_are_reported_before_the_job(network, examples, one, data, said):
     wrong = spec(network, **one)
     with pytest.raises(errors.ConfigError, match=f"Version 'v1' .*{said}"):
         models.check_inputs(wrong, models.load(wrong), examples(**data), ())

@@ -31,7 +31,7 @@ def test_a_sequential_model_reads_the_mapped_column(folder, examples, name):
     assert predictions[""].shape == expected.shape
 
 
-def test_a_sequential_model_without_mapping_says_which_line_to_add(folder, examples):
+def test_the_error_for_a_missing_mapping_shows_the_line_to_add(folder, examples):
     import keras
 
     (tensor,) = keras.models.load_model(folder / "sequential.keras").inputs
@@ -88,13 +88,13 @@ def test_batch_sizes_do_not_retrace(folder, examples, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("broken.keras", r"Version 'v2' \(.*broken.keras\): it is no `.keras` file"),
-        ("features", "it is no `.keras` file"),
+        ("broken.keras", r"Version 'v2' \(.*broken.keras\): it is not a `.keras` file"),
+        ("features", "it is not a `.keras` file"),
         ("lambda.keras", "has a Lambda layer.*model.export"),
-        ("own.keras", "Keras cannot load it.*Layers of your own need their code"),
-        ("unbuilt.keras", "a Sequential that does not say what it takes.*keras.Input"),
+        ("own.keras", "Keras cannot load it.*Custom layers need their code"),
+        ("unbuilt.keras", "a Sequential that does not declare its inputs.*keras.Input"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(folder, name, message):
+def test_models_that_cannot_be_loaded_are_rejected(folder, name, message):
     with pytest.raises(errors.ConfigError, match=f"(?s){message}"):
         models.load(spec(folder, name))

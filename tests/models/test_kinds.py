@@ -1,4 +1,4 @@
-"""Laws of every kind: what a job relies on, whatever the model is."""
+"""Laws of every kind: what a job relies on, for any model."""
 
 import concurrent.futures
 import dataclasses
@@ -130,8 +130,10 @@ def test_one_value_a_row_is_one_dimension(specs, data, form):
 
 
 @forms("stored", *LITE[1:])
-def test_a_model_that_does_not_give_one_prediction_per_example(specs, data, form):
-    with pytest.raises((errors.ConfigError, errors.JobError), match="must give one prediction for"):
+def test_a_model_that_does_not_return_one_prediction_per_example(specs, data, form):
+    with pytest.raises(
+        (errors.ConfigError, errors.JobError), match="must return one prediction per"
+    ):
         models.load(specs(form, "once")).predict(data)
 
 
@@ -148,7 +150,7 @@ def test_threads_share_a_model_while_predicting(specs, data, form):
 
 
 @forms()
-def test_what_a_model_says_of_itself(specs, form):
+def test_what_a_model_declares(specs, form):
     spec = specs(form)
     model = models.load(spec)
     assert model.projection.columns == tuple(one.column for one in model.inputs)
@@ -167,9 +169,11 @@ def test_an_output_that_it_does_not_have(specs, form):
 
 
 @forms("callable", "stored")
-def test_a_digest_that_does_not_fit(specs, form):
+def test_a_digest_that_does_not_match(specs, form):
     wrong = dataclasses.replace(specs(form), sha256="00")
-    with pytest.raises(errors.ConfigError, match=r"its SHA-256 is .* and the config says 00"):
+    with pytest.raises(
+        errors.ConfigError, match=r"its SHA-256 digest is .*, but the config requires 00"
+    ):
         models.load(wrong)
 
 
@@ -197,7 +201,7 @@ models.load(spec)
 # A SavedModel runs without its fingerprint, which TensorFlow only logs.
 @forms("callable", "stored", "saved_model")
 def test_files_cut_short_are_refused_and_the_screen_stays_clean(specs, form, tmp_path):
-    """In a process of its own, which a crash of the runtime's would end."""
+    """In a separate process, which a crash of the runtime would end."""
     spec = specs(form)
     path = pathlib.Path(spec.path)
     cut = tmp_path / path.name

@@ -49,27 +49,27 @@ def test_a_model_trained_again_is_loaded_again(folder, tmp_path, examples):
 def test_kinds_are_inferred(folder):
     assert models.infer_kind(str(folder / "mean")) == "saved_model"
     assert models.infer_kind(str(folder / "named.keras")) == "keras"
-    with pytest.raises(errors.ConfigError, match=r"found a folder with weights.h5; known are"):
-        models.infer_kind(str(folder / "no_model"))
     with pytest.raises(
-        errors.ConfigError, match=r"weights.h5 is not .* as it is: load it with Keras"
+        errors.ConfigError, match=r"it is a folder with weights.h5; supported: a folder"
     ):
+        models.infer_kind(str(folder / "no_model"))
+    with pytest.raises(errors.ConfigError, match=r"weights.h5 cannot .* as is: load it with Keras"):
         models.infer_kind(str(folder / "no_model" / "weights.h5"))
-    with pytest.raises(errors.ConfigError, match=r"saved_model.pb is not .*: name its folder"):
+    with pytest.raises(errors.ConfigError, match=r"saved_model.pb cannot .*: use its folder"):
         models.infer_kind(str(folder / "mean" / "saved_model.pb"))
 
 
-def test_files_of_no_kind(tmp_path):
+def test_files_of_unknown_kind(tmp_path):
     (tmp_path / "forest.joblib").touch()
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(errors.ConfigError, match=r"that: `callable: module:function`"):
+    with pytest.raises(errors.ConfigError, match=r"and set `callable: module:function`"):
         models.infer_kind(str(tmp_path / "forest.joblib"))
-    with pytest.raises(errors.ConfigError, match=r"found the file notes.txt; known are a folder"):
+    with pytest.raises(errors.ConfigError, match=r"it is the file notes.txt; supported: a folder"):
         models.infer_kind(str(tmp_path / "notes.txt"))
 
 
 def test_unknown_kinds_and_absent_paths(folder):
-    with pytest.raises(errors.ConfigError, match=r"unknown kind .*'kers'.*mean 'keras'"):
+    with pytest.raises(errors.ConfigError, match=r"unknown model kind 'kers'; .*mean 'keras'"):
         models.load(spec(folder / "mean", "kers"))
     with pytest.raises(
         errors.ConfigError, match=r"Version 'v1' \(.*mena\): .*mena does not exist.*mean .*/mean'"
@@ -159,18 +159,21 @@ def test_inputs_that_fit_pass(folder, examples):
     [
         (
             {"agee": [1.0], "x": [[1.0, 2.0, 3.0]]},
-            r"input 'age' has no column in the data \(data has: agee, x; nearest: 'agee'\). Add to "
+            r"input 'age' has no column in the data \(columns: agee, x; closest: 'agee'\). Add to "
             r"this model in the config: `inputs: \{age: <column>\}`",
         ),
         (
             {"age": ["old"], "x": [[1.0, 2.0, 3.0]]},
-            "input 'age' takes float32, the data has string",
+            "input 'age' takes float32, but the data has string",
         ),
-        ({"age": [1.0], "x": [[1.0, 2.0]]}, "no row of the first .* takes 3 values, the row has 2"),
+        (
+            {"age": [1.0], "x": [[1.0, 2.0]]},
+            "no row of the first .* takes 3 values, but the row has 2",
+        ),
         ({"age": pa.nulls(1), "x": [[1.0, 2.0, 3.0]]}, "no value for input 'age'"),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused(folder, examples, data, message):
+def test_inputs_that_do_not_match_are_rejected(folder, examples, data, message):
     named = spec(folder / "named.keras", "keras")
     with pytest.raises(errors.ConfigError, match=rf"Version 'v1' \(.*named.keras\): .*{message}"):
         models.check_inputs(named, models.load(named), examples(**data), ())

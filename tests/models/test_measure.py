@@ -38,7 +38,7 @@ def test_stored_predictions_cost_nothing(examples):
 
 
 class Fake:
-    """A model on a clock of its own: so many seconds a row, and longer for three calls of any size.
+    """A model with its own clock: fixed seconds per row, more in the first three calls of a size.
 
     It raises for more than `most` rows, and for fewer than `least`.
     """
@@ -77,7 +77,7 @@ def measured(examples, monkeypatch):
     return run
 
 
-def test_warm_up_is_left_out(measured):
+def test_warm_up_is_not_timed(measured):
     found, _, _ = measured(20, v1=(0.001, 1e9, 1))
     for times, rows in ((found["v1"].batch, 20), (found["v1"].single, 1)):
         assert times.rows == rows
@@ -87,7 +87,7 @@ def test_warm_up_is_left_out(measured):
     assert found["v1"].load_s == 1.5
 
 
-def test_a_slow_version_has_fewer_rows_and_so_have_those_beside_it(measured):
+def test_a_slow_version_reduces_the_rows_of_all_versions(measured):
     found, _, made = measured(10_000, fast=(1e-6, 1e9, 1), slow=(0.005, 1e9, 1))
     assert found["fast"].batch.rows == found["slow"].batch.rows < 10
     assert found["fast"].batch.calls == found["slow"].batch.calls >= 1
@@ -109,7 +109,7 @@ def test_a_version_that_cannot_be_measured_does_not_stop_the_run(measured):
 
 
 needs_clear_refs = pytest.mark.skipif(
-    not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not tell its peaks"
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not report peaks"
 )
 
 
@@ -131,7 +131,7 @@ print(watch.kept(), watch.peak())
 
 
 @needs_clear_refs
-def test_another_process_tells_its_peak():
+def test_the_peak_of_another_process():
     program = "import sys; x = bytearray(100_000_000); del x; print(); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -142,7 +142,7 @@ def test_another_process_tells_its_peak():
     assert 100e6 < found < 150e6
 
 
-def test_where_the_system_tells_nothing_nothing_is_made_up(monkeypatch):
+def test_memory_is_none_if_the_system_does_not_report_it(monkeypatch):
     monkeypatch.setattr(memory, "_read", lambda *_: None)
     watch = memory.Watch()
     assert (watch.peak(), watch.kept(), memory.peak_of(1)) == (None, None, None)

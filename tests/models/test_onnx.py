@@ -138,7 +138,7 @@ def test_any_number_of_rows(made, examples, name):
         np.testing.assert_allclose(predictions, X[:rows] @ WEIGHTS, rtol=1e-5, atol=1e-6)
 
 
-def test_tensors_beside_outputs_that_are_none_can_be_chosen(made, examples):
+def test_tensors_can_be_chosen_among_other_outputs(made, examples):
     model = models.load(spec(made / "zipmap.onnx", outputs=("label",)))
     assert model.predict(examples(p=[[0.3, 0.7], [0.6, 0.4]]))[""].tolist() == [1.0, 0.0]
 
@@ -167,26 +167,34 @@ def test_strings_are_utf8(made, examples):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("maps", {}, r"'maps' is seq\(map.*no tensor that can be evaluated. .*'zipmap': False"),
-        ("zipmap", {"outputs": ("maps",)}, r"'maps' is seq.*or choose `outputs: \[label\]`"),
-        ("zipmap", {}, r"'maps' is seq.*'zipmap': False\}`: convert it so, or choose `outputs"),
+        (
+            "maps",
+            {},
+            r"'maps' is seq\(map.*not a tensor, and cannot be evaluated. .*'zipmap': False",
+        ),
+        ("zipmap", {"outputs": ("maps",)}, r"'maps' is seq.*or set `outputs: \[label\]`"),
+        ("zipmap", {}, r"'maps' is seq.*'zipmap': False\}`, or set `outputs"),
         ("zipmap", {"outputs": ("lable",)}, "unknown output 'lable'.*Did you mean 'label'"),
-        ("text", {}, "output 'same' is string .*Choose with `outputs"),
+        ("text", {}, "output 'same' is string .*Choose among .* with `outputs"),
         ("open", {"inputs": (("z", "x"),)}, "maps 'z', but the model's inputs are 'x'"),
-        ("custom", {}, r"ONNX Runtime .* cannot load it: .*my.ops.*operators of ONNX's own"),
+        ("custom", {}, r"ONNX Runtime .* cannot load it: .*my.ops.*ONNX's own operators"),
         ("unknown", {}, r"ONNX Runtime .* cannot load it: .*Frobnicate"),
-        ("alone", {}, r"weights in another file, 'weights.bin'. Put both in a folder of their"),
-        ("beside/model", {}, r"weights in another file, 'weights.bin'. Put both in a folder of t"),
+        ("alone", {}, r"weights in another file, 'weights.bin'. Put both into a separate folder"),
+        (
+            "beside/model",
+            {},
+            r"weights in another file, 'weights.bin'. Put both into a separate fold",
+        ),
         ("sizes", {}, r"different numbers of rows: 'x' \[1, 6\], 'z' \[3, 6\]"),
     ],
 )
-def test_what_does_not_fit_is_refused_at_load(made, name, fields, message):
+def test_mismatches_are_rejected_at_load(made, name, fields, message):
     with pytest.raises(errors.ConfigError, match=rf"Version 'v1' \(.*{name}.onnx\): .*{message}"):
         models.load(spec(made / f"{name}.onnx", **fields))
 
 
 def test_a_folder_without_its_weights(made):
-    message = r"cannot load it: .*weights.bin.*in files that belong beside it"
+    message = r"cannot load it: .*weights.bin.*put their files next to it"
     with pytest.raises(errors.ConfigError, match=message):
         models.load(spec(made / "lacks"))
 
@@ -211,7 +219,7 @@ def test_a_file_is_parsed_once_and_before_its_session(made, monkeypatch, name):
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_without_the_extra_the_error_says_how_to_get_it(made, monkeypatch, package):
+def test_without_the_extra_the_error_says_how_to_install_it(made, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "evalbeam.transforms.models.onnx", raising=False)
     message = rf"Version 'v1' .*cannot be imported \(.*{package}.*`pip install 'evalbeam\[onnx\]'`"

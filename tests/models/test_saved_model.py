@@ -112,11 +112,11 @@ def test_open_sizes_are_the_rows(folder, examples):
     ("column", "reasons"),
     [
         ([[1.0], None, []], {1: "no value for input 'age'", 2: "no value for input 'age'"}),
-        ([[1.0], [2.0, 3.0]], {1: "takes 1 values, the row has 2"}),
-        ([[1.0], [None]], {1: "a null within input 'age'"}),
+        ([[1.0], [2.0, 3.0]], {1: "takes 1 values, but the row has 2"}),
+        ([[1.0], [None]], {1: "null in input 'age'"}),
         ([1.0, None], {1: "no value"}),
-        ([0, 2**24 + 1], {1: "takes float32, which has no value 16777217"}),
-        ([1.0, 1e300], {1: "takes float32, which has no value 1e\\+300"}),
+        ([0, 2**24 + 1], {1: "takes float32, which cannot represent 16777217"}),
+        ([1.0, 1e300], {1: "takes float32, which cannot represent 1e\\+300"}),
     ],
 )
 def test_rows_that_an_input_cannot_take(folder, examples, column, reasons):
@@ -157,8 +157,8 @@ def test_a_column_absent_from_a_batch_has_no_values(folder, examples):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("sequential.keras", {}, r"Version 'v1' \(.*\): it is no SavedModel.*kind keras"),
-        ("no_model", {}, r"Version 'v1' \(.*no_model\): it is no SavedModel"),
+        ("sequential.keras", {}, r"Version 'v1' \(.*\): it is not a SavedModel.*kind keras"),
+        ("no_model", {}, r"Version 'v1' \(.*no_model\): it is not a SavedModel"),
         ("damaged", {}, "TensorFlow cannot load it"),
         ("features", {"signature": "serve"}, "unknown signature 'serve'; it has 'serving_default'"),
         (
@@ -167,11 +167,11 @@ def test_a_column_absent_from_a_batch_has_no_values(folder, examples):
             "unknown output 'q'; the model's outputs are 'both', 'name', 'old', 'p'",
         ),
         ("several", {"outputs": ("bot",)}, "Did you mean 'both'"),
-        ("several", {}, "output 'name' is string .*Choose with `outputs"),
+        ("several", {}, "output 'name' is string .*Choose among .* with `outputs"),
         ("features", {"inputs": (("aeg", "a"),)}, "maps 'aeg'.*'age', 'n', 'x'.*mean 'age'"),
-        ("fixed", {}, r"'age' has the shape \[8\], batches of exactly 8"),
+        ("fixed", {}, r"'age' has the shape \[8\], so it takes only batches of 8"),
     ],
 )
-def test_what_does_not_fit_is_refused_at_load(folder, name, fields, message):
+def test_mismatches_are_rejected_at_load(folder, name, fields, message):
     with pytest.raises(errors.ConfigError, match=message):
         models.load(spec(folder, name, **fields))

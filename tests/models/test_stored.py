@@ -32,18 +32,21 @@ def test_rows_unlike_the_others_cannot_be_scored(examples):
     with pytest.raises(arrow.UnscorableRowsError) as caught:
         models.load(spec(("", "scores"))).predict(data)
     assert caught.value.reasons.keys() == {2}
-    with pytest.raises(arrow.UnscorableRowsError, match="takes 2 values, the row has 1"):
+    with pytest.raises(arrow.UnscorableRowsError, match="takes 2 values, but the row has 1"):
         models.load(spec(("", "scores"))).predict(data.take(np.array([0, 1, 3, 4])))
 
 
 def test_errors(examples):
-    with pytest.raises(errors.ConfigError, match="Version 'v0': it names no column"):
+    with pytest.raises(errors.ConfigError, match="Version 'v0': it has no column of predictions"):
         models.load(spec())
-    with pytest.raises(errors.ConfigError, match="unknown output 'r'; its predictions are of 'p'"):
+    with pytest.raises(errors.ConfigError, match="unknown output 'r'; it has predictions for 'p'"):
         models.load(spec(("p", "a"), outputs=("r",)))
     wrong = spec(("", "scoer"))
-    with pytest.raises(errors.ConfigError, match=r"'scoer' is not in the data .*nearest: 'score'"):
+    with pytest.raises(
+        errors.ConfigError,
+        match=r"'scoer' of its predictions is not in the data .*closest: 'score'",
+    ):
         models.check_inputs(wrong, models.load(wrong), examples(score=[1.0]), ())
     wrong = spec(("", "score"))
-    with pytest.raises(errors.ConfigError, match="takes float64, the data has string"):
+    with pytest.raises(errors.ConfigError, match="takes float64, but the data has string"):
         models.check_inputs(wrong, models.load(wrong), examples(score=["high"]), ())

@@ -14,10 +14,9 @@ import pyarrow as pa
 import pytest
 
 from evalbeam.transforms import batch, errors, models
-from evalbeam.transforms.examples import labels
+from evalbeam.transforms.examples import labels, scoring
 from evalbeam.transforms.models import tfjs
 from evalbeam.transforms.models.tfjs import install, node
-from evalbeam.transforms.stages import predict
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc here")
 
@@ -126,7 +125,7 @@ def test_the_rows_at_fault_are_found(tfjs_models):
     record = pa.RecordBatch.from_pydict({"token": lists(tokens), "y": pa.array(np.zeros(64))})
     data = batch.Batch(batch.Shard("eval", "data/eval-0", "parquet"), np.arange(64), record)
     head = labels.Head("", "y", "regression")
-    scored, letters = predict.score(data, {"v3": model}, (head,), None, None)
+    scored, letters = scoring.score(data, {"v3": model}, (head,), None, None)
     assert len(scored) == 62
     assert [letter.position for letter in letters] == [7, 40]
     assert "RuntimeError: GatherV2: the index value 99" in letters[0].reason
@@ -145,7 +144,7 @@ def test_graph_models_go_by_their_nodes_or_their_signature(tfjs_models, examples
     np.testing.assert_array_equal(tensors.predict(examples(x=[3, -4]))[""], [3, -4])
 
 
-def test_an_output_of_strings_may_be_left_out(copy, examples):
+def test_an_output_of_strings_may_be_omitted(copy, examples):
     folder = copy("cast")
     model = json.loads((folder / "model.json").read_text())
     model["modelTopology"]["node"].append({"name": "label", "op": "Const", "attr": {}})
@@ -153,7 +152,9 @@ def test_an_output_of_strings_may_be_left_out(copy, examples):
     model["weightsManifest"] = [{"paths": ["shard.bin"], "weights": [weight]}]
     (folder / "shard.bin").write_bytes(b"\3\0\0\0yes\2\0\0\0no")
     (folder / "model.json").write_text(json.dumps(model))
-    with pytest.raises(errors.ConfigError, match=r"output 'label' is string.*Choose with `outputs"):
+    with pytest.raises(
+        errors.ConfigError, match=r"output 'label' is string.*Choose among .* with `outputs"
+    ):
         models.load(spec(folder))
     chosen = models.load(spec(folder, outputs=("y",)))
     np.testing.assert_array_equal(chosen.predict(examples(x=[True, False]))[""], [1, 0])
@@ -165,37 +166,39 @@ def test_open_sizes_are_the_rows(tfjs_models, examples):
     close(predictions[""], tokens.mean(axis=1))
 
 
-# What cannot be run, told before the data is read.
+# Models that cannot run are reported before the data is read.
 
 
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
         ("custom", {}, r"'v3' \(.*\): .*op 'FrobnicateV2' is not available in TensorFlow.js 4"),
-        ("text", {}, "input 'x' takes string; a column fills float32, int32 or bool"),
-        ("fixed", {}, r"'x' has the shape \[8, 3\], batches of exactly 8. Export"),
-        ("unflattened", {}, r"is float32 of shape \[None, 2, 2, 2\]; numbers of shape \[None\]"),
+        ("text", {}, "input 'x' takes string; in TensorFlow.js, a column can fill float32,"),
+        ("fixed", {}, r"'x' has the shape \[8, 3\], so it takes only batches of 8. Export"),
+        (
+            "unflattened",
+            {},
+            r"is float32 of shape \[None, 2, 2, 2\]; only numbers of shape \[None\]",
+        ),
         ("two", {"outputs": ("on",)}, "unknown output 'on'.*'one', 'two'. Did you mean 'one'"),
         ("dense", {"inputs": (("X", "a"),)}, "maps 'X', but the model's inputs are 'x'"),
     ],
 )
-def test_what_does_not_fit_is_refused_at_load(tfjs_models, name, fields, message):
+def test_mismatches_are_rejected_at_load(tfjs_models, name, fields, message):
     with pytest.raises(errors.ConfigError, match=message):
         models.load(spec(tfjs_models / name, **fields))
 
 
-def test_files_that_are_no_model_are_refused(written):
-    with pytest.raises(
-        errors.ConfigError, match=r"path must be the folder that has the model.json"
-    ):
+def test_files_that_are_not_a_model_are_rejected(written):
+    with pytest.raises(errors.ConfigError, match=r"path must be the folder with the model.json"):
         models.load(spec(written / "model.json"))
     for content, message in [
-        ("{", "its model.json is no JSON"),
-        ("[]", "format None; known are 'graph-model' and 'layers-model'"),
-        ('{"format": "tfjs-model"}', "format 'tfjs-model'; known"),
+        ("{", "its model.json is not valid JSON"),
+        ("[]", "format None; valid formats: 'graph-model', 'layers-model'"),
+        ('{"format": "tfjs-model"}', "format 'tfjs-model'; valid formats: "),
         (
             '{"format": "layers-model", "weightsManifest": [{"weights": []}]}',
-            r"lists its weights as no converter does \(KeyError\('paths'\)\)",
+            r"list of weights in its model.json is malformed \(KeyError\('paths'\)\)",
         ),
     ]:
         (written / "model.json").write_text(content)
@@ -216,11 +219,13 @@ def test_a_layer_that_it_does_not_have(copy):
 def test_shards_that_are_missing_or_cut_short_are_named(written):
     shard = written / "shard1.bin"
     shard.write_bytes(shard.read_bytes()[:-10])
-    message = r"are 74 bytes, and its model.json lists 84: one of shard1.bin \(73 bytes\), shard2"
+    message = r"are 74 bytes, but its model.json lists 84: one of shard1.bin \(73 bytes\), shard2"
     with pytest.raises(errors.ConfigError, match=message):
         models.load(spec(written))
     shard.unlink()
-    with pytest.raises(errors.ConfigError, match=r"lists the weights shard1.bin, and there is no"):
+    with pytest.raises(
+        errors.ConfigError, match=r"lists the weights shard1.bin, but its folder has no"
+    ):
         models.load(spec(written))
 
 
@@ -232,7 +237,9 @@ def test_weights_are_listed_and_within_the_folder(written):
         models.load(spec(written))
     del description["weightsManifest"]
     (written / "model.json").write_text(json.dumps(description))
-    with pytest.raises(errors.ConfigError, match="lists no weights: it would predict with random"):
+    with pytest.raises(
+        errors.ConfigError, match="lists no weights, so it would predict with random"
+    ):
         models.load(spec(written))
 
 
@@ -256,7 +263,7 @@ def test_no_node(written, monkeypatch, tmp_path):
     ("prints", "told"),
     [
         ("echo v12.0.0", "is v12.0.0"),
-        ("exit 1", "is of no known version"),
+        ("exit 1", "is of unknown version"),
         (r"printf '\377\376'", "\ufffd"),
     ],
 )
@@ -280,7 +287,7 @@ def test_no_packages_or_others(written, monkeypatch, tmp_path):
     package.write_text("{")  # as an installation that broke off leaves it
     assert "it is not installed. Run" in install.missing()
     package.write_text('{"version": "3.1.0"}')
-    assert "and 3.1.0 is installed. Run" in install.missing()
+    assert "but 3.1.0 is installed. Run" in install.missing()
 
 
 def test_what_is_missing_is_found_without_loading_anything_heavy():
@@ -309,7 +316,9 @@ def wait_for_end(pid):
     return not alive(pid)
 
 
-def test_a_death_is_told_with_the_last_words_and_for_good(copy, examples, monkeypatch, tmp_path):
+def test_a_crash_is_reported_with_its_output_and_in_every_later_call(
+    copy, examples, monkeypatch, tmp_path
+):
     (tmp_path / "talk.cjs").write_text('for (const n of "abc") console.error("word", n);')
     monkeypatch.setenv("NODE_OPTIONS", f"--require {tmp_path / 'talk.cjs'}")
     model = models.load(spec(copy("dense")))
@@ -353,7 +362,7 @@ def test_a_call_that_is_broken_off_ends_the_process(copy, examples, monkeypatch)
         patched.setattr(node, "_write", interrupt)
         with pytest.raises(KeyboardInterrupt):
             model.predict(examples(x=lists(X)))
-    with pytest.raises(errors.JobError, match=r"broken off by KeyboardInterrupt\(\)"):
+    with pytest.raises(errors.JobError, match=r"interrupted by KeyboardInterrupt\(\)"):
         model.predict(examples(x=lists(X)))
 
 

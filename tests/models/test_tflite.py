@@ -167,7 +167,7 @@ def test_each_form_predicts_what_keras_does(digits, examples, form):
     assert predictions.dtype == np.float32
     assert predictions.shape == (50, 3)
     np.testing.assert_allclose(predictions, expected, atol=FORMS[form])
-    # A wrong model would be told: the predictions spread more widely than is tolerated.
+    # A wrong model would be detected: the predictions vary by more than the tolerance.
     assert expected.std(axis=0).min() > 2 * FORMS[form]
 
 
@@ -192,7 +192,7 @@ def test_integers_are_those_of_the_tensors_parameters(digits, examples, form):
     scale, zero_point = gives["quantization"]
     expected = (plain.get_tensor(gives["index"]).astype(np.float64) - zero_point) * scale
     predictions = models.load(spec(digits / f"{form}.tflite")).predict(examples(image=listed(x)))
-    # Kernels of different make may round a sum to the step beside, in each of the four layers.
+    # Different kernels may round a sum to the next step, in each of the four layers.
     np.testing.assert_allclose(predictions[""], expected, atol=0.01)
 
 
@@ -283,27 +283,27 @@ def test_open_sizes_are_the_rows(made, examples):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("two", {}, "several signatures, 'both', 'up': name one with `signature: both`"),
+        ("two", {}, "several signatures, 'both', 'up': choose one, as in `signature: both`"),
         ("two", {"signature": "pu"}, "unknown signature 'pu'; it has 'both', 'up'"),
         ("one", {"signature": "down"}, "unknown signature 'down'; it has 'up'"),
-        ("unsigned", {"signature": "up"}, "unknown signature 'up'; it has none at all"),
-        ("text", {}, "output 's' is string .*Choose with `outputs"),
+        ("unsigned", {"signature": "up"}, "unknown signature 'up'; it has none: omit"),
+        ("text", {}, "output 's' is string .*Choose among .* with `outputs"),
         ("text", {"outputs": ("sam",)}, "unknown output 'sam'.*Did you mean 'same'"),
-        ("scalar", {}, r"input 'k' is float32 of shape \[\]; a column fills"),
+        ("scalar", {}, r"input 'k' is float32 of shape \[\]; a column can fill"),
         ("custom", {}, "custom operators Betainc: Encountered unresolved.*converted from"),
         ("select", {}, r"TensorFlow's operators MatrixInverse \(SELECT_TF_OPS\).*TFLITE_BUILTINS"),
     ],
 )
-def test_what_does_not_fit_is_refused_at_load(made, name, fields, message):
+def test_mismatches_are_rejected_at_load(made, name, fields, message):
     with pytest.raises(errors.ConfigError, match=rf"Version 'v1' \(.*{name}.tflite\): .*{message}"):
         models.load(spec(made / f"{name}.tflite", **fields))
 
 
-def test_what_is_no_tflite_file_is_refused(tmp_path):
-    with pytest.raises(errors.ConfigError, match="it is no file, as a TFLite model is"):
+def test_files_that_are_not_tflite_are_rejected(tmp_path):
+    with pytest.raises(errors.ConfigError, match="it is not a file, but a TFLite model is"):
         models.load(spec(tmp_path))
     (tmp_path / "text.tflite").write_bytes(b"not a model" * 100)
-    with pytest.raises(errors.ConfigError, match=r"cannot read its 1100 bytes: .*or a damaged one"):
+    with pytest.raises(errors.ConfigError, match=r"cannot read its 1100 bytes: .*or it is damaged"):
         models.load(spec(tmp_path / "text.tflite"))
 
 

@@ -1,4 +1,4 @@
-"""What workers add up, and what Beam is told of it."""
+"""The tables and ledgers that workers add up, and the metrics that they report to Beam."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from apache_beam.metrics import metric
 from apache_beam.testing import util
 
 from evalbeam.transforms import batch, errors, meter
+from evalbeam.transforms.examples import labels
 from evalbeam.transforms.metrics import statistics
+from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.stages import aggregate
 
 LOCAL = ["--runner=DirectRunner", f"--update_compatibility_version={beam.version.__version__}"]
@@ -29,7 +31,9 @@ def scored(rows, split="eval"):
 def test_tables_ledgers_and_metrics_agree(tmp_path):
     board = meter.Board(str(tmp_path), seconds=0)
     examples = statistics.Examples(False)
-    stage = aggregate.Aggregate(((),), (examples,), 1, (), partitions=4, progress=board)
+    regression = labels.Head("", "y", "regression")  # keeps no confusion counts
+    evaluation = Evaluation(("v1",), (regression,))
+    stage = aggregate.Aggregate(evaluation, partitions=4, progress=board)
     pipeline = beam.Pipeline(argv=LOCAL)
     batches = pipeline | beam.Create([scored(3), scored(4), scored(5, "train")], reshuffle=False)
     added = batches | stage
@@ -42,23 +46,29 @@ def test_tables_ledgers_and_metrics_agree(tmp_path):
         ]
     )
     util.assert_that(counts, util.equal_to([("overall", "eval", 7), ("overall", "train", 5)]))
-    entered = added[aggregate.LEDGERS] | beam.Map(
-        lambda one: (dict(one.scored), one.batches, dict(one.predict_seconds), one.state_bytes > 0)
+    ledgers = added[aggregate.LEDGERS] | beam.Map(
+        lambda ledger: (
+            dict(ledger.scored),
+            ledger.batches,
+            dict(ledger.predict_seconds),
+            ledger.state_bytes > 0,
+        )
     )
-    whole = ({"eval": 7, "train": 5}, 3, {"v1": 0.75}, True)
-    util.assert_that(entered, util.equal_to([whole]), "ledger")
+    expected = ({"eval": 7, "train": 5}, 3, {"v1": 0.75}, True)
+    util.assert_that(ledgers, util.equal_to([expected]), "ledger")
     run = pipeline.run()
     run.wait_until_finish()
     assert board.total() == 12
-    found = run.metrics().query(metric.MetricsFilter().with_namespace("evalbeam"))
-    (distribution,) = found["distributions"]
+    metrics = run.metrics().query(metric.MetricsFilter().with_namespace("evalbeam"))
+    (distribution,) = metrics["distributions"]
     assert distribution.key.metric.name == "state_bytes"
     assert distribution.committed.sum == 2 * 16  # two sums and their keys
 
 
-def test_a_meter_without_a_board_says_that_nobody_waits(tmp_path):
-    one = meter.Meter(meter.Board(str(tmp_path / "gone"), seconds=0))
+def test_a_meter_reports_that_its_board_is_gone(tmp_path):
+    orphan = meter.Meter(meter.Board(str(tmp_path / "gone"), seconds=0))
     with pytest.raises(
-        errors.JobError, match=r"gone is not there: whoever started the job is gone"
+        errors.JobError,
+        match=r"gone does not exist\. Either the process that started the job is gone",
     ):
-        one.add(1)
+        orphan.add(1)

@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 from evalbeam.transforms import arrow, batch, errors, models
-from evalbeam.transforms.examples import identity, labels
+from evalbeam.transforms.examples import identity, labels, scoring
 from evalbeam.transforms.stages import predict
 
 HEAD = labels.Head("", "y", "binary")
@@ -23,18 +23,18 @@ def examples(first=1000, **columns):
 
 @dataclasses.dataclass
 class Linear:
-    """A model of column x, that raises when `refuses` says so."""
+    """A model of column x that raises for the values in `rejected`."""
 
     slope: float = 0.01
-    refuses: tuple[float, ...] = ()
+    rejected: tuple[float, ...] = ()
     calls: list[int] = dataclasses.field(default_factory=list)
     inputs: tuple = ()
 
     def predict(self, examples):
         x = examples.columns.column("x").to_numpy(zero_copy_only=False)
         self.calls.append(len(x))
-        if np.isin(x, self.refuses).any():
-            raise ValueError(f"x is\n  in {self.refuses}")
+        if np.isin(x, self.rejected).any():
+            raise ValueError(f"x is\n  in {self.rejected}")
         return {"": (self.slope * x).astype(np.float32)}
 
 
@@ -43,14 +43,14 @@ def rows(count, **more):
 
 
 def score(data, versions, heads=(HEAD,), weight=None):
-    return predict.score(data, versions, heads, weight, None)
+    return scoring.score(data, versions, heads, weight, None)
 
 
 def positions(letters):
     return [letter.position for letter in letters]
 
 
-def test_a_batch_that_scores_is_passed_on_as_it_is():
+def test_a_batch_without_bad_rows_is_passed_on_unchanged():
     data = rows(5, w=[1, 2, 3, 4, 5])
     scored, letters = score(data, {"v1": Linear(), "v2": Linear(0.02)}, weight="w")
     assert letters == []
@@ -69,8 +69,8 @@ def test_a_batch_that_scores_is_passed_on_as_it_is():
 
 def test_rows_that_raise_are_dead_letters_for_every_version():
     data = rows(64)
-    bad = {"v1": Linear(refuses=(3.0, 40.0)), "v2": Linear(0.02, refuses=(0.0, 40.0, 63.0))}
-    scored, letters = score(data, bad)
+    versions = {"v1": Linear(rejected=(3.0, 40.0)), "v2": Linear(0.02, rejected=(0.0, 40.0, 63.0))}
+    scored, letters = score(data, versions)
     assert positions(letters) == [1000, 1003, 1040, 1063]
     assert letters[0] == batch.DeadLetter(
         "eval",
@@ -90,12 +90,12 @@ def test_rows_that_raise_are_dead_letters_for_every_version():
         )
 
 
-def test_versions_share_what_is_made_of_the_rest_behind_a_bad_row():
-    made = []
+def test_versions_share_what_is_derived_from_the_rows_that_remain():
+    sizes = []
 
     class Sharing(Linear):
         def predict(self, examples):
-            examples.memo.once("image", lambda: made.append(len(examples)))
+            examples.memo.once("image", lambda: sizes.append(len(examples)))
             x = examples.columns.column("x").to_numpy()
             if (x == 3).any():
                 raise arrow.UnscorableRowsError({int(np.argmax(x == 3)): "damaged"})
@@ -104,23 +104,23 @@ def test_versions_share_what_is_made_of_the_rest_behind_a_bad_row():
     scored, letters = score(rows(8), {name: Sharing() for name in ("v1", "v2", "v3")})
     assert positions(letters) == [1003]
     assert len(scored) == 7
-    assert made == [8, 7]
+    assert sizes == [8, 7]
 
 
-def test_one_bad_row_takes_few_calls():
-    model = Linear(refuses=(700.0,))
+def test_a_single_bad_row_takes_few_calls():
+    model = Linear(rejected=(700.0,))
     score(rows(1024), {"v1": model})
     assert len(model.calls) <= 2 + 2 * 10
 
 
-def test_neighbours_that_raise_do_not_fail_the_job():
-    scored, letters = score(rows(64), {"v1": Linear(refuses=tuple(range(32)))})
+def test_neighbouring_bad_rows_do_not_fail_the_job():
+    scored, letters = score(rows(64), {"v1": Linear(rejected=tuple(range(32)))})
     assert positions(letters) == list(range(1000, 1032))
     assert len(scored) == 32
 
 
 def test_a_model_that_fails_on_everything_fails_the_job_at_once():
-    model = Linear(refuses=tuple(range(4096)))
+    model = Linear(rejected=tuple(range(4096)))
     message = r"Version 'v1', data/eval-0: .* on a batch of 4096 .* ValueError: x is in \(0, 1,"
     with pytest.raises(errors.JobError, match=message):
         score(rows(4096), {"v1": model})
@@ -128,8 +128,8 @@ def test_a_model_that_fails_on_everything_fails_the_job_at_once():
 
 
 def test_a_last_batch_of_bad_rows_does_not_fail_the_job():
-    assert score(rows(1), {"v1": Linear(refuses=(0.0,))})[0] is None
-    scored, letters = score(rows(2), {"v1": Linear(refuses=(0.0,)), "v2": Linear(refuses=(1.0,))})
+    assert score(rows(1), {"v1": Linear(rejected=(0.0,))})[0] is None
+    scored, letters = score(rows(2), {"v1": Linear(rejected=(0.0,)), "v2": Linear(rejected=(1.0,))})
     assert scored is None
     assert positions(letters) == [1000, 1001]
 
@@ -167,7 +167,7 @@ def test_a_nan_in_any_class_is_a_dead_letter():
     np.testing.assert_array_equal(scored.predictions["v0", ""], [[0.5, 0.5]])
 
 
-def test_an_empty_batch_gives_nothing():
+def test_an_empty_batch_has_no_scores():
     assert score(rows(0), {"v1": Linear()}) == (None, [])
 
 
@@ -177,10 +177,10 @@ def test_an_empty_batch_gives_nothing():
         ([[0.5, 0.5]], HEAD, r"output '' has the shape \[N, 2\]; task binary needs one .*, \[N\]"),
         ([0.5], labels.Head("", "y", "multiclass", 3), r"shape \[N\]; task multiclass .*\[N, 3\]"),
         ([[0.5, 0.5]], labels.Head("", "y", "multiclass", 3), r"shape \[N, 2\]; .*\[N, 3\]"),
-        ([0.5], labels.Head("p", "y", "binary"), "no output 'p'; it gives ''"),
+        ([0.5], labels.Head("p", "y", "binary"), "no output 'p'; the model returns ''"),
     ],
 )
-def test_predictions_that_are_not_of_the_task(column, head, message):
+def test_predictions_that_do_not_fit_the_task(column, head, message):
     stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", "p"),)))
     with pytest.raises(errors.JobError, match=f"Version 'v0', data/eval-0: .*{message}"):
         score(examples(p=column, y=[1]), {"v0": stored}, [head])
@@ -240,14 +240,16 @@ def test_the_stage_scores_counts_and_tags(checked):
     assert_that(results.scored | beam.Map(summary), near([(2, 0.04), (1, 0.04)]))
     assert_that(
         results[predict.LEDGERS]
-        | beam.FlatMap(lambda entered: [letter.position for letter in entered.dead_letters]),
+        | beam.FlatMap(lambda ledger: [letter.position for letter in ledger.dead_letters]),
         equal_to([1, 4, 5]),
         label="dead letters",
     )
-    done = pipeline.run()
-    done.wait_until_finish()
-    found = done.metrics().query(beam.metrics.MetricsFilter().with_namespace("evalbeam"))
-    counters = {item.key.metric.name: item.committed for item in found["counters"]}
+    run = pipeline.run()
+    run.wait_until_finish()
+    metrics = run.metrics().query(beam.metrics.MetricsFilter().with_namespace("evalbeam"))
+    counters = {item.key.metric.name: item.committed for item in metrics["counters"]}
     assert counters == {"examples_scored": 3, "examples_dead_lettered": 3}
-    distributions = {item.key.metric.name: item.committed.count for item in found["distributions"]}
+    distributions = {
+        item.key.metric.name: item.committed.count for item in metrics["distributions"]
+    }
     assert distributions == {"predict_ms_v1": 2, "predict_ms_v0": 2}

@@ -5,7 +5,8 @@ import pytest
 from apache_beam.metrics import metric
 from apache_beam.testing import util
 
-from evalbeam.transforms import batch, errors, ledger
+from evalbeam.transforms import batch, errors
+from evalbeam.transforms.ledger import ShardCounts
 from evalbeam.transforms.stages import read
 
 LOCAL = ["--runner=DirectRunner", "--update_compatibility_version=2.77.0"]
@@ -14,12 +15,12 @@ PROJECTION = batch.Projection(("n",))
 
 @pytest.fixture
 def shards(tmp_path):
-    found = []
+    shards = []
     for name in ("a", "b", "c"):
         path = tmp_path / f"{name}.csv"
         path.write_text("n,s\n" + "".join(f"{n},x\n" for n in range(10)) + "1,2,3\n")
-        found.append(batch.Shard("eval", str(path), "csv"))
-    return found
+        shards.append(batch.Shard("eval", str(path), "csv"))
+    return shards
 
 
 def test_batches_dead_letters_and_counts(shards):
@@ -29,16 +30,17 @@ def test_batches_dead_letters_and_counts(shards):
     )
     ages = result.batches | beam.FlatMap(lambda b: b.columns.column("n").to_pylist())
     sizes = result.batches | beam.Map(lambda b: (b.shard, len(b)))
-    entered = result[read.LEDGERS]
-    dead = entered | beam.FlatMap(lambda e: [(one.path, one.position) for one in e.dead_letters])
-    counts = entered | beam.FlatMap(lambda e: e.shards)
+    ledgers = result[read.LEDGERS]
+    letters = ledgers | beam.FlatMap(lambda ledger: ledger.dead_letters)
+    dead = letters | beam.Map(lambda letter: (letter.path, letter.position))
+    counts = ledgers | beam.FlatMap(lambda ledger: ledger.shards)
     util.assert_that(ages, util.equal_to(list(range(10)) * 3), "ages")
     util.assert_that(
         sizes, util.equal_to([(shard, n) for shard in shards for n in (4, 4, 2)]), "sizes"
     )
     util.assert_that(dead, util.equal_to([(shard.path, 10) for shard in shards]), "dead")
-    counted = [ledger.ShardCounts("eval", shard.path, None, 10, 1) for shard in shards]
-    util.assert_that(counts, util.equal_to(counted), "counts")
+    expected = [ShardCounts("eval", shard.path, None, 10, 1) for shard in shards]
+    util.assert_that(counts, util.equal_to(expected), "counts")
     run = pipeline.run()
     run.wait_until_finish()
     counters = run.metrics().query(metric.MetricsFilter().with_namespace("evalbeam"))["counters"]
@@ -49,7 +51,7 @@ def test_batches_dead_letters_and_counts(shards):
     }
 
 
-def test_one_pipeline_may_read_twice(shards):
+def test_a_pipeline_may_read_twice(shards):
     with beam.Pipeline(argv=LOCAL) as pipeline:
         source = pipeline | beam.Create([tuple(shards)])
         first = source | "Read eval" >> read.Read(PROJECTION, 4)
@@ -59,8 +61,8 @@ def test_one_pipeline_may_read_twice(shards):
 
 
 def test_a_file_that_cannot_be_opened_fails_the_job(tmp_path):
-    gone = batch.Shard("eval", str(tmp_path / "gone.csv"), "csv")
+    missing = batch.Shard("eval", str(tmp_path / "gone.csv"), "csv")
     pipeline = beam.Pipeline(argv=LOCAL)
-    _ = pipeline | beam.Create([(gone,)]) | read.Read(PROJECTION, 4)
+    _ = pipeline | beam.Create([(missing,)]) | read.Read(PROJECTION, 4)
     with pytest.raises(errors.JobError, match=r"Cannot read .*gone\.csv: .*No such file"):
         pipeline.run()

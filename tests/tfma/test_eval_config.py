@@ -4,10 +4,11 @@ import sys
 import textwrap
 
 import pytest
+from google.protobuf import json_format
 
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics import plan
+from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.tfma import eval_config, metric_classes, protos
 
 TEXT = """
@@ -47,7 +48,7 @@ def config(tmp_path: pathlib.Path) -> object:
     return eval_config.read_eval_config(str(path))
 
 
-def test_protos_are_those_of_tfma_whichever_is_imported_first() -> None:
+def test_protos_are_those_of_tfma_in_any_order_of_imports() -> None:
     program = """
         import importlib, sys
         from evalbeam.transforms.tfma import protos
@@ -56,40 +57,37 @@ def test_protos_are_those_of_tfma_whichever_is_imported_first() -> None:
         for _ in range(2):
             assert protos.config_pb2.EvalConfig is config_pb2.EvalConfig
             assert protos.metrics_for_slice_pb2.MetricKey is metrics_for_slice_pb2.MetricKey
-            importlib.reload(protos)  # and now the other way round
+            importlib.reload(protos)  # the other order
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
 
-def test_eval_config_in(config: object) -> None:
-    found = eval_config.evaluation(config)
-    assert found.models == (
+def test_an_eval_config_is_interpreted(config: object) -> None:
+    contents = eval_config.interpret(config)
+    assert contents.models == (
         eval_config.Model("v1", True, "", (("", "y"),), (), (("", "w"),)),
         eval_config.Model("v2", False, "serving", (("", "y"),), (("a", "pa"),), (("", "w"),)),
     )
-    assert found.slices == ((), (slices.Term("age", "5"), slices.Term("plan")))
-    recall = plan.MetricSpec("Recall", '{"thresholds": [0.5]}')
-    auc = plan.MetricSpec("AUC", models=("v2",))
-    assert found.metrics == (
-        plan.MetricSpec("Recall", recall.config, class_ids=(0, 2), top_k_list=(2,)),
-        plan.MetricSpec(
-            "Recall", recall.config, aggregate="macro", class_weights=((0, 1.0), (1, 0.5))
-        ),
-        plan.MetricSpec("AUC", models=("v2",), weighted=True),
-        plan.MetricSpec("AUC", models=("v2",), weighted=False),
+    assert contents.slices == ((), (slices.Term("age", "5"), slices.Term("plan")))
+    recall = MetricSpec("Recall", '{"thresholds": [0.5]}')
+    auc = MetricSpec("AUC", models=("v2",))
+    assert contents.metrics == (
+        MetricSpec("Recall", recall.config, class_ids=(0, 2), top_k_list=(2,)),
+        MetricSpec("Recall", recall.config, aggregate="macro", class_weights=((0, 1.0), (1, 0.5))),
+        MetricSpec("AUC", models=("v2",), weighted=True),
+        MetricSpec("AUC", models=("v2",), weighted=False),
     )
     assert auc.config == "{}"
-    [ndcg] = found.tfma_metrics
-    assert protos.config_pb2.MetricsSpec.FromString(ndcg).query_key == "q"
-    assert (found.min_slice_size, found.intervals) == (10, True)
-    assert found.disabled_outputs == ("plots",)
-    assert found.tfma_only == ()
+    [ndcg] = contents.tfma_metrics
+    assert eval_config.parse_metrics_spec(ndcg).query_key == "q"
+    assert (contents.min_slice_size, contents.intervals) == (10, True)
+    assert contents.tfma_only == ()
 
 
 def test_thresholds_of_an_eval_config(config: object) -> None:
-    found = eval_config.evaluation(config).thresholds
-    binarized, averaged, weighted, unweighted = eval_config.evaluation(config).metrics
-    assert found == (
+    contents = eval_config.interpret(config)
+    binarized, averaged, weighted, unweighted = contents.metrics
+    assert contents.thresholds == (
         eval_config.Threshold(binarized, "recall", None, lower=0.8),
         eval_config.Threshold(binarized, "recall", None, absolute=-0.01, higher_is_better=True),
         eval_config.Threshold(averaged, "recall", None, lower=0.8),
@@ -101,17 +99,15 @@ def test_thresholds_of_an_eval_config(config: object) -> None:
 
 
 def test_without_slicing_specs_the_whole_data_is_the_slice() -> None:
-    assert eval_config.evaluation(protos.config_pb2.EvalConfig()).slices == ((),)
+    assert eval_config.interpret(protos.config_pb2.EvalConfig()).slices == ((),)
     only = protos.config_pb2.EvalConfig()
     only.slicing_specs.add(feature_keys=["plan"])
-    assert eval_config.evaluation(only).slices == ((slices.Term("plan"),),)
+    assert eval_config.interpret(only).slices == ((slices.Term("plan"),),)
 
 
-def test_json_and_results_are_read_as_text_protos_are(
+def test_json_and_tfma_results_are_read_like_text_protos(
     config: object, tmp_path: pathlib.Path
 ) -> None:
-    from google.protobuf import json_format
-
     plain, result = tmp_path / "config.json", tmp_path / "eval_config.json"
     plain.write_text(json_format.MessageToJson(config))
     run = protos.config_pb2.EvalRun(eval_config=config, version="0.52.0")
@@ -143,7 +139,10 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('slicing_specs { slice_keys_sql: "SELECT 1" }', "slice_keys_sql; TFMA itself cannot"),
+        (
+            'slicing_specs { slice_keys_sql: "SELECT 1" }',
+            "slice_keys_sql, which TFMA itself cannot",
+        ),
         (
             'slicing_specs { feature_keys: "a" feature_values { key: "a" value: "1" } }',
             "'a' in both feature_keys and feature_values",
@@ -159,7 +158,7 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
         (
             'model_specs { name: "a" } model_specs { name: "b" } '
             'metrics_specs { model_names: "c" }',
-            "model_names 'c'; the model_specs are 'a', 'b'",
+            "model_names 'c', but the model_specs are 'a', 'b'",
         ),
         (
             'metrics_specs { metrics { class_name: "AUC" config: "{" } }',
@@ -187,17 +186,21 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
             'metrics_specs { metrics { class_name: "AUC" per_slice_thresholds {} } }',
             "per_slice_thresholds of auc has no slicing_specs",
         ),
+        (
+            'options { disabled_outputs { values: "plot" } }',
+            "disabled_outputs has 'plot'; valid outputs: .*Did you mean 'plots'?",
+        ),
     ],
 )
-def test_configs_that_mean_nothing(text: str, message: str) -> None:
+def test_invalid_configs_are_rejected(text: str, message: str) -> None:
     from google.protobuf import text_format
 
     config = text_format.Parse(text, protos.config_pb2.EvalConfig())
     with pytest.raises(errors.ConfigError, match=message):
-        eval_config.evaluation(config)
+        eval_config.interpret(config)
 
 
-def test_what_only_tfma_honours() -> None:
+def test_what_only_tfma_supports() -> None:
     from google.protobuf import text_format
 
     config = text_format.Parse(
@@ -208,47 +211,46 @@ def test_what_only_tfma_honours() -> None:
         """,
         protos.config_pb2.EvalConfig(),
     )
-    found = eval_config.evaluation(config)
-    assert [sentence.split()[0] for sentence in found.tfma_only] == [
+    contents = eval_config.interpret(config)
+    assert [sentence.split()[0] for sentence in contents.tfma_only] == [
         "cross_slicing_specs",
         "options.include_default_metrics",
         "model_specs",
     ]
-    assert found.cross_slices == (eval_config.CrossSlices((), ((slices.Term("a"),),)),)
 
 
-def test_eval_config_out_and_in_again() -> None:
+def test_a_built_eval_config_is_interpreted_as_it_was_given() -> None:
     specs = ((), (slices.Term("age", 5), slices.Term("plan")))
-    configured = (
-        plan.MetricSpec("Recall", '{"thresholds": [0.5]}', class_ids=(0, 2), weighted=False),
-        plan.MetricSpec("AUC", models=("v2",), aggregate="micro", aggregate_top_k=(2,)),
-        plan.MetricSpec("Mine", module="my.metrics"),
+    metrics = (
+        MetricSpec("Recall", '{"thresholds": [0.5]}', class_ids=(0, 2), weighted=False),
+        MetricSpec("AUC", models=("v2",), aggregate="micro", aggregate_top_k=(2,)),
+        MetricSpec("Mine", module="my.metrics"),
     )
-    config = eval_config.eval_config(
-        ["v1", "v2"], [labels.Head("", "y", "multiclass", 3)], specs, configured, "v1", "w"
+    config = eval_config.build(
+        ["v1", "v2"], [labels.Head("", "y", "multiclass", 3)], specs, metrics, "v1", "w"
     )
-    found = eval_config.evaluation(config)
-    assert found.slices == ((), (slices.Term("age", "5"), slices.Term("plan")))
-    assert found.models[0] == eval_config.Model("v1", True, "", (("", "y"),), (), (("", "w"),))
-    assert [one.class_name for one in found.metrics] == ["Recall", "AUC", "Mine"]
-    assert found.metrics[0].class_ids == (0, 2)
-    assert found.metrics[0].weighted is False
-    assert found.metrics[0].models == ("v1", "v2")
-    assert found.metrics[1].aggregate_top_k == (2,)
-    assert found.metrics[1].models == ("v2",)
-    assert found.metrics[2].module == "my.metrics"
+    contents = eval_config.interpret(config)
+    assert contents.slices == ((), (slices.Term("age", "5"), slices.Term("plan")))
+    assert contents.models[0] == eval_config.Model("v1", True, "", (("", "y"),), (), (("", "w"),))
+    assert [spec.class_name for spec in contents.metrics] == ["Recall", "AUC", "Mine"]
+    assert contents.metrics[0].class_ids == (0, 2)
+    assert contents.metrics[0].weighted is False
+    assert contents.metrics[0].models == ("v1", "v2")
+    assert contents.metrics[1].aggregate_top_k == (2,)
+    assert contents.metrics[1].models == ("v2",)
+    assert contents.metrics[2].module == "my.metrics"
 
 
-def test_eval_config_of_one_model_and_two_outputs() -> None:
+def test_eval_config_of_a_single_model_with_two_outputs() -> None:
     heads = [labels.Head("a", "ya", "binary"), labels.Head("b", "yb", "regression")]
     spec = protos.config_pb2.MetricsSpec(query_key="q", model_names=["v1"])
-    config = eval_config.eval_config(
+    config = eval_config.build(
         ["v1"],
         heads,
         [()],
-        [plan.MetricSpec("AUC", outputs=("a",)), plan.MetricSpec("MeanLabel")],
+        [MetricSpec("AUC", outputs=("a",)), MetricSpec("MeanLabel")],
         "v1",
-        tfma_metrics=[spec.SerializeToString()],
+        tfma_metrics=[json_format.MessageToJson(spec)],
     )
     [model] = config.model_specs
     assert (model.name, model.is_baseline) == ("", False)
@@ -257,23 +259,23 @@ def test_eval_config_of_one_model_and_two_outputs() -> None:
     assert [list(m.model_names) for m in config.metrics_specs] == [[""]] * 3
 
 
-def test_a_given_config_gets_the_runs_versions(config: object) -> None:
+def test_a_users_config_is_completed_with_the_runs_versions(config: object) -> None:
     heads = [labels.Head("", "label", "binary")]
-    found = eval_config.completed(config, ["v0", "v2"], heads, "v0")
-    assert [spec.name for spec in found.model_specs] == ["v0", "v2"]
-    assert [spec.is_baseline for spec in found.model_specs] == [True, False]
-    assert [spec.label_key for spec in found.model_specs] == ["label", "label"]
-    assert found.model_specs[1].signature_name == "serving"
-    assert not found.model_specs[1].example_weight_key
-    assert found.options == config.options
-    assert [list(spec.model_names) for spec in found.metrics_specs] == [
+    completed = eval_config.complete(config, ["v0", "v2"], heads, "v0")
+    assert [spec.name for spec in completed.model_specs] == ["v0", "v2"]
+    assert [spec.is_baseline for spec in completed.model_specs] == [True, False]
+    assert [spec.label_key for spec in completed.model_specs] == ["label", "label"]
+    assert completed.model_specs[1].signature_name == "serving"
+    assert not completed.model_specs[1].example_weight_key
+    assert completed.options == config.options
+    assert [list(spec.model_names) for spec in completed.metrics_specs] == [
         ["v0", "v2"],
         ["v2"],
         ["v0", "v2"],
     ]
-    alone = eval_config.completed(config, ["v2"], heads)
-    assert alone.model_specs[0].name == ""
-    assert [list(spec.model_names) for spec in alone.metrics_specs] == [[""]] * 3
+    single = eval_config.complete(config, ["v2"], heads)
+    assert single.model_specs[0].name == ""
+    assert [list(spec.model_names) for spec in single.metrics_specs] == [[""]] * 3
 
 
 def test_defaults_are_tfmas(config: object) -> None:
@@ -281,37 +283,39 @@ def test_defaults_are_tfmas(config: object) -> None:
 
     heads = [labels.Head("", "y", "binary")]
     for models in (["v1", "v2"], ["v1"]):
-        found = eval_config.completed(config, models, heads, "v1", "w")
-        found.options.ClearField("compute_confidence_intervals")  # Its default method is not ours.
-        for spec in found.metrics_specs:  # Without a baseline TFMA refuses them.
-            for one in spec.metrics:
-                one.threshold.ClearField("change_threshold")
+        completed = eval_config.complete(config, models, heads, "v1", "w")
+        completed.options.ClearField("compute_confidence_intervals")  # its default method differs
+        for spec in completed.metrics_specs:  # without a baseline, TFMA rejects these
+            for metric in spec.metrics:
+                metric.threshold.ClearField("change_threshold")
             spec.ClearField("thresholds")
-        updated = config_util.update_eval_config_with_defaults(found, has_baseline=len(models) > 1)
-        assert updated == found
+        updated = config_util.update_eval_config_with_defaults(
+            completed, has_baseline=len(models) > 1
+        )
+        assert updated == completed
 
 
-def test_a_single_models_metrics_are_its_own_whatever_its_name() -> None:
+def test_every_metric_is_for_a_single_model_whatever_its_name() -> None:
     config = protos.config_pb2.EvalConfig()
     config.model_specs.add(name="a")
     config.metrics_specs.add(model_names=["b"]).metrics.add(class_name="AUC")
-    assert eval_config.evaluation(config).metrics == (plan.MetricSpec("AUC"),)
+    assert eval_config.interpret(config).metrics == (MetricSpec("AUC"),)
 
 
 def test_a_columnar_metric_is_checked_without_tfma() -> None:
     program = """
         import sys
-        from evalbeam.transforms.metrics import plan
+        from evalbeam.transforms.metrics.evaluation import MetricSpec
         from evalbeam.transforms.tfma import metric_classes
-        metric_classes.check_metric(plan.MetricSpec("Recall", '{"thresholds": [0.3]}'))
-        metric_classes.check_metric(plan.MetricSpec("MultiLabelConfusionMatrixPlot"))
-        metric_classes.check_metric(plan.MetricSpec("SymmetricFlipRate"))
+        metric_classes.check_metric(MetricSpec("Recall", '{"thresholds": [0.3]}'))
+        metric_classes.check_metric(MetricSpec("MultiLabelConfusionMatrixPlot"))
+        metric_classes.check_metric(MetricSpec("SymmetricFlipRate"))
         assert "tensorflow_model_analysis" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
 
-def test_tfma_keras_and_own_metrics_are_known(
+def test_metrics_of_tfma_keras_and_users_are_found(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_metrics.py").write_text(
@@ -323,14 +327,14 @@ def test_tfma_keras_and_own_metrics_are_known(
         "    pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    metric_classes.check_metric(plan.MetricSpec("NDCG", '{"gain_key": "y"}'))
-    metric_classes.check_metric(plan.MetricSpec("CosineSimilarity"))
-    metric_classes.check_metric(plan.MetricSpec("Huber", module="tf_keras.losses"))
-    metric_classes.check_metric(plan.MetricSpec("Mine", '{"own": 1}', module="my_metrics"))
+    metric_classes.check_metric(MetricSpec("NDCG", '{"gain_key": "y"}'))
+    metric_classes.check_metric(MetricSpec("CosineSimilarity"))
+    metric_classes.check_metric(MetricSpec("Huber", module="tf_keras.losses"))
+    metric_classes.check_metric(MetricSpec("Mine", '{"own": 1}', module="my_metrics"))
     with pytest.raises(errors.ConfigError, match=r"no such subclass.* Did you mean Mine\?"):
-        metric_classes.check_metric(plan.MetricSpec("Min", module="my_metrics"))
+        metric_classes.check_metric(MetricSpec("Min", module="my_metrics"))
     with pytest.raises(errors.ConfigError, match="TFMA has a metric of that name"):
-        metric_classes.check_metric(plan.MetricSpec("AUC", module="my_metrics"))
+        metric_classes.check_metric(MetricSpec("AUC", module="my_metrics"))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +343,7 @@ def test_tfma_keras_and_own_metrics_are_known(
         ("Recal", "{}", "", r"Unknown metric 'Recal'\. Did you mean Recall.*module: my_package"),
         ("Precision", '{"treshold": 0.3}', "", "no argument 'treshold'.*Did you mean 'thresholds'"),
         ("NDCG", '{"gain": "y"}', "", "no argument 'gain'; it takes gain_key, top_k_list, name"),
-        ("NDCG", "{}", "", "NDCG cannot be made with {}: .*gain_key"),
+        ("NDCG", "{}", "", "NDCG cannot be created with {}: .*gain_key"),
         ("CosineSimilarity", '{"axes": 1}', "", "no argument 'axes'.*Did you mean 'axis'"),
         ("Recall", '{"thresholds": "high"}', "", "Metric Recall: cannot take .*high"),
         ("Recall", "{", "", "Metric Recall: config '{' is not JSON"),
@@ -347,6 +351,8 @@ def test_tfma_keras_and_own_metrics_are_known(
         ("Mine", "{}", "no.such", "module 'no.such' cannot be imported"),
     ],
 )
-def test_metrics_that_do_not_exist(class_name: str, config: str, module: str, message: str) -> None:
+def test_metrics_and_arguments_that_do_not_exist(
+    class_name: str, config: str, module: str, message: str
+) -> None:
     with pytest.raises(errors.ConfigError, match=message):
-        metric_classes.check_metric(plan.MetricSpec(class_name, config, module))
+        metric_classes.check_metric(MetricSpec(class_name, config, module))

@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
-import pytest
 import tensorflow_model_analysis as tfma_package
 from tensorflow_model_analysis.metrics import (
     binary_confusion_matrices,
@@ -14,10 +13,10 @@ from tensorflow_model_analysis.metrics import (
     multi_class_confusion_matrix_metrics,
 )
 
-from evalbeam.transforms import errors
 from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics import metric, plan
-from evalbeam.transforms.results import finish
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics.evaluation import MetricSpec
+from evalbeam.transforms.results import finish, index
 from evalbeam.transforms.tfma import eval_config, protos, result_files
 
 HEADS = [labels.Head("", "y", "binary")]
@@ -40,7 +39,7 @@ def block(
 
 
 def config(models: tuple[str, ...] = ("v1", "v2")) -> object:
-    return eval_config.eval_config(models, HEADS, [()], [plan.MetricSpec("AUC")], "v1")
+    return eval_config.build(models, HEADS, [()], [MetricSpec("AUC")], "v1")
 
 
 def write(
@@ -48,13 +47,20 @@ def write(
     results: Mapping[metric.Key, metric.Result],
     models: tuple[str, ...] = ("v1", "v2"),
     plots: Mapping[metric.Key, metric.Result] | None = None,
+    least: int = 1,
     **more: object,
 ) -> None:
-    paths = {name: f"models/{name}" for name in models}
-    with result_files.Writer(
-        folder, config(models), paths, "data.tfrecord", "tfrecord", **more
-    ) as writer:
+    locations = {name: f"models/{name}" for name in models}
+    result_files.write_config(folder, config(models), locations, "data.tfrecord", "tfrecord")
+    paths = {kind: str(folder / result_files.file_name(kind, 0, 1)) for kind in result_files.KINDS}
+    with result_files.Writer(paths, config(models), least, **more) as writer:
         writer.add(block(results, plots))
+
+
+def read(folder: pathlib.Path) -> result_files.Messages:
+    return result_files.Messages(
+        tuple(tfma_package.load_metrics(str(folder))), tuple(tfma_package.load_plots(str(folder)))
+    )
 
 
 def metrics(folder: pathlib.Path) -> list[dict[metric_types.MetricKey, object]]:
@@ -298,11 +304,7 @@ def test_label_matrices(tmp_path: pathlib.Path) -> None:
 
 
 def test_small_slices_have_a_remark_for_results(tmp_path: pathlib.Path) -> None:
-    limited = config(("v1",))
-    limited.options.min_slice_size.value = 10
-    results = {AUC: metric.Values(np.ones(4))}
-    with result_files.Writer(tmp_path, limited, {"v1": "m"}, "d", "csv") as writer:
-        writer.add(block(results))
+    write(tmp_path, {AUC: metric.Values(np.ones(4))}, ("v1",), least=10)
     overall, large, small = tfma_package.load_metrics(str(tmp_path))
     assert len(overall.metric_keys_and_values) == len(large.metric_keys_and_values) == 1
     assert not small.metric_keys_and_values
@@ -315,7 +317,7 @@ def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
     drawn = confusions(rng, (0.5,))
     loss = metric.Values(np.arange(4.0))
     write(theirs, {LOSS: loss}, plots={metric.Key("confusion_matrix_plot", "v1"): drawn})
-    extra = result_files.read(theirs)
+    extra = read(theirs)
     cross = protos.metrics_for_slice_pb2.MetricsForSlice()
     cross.cross_slice_key.SetInParent()
     elsewhere = protos.metrics_for_slice_pb2.MetricsForSlice()
@@ -340,11 +342,11 @@ def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
 
 def test_tfmas_numbers_join_our_blocks(tmp_path: pathlib.Path) -> None:
     at = (0.1, 0.9)
-    theirs = eval_config.eval_config(
+    theirs = eval_config.build(
         ["v1", "v2"],
         HEADS,
         [()],
-        [plan.MetricSpec("Recall", '{"thresholds": [0.1, 0.9]}'), plan.MetricSpec("AUC")],
+        [MetricSpec("Recall", '{"thresholds": [0.1, 0.9]}'), MetricSpec("AUC")],
         "v1",
     )
     recall = metric.Key("recall", "v2", class_id=1)
@@ -360,9 +362,15 @@ def test_tfmas_numbers_join_our_blocks(tmp_path: pathlib.Path) -> None:
         },
     )
     other = metric.Values(np.zeros(4))
-    messages = result_files.read(tmp_path)
-    [found] = result_files.joined([block({AUC: other})], messages, theirs, ["v1", "v2"])
-    assert set(found.results) == {AUC, metric.Key("auc", "v2"), recall, similarity}
+    values = result_files.read_numbers(read(tmp_path), theirs, ["v1", "v2"])
+    elsewhere = metric.Key("auc", "v2", class_id=7)  # Of slices in other parts only.
+    expected = [
+        *(index.Number(key, part.thresholds) for key, part in values.items()),
+        index.Number(elsewhere, at),
+    ]
+    found = result_files.join(block({AUC: other}), values, expected)
+    np.testing.assert_equal(found.results[elsewhere].values, np.full((4, 2), np.nan))
+    assert set(found.results) == {AUC, metric.Key("auc", "v2"), recall, similarity, elsewhere}
     assert found.results[AUC] is other
     np.testing.assert_equal(found.results[similarity].values, [0.5, 0.25, np.nan, 0.75])
     assert found.results[recall].thresholds == at
@@ -375,11 +383,13 @@ def test_data_frames(tmp_path: pathlib.Path) -> None:
     assert frames.double_value["metric_values", "double_value"].tolist() == [0.5, 0.25, 1]
 
 
-def test_damaged_results_are_not_read(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, {AUC: metric.Values(np.ones(4))})
-    assert len(result_files.read(tmp_path).metrics) == 3
-    path = tmp_path / "metrics-00000-of-00001.tfrecord"
-    content = path.read_bytes()
-    path.write_bytes(content[:20] + b"?" + content[21:])
-    with pytest.raises(errors.JobError, match=r"metrics-00000.*corrupt record"):
-        result_files.read(tmp_path)
+def test_what_is_disabled_is_not_written(tmp_path: pathlib.Path) -> None:
+    disabled = config()
+    disabled.options.disabled_outputs.values.append("eval_config.json")
+    result_files.write_config(tmp_path / "tfma", disabled, {"v1": "", "v2": ""}, "d", "csv")
+    metrics_only = {"metrics": str(tmp_path / "tfma" / "metrics-00000-of-00001.tfrecord")}
+    with result_files.Writer(metrics_only, disabled, 1) as writer:
+        writer.add(block({AUC: metric.Values(np.ones(4))}))
+    assert [path.name for path in (tmp_path / "tfma").iterdir()] == [
+        "metrics-00000-of-00001.tfrecord"
+    ]

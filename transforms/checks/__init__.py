@@ -1,1 +1,1 @@
-"""What a run finds out, a file for each check."""
+"""The checks of a run, a module for each."""

@@ -1,40 +1,43 @@
-"""Whether a converted model (TFLite, TensorFlow.js, ONNX, ...) is still the one it was made of."""
+"""Checks whether a conversion (to TFLite, TensorFlow.js, ONNX, ...) still matches its original."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pydantic
 from scipy import optimize
 
 from evalbeam.transforms import batch
-from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics import plan, statistics, table
+from evalbeam.transforms.metrics import statistics
+from evalbeam.transforms.metrics.evaluation import Bounds, Evaluation
+from evalbeam.transforms.metrics.plan import Conversion, plan
+from evalbeam.transforms.metrics.sheet import Sheet
+from evalbeam.transforms.metrics.table import Table, sort_key
 from evalbeam.transforms.models import measure
 from evalbeam.transforms.results import compare, finish
 
-# Below this many examples the slice hit worst is mostly the unluckiest one, and decisions tell no
-# cause.
+# With fewer examples, the worst slice is mostly bad luck, and decisions do not reveal a cause.
 FEWEST_EXAMPLES = 30
 
-# Agreement beyond chance (Cohen's kappa): up to 0.4 is no more than fair, from 0.6 on substantial
-# (Landis and Koch, "The measurement of observer agreement for categorical data", 1977).
+# Agreement beyond chance (Cohen's kappa): fair up to 0.4, substantial from 0.6 (Landis and Koch,
+# "The measurement of observer agreement for categorical data", 1977).
 _FAIR = 0.4
 _SUBSTANTIAL = 0.6
-# So many decisions, as a share of all, must have changed for a cause to be sought, and must be
-# explained by exchanged classes.
+# The share of decisions that must have changed before a cause is sought, and that exchanged classes
+# must explain.
 _MANY = 0.1
 
 
 @dataclass(frozen=True)
 class Change:
-    """A metric's values before and after the conversion; `relative` is negative where worse.
+    """A metric's values before and after the conversion; `relative` is negative for a loss.
 
-    `aggregation`, `k`, `top_k`, `weighted` and `threshold` say which of its variants, as in
+    `aggregation`, `k`, `top_k`, `weighted` and `threshold` identify the variant, as in
     metrics.parquet.
     """
 
@@ -53,33 +56,204 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is known of an output of a conversion, over the main split.
+class Loss:
+    """The slice that lost the most, by metrics of one direction, for an output of a conversion.
 
     Attributes:
-      original, converted, output: which.
-      bounds: what it is judged by.
-      verdict: of its worst metric over all examples: of rates such as accuracy and recall, or, if
-        there are none, of errors; "undecided" without any.
-      cause: "class order", "preprocessing" or "scores" where that is what went wrong, else None.
-      explanation: the cause in a sentence, or that it is not known; None where all is well.
-      metrics: of all examples, those that the verdict is made of.
-      worst_slice: the metric and slice of at least FEWEST_EXAMPLES that lost most, if any lost.
-      examples: how many there are.
-      changed: the share whose decision changed; None for regression.
-      kappa: agreement beyond chance; None for regression, NaN where there is but one class.
-      agreement: by the original's class, how many examples it has and the share that agree.
-      largest_difference: of a score, the example's largest one.
-      differences: how many examples differ up to each of `statistics.DIFFERENCES`, and beyond.
-      size_ratio: the conversion's size, as a share of the original's.
-      speed_ratio, single_speed_ratio: how many times as fast it predicts, in batches and one
-        example at a time. These three are None where there is nothing to measure.
+      original, converted, output: the conversion and its output.
+      direction: 1 for metrics where higher is better (rates), -1 where lower is (errors).
+      order: the sort key of losses, the largest first.
+      change: the change in the slice.
     """
 
     original: str
     converted: str
     output: str
-    bounds: compare.Bounds
+    direction: int
+    order: tuple[bool, float, int, tuple[str, int, str]]
+    change: Change
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The evidence on a conversion's output over the whole main split.
+
+    Attributes:
+      original, converted, output: the conversion and its output.
+      changes: the metrics that have a verdict; not the many by class, whose averages suffice.
+      differences: the numbers of examples whose scores differ by up to each of
+        `statistics.DIFFERENCES`, and by more.
+      joint: the joint counts of both versions' decisions, [problems, before, after]
+        (`statistics.Decisions.joint`); None for regression.
+    """
+
+    original: str
+    converted: str
+    output: str
+    changes: tuple[Change, ...]
+    differences: tuple[int, ...]
+    joint: tuple[tuple[tuple[float, ...], ...], ...] | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence on conversions from some slices; it is small, and merges."""
+
+    wholes: tuple[Whole, ...] = ()
+    losses: tuple[Loss, ...] = ()
+
+    def merge(self, other: Evidence) -> Evidence:
+        """The evidence from the slices of both."""
+        worst: dict[tuple[str, str, str, int], Loss] = {}
+        for loss in (*self.losses, *other.losses):
+            key = loss.original, loss.converted, loss.output, loss.direction
+            worst[key] = min(worst.get(key, loss), loss, key=lambda each: each.order)
+        return Evidence((*self.wholes, *other.wholes), tuple(worst.values()))
+
+    def to_json(self) -> str:
+        """The evidence as JSON, with NaN and Infinity; `from_json` reads it."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Evidence:
+        """The evidence that `to_json` wrote."""
+        return _ADAPTER.validate_python(json.loads(text))
+
+
+_ADAPTER = pydantic.TypeAdapter(Evidence)
+
+
+def collect_evidence(
+    table: Table,
+    block: finish.Block,
+    differences: Sequence[compare.Difference],
+    evaluation: Evaluation,
+) -> Evidence:
+    """The evidence on conversions from a block's slices.
+
+    Args:
+      table: the sums of the block's slices, and possibly others.
+      block: the results.
+      differences: the differences between versions in the block.
+      evaluation: the evaluation of the results.
+    """
+    planned = plan(evaluation)
+    if not planned.conversions:
+        return Evidence()
+    main = np.array([key.split == batch.MAIN_SPLIT for key in block.slices])
+    crossed = np.array([bool(key.pairs) for key in block.slices])
+    large = block.examples >= max(FEWEST_EXAMPLES, evaluation.min_slice_size)
+    overall = np.flatnonzero(main & ~crossed).tolist()
+    changes: dict[tuple[str, str, str], list[Change]] = {}
+    losses: list[Loss] = []
+    for number, difference in enumerate(_split_thresholds(differences)):
+        key = difference.key
+        pair = difference.baseline, key.model, key.output
+        for row in overall:
+            if difference.verdicts[row] is not None:
+                changes.setdefault(pair, []).append(_describe_change(difference, block, row))
+        rows = np.flatnonzero(main & crossed & large & (difference.relative < 0))
+        if (
+            len(rows) and difference.verdicts[rows[0]] is not None
+        ):  # otherwise, it is not a conversion
+            after, relative = difference.after[rows], difference.relative[rows]
+            # A value that is no longer defined says less than a number.
+            row = int(rows[np.lexsort((rows, relative, np.isnan(after)))[0]])
+            order = bool(np.isnan(difference.after[row])), float(difference.relative[row]), number
+            losses.append(
+                Loss(
+                    *pair,
+                    direction=planned.direction(key.metric),
+                    order=(*order, sort_key(block.slices[row])),
+                    change=_describe_change(difference, block, row),
+                )
+            )
+    if not overall:
+        return Evidence().merge(Evidence(losses=tuple(losses)))
+    sheet = Sheet(table.select([table.slices.index(block.slices[overall[0]])]))
+    wholes = []
+    for conversion in planned.conversions:
+        pair = conversion.original, conversion.converted, conversion.head.output
+        wholes.append(_assess_whole(sheet, conversion, tuple(changes.get(pair, ()))))
+    return Evidence(tuple(wholes)).merge(Evidence(losses=tuple(losses)))
+
+
+def _split_thresholds(differences: Sequence[compare.Difference]) -> Iterator[compare.Difference]:
+    """The differences, one for each threshold; those by class are omitted."""
+    for difference in differences:
+        if difference.key.class_id is not None:
+            continue
+        if difference.thresholds is None:
+            yield difference
+            continue
+        for place, threshold in enumerate(difference.thresholds):
+            columns = {
+                name: getattr(difference, name)[:, place]
+                for name in ("before", "after", "relative", "verdicts")
+            }
+            yield dataclasses.replace(difference, thresholds=(threshold,), **columns)
+
+
+def _describe_change(difference: compare.Difference, block: finish.Block, row: int) -> Change:
+    key = difference.key
+    return Change(
+        metric=key.metric,
+        aggregation=key.aggregation,
+        k=key.k,
+        top_k=key.top_k,
+        weighted=key.weighted,
+        threshold=None if difference.thresholds is None else difference.thresholds[0],
+        slice=str(block.slices[row]),
+        examples=int(block.examples[row]),
+        before=float(difference.before[row]),
+        after=float(difference.after[row]),
+        relative=float(difference.relative[row]),
+        verdict=str(difference.verdicts[row]),
+    )
+
+
+def _assess_whole(sheet: Sheet, conversion: Conversion, changes: tuple[Change, ...]) -> Whole:
+    decisions = conversion.decisions
+    joint = None if decisions is None else decisions.joint(sheet.total(decisions))[0].tolist()
+    return Whole(
+        conversion.original,
+        conversion.converted,
+        conversion.head.output,
+        changes,
+        tuple(sheet.total(conversion.differences)[0].astype(int).tolist()),
+        None if joint is None else tuple(tuple(map(tuple, problem)) for problem in joint),
+    )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The finding on an output of a conversion, over the main split.
+
+    Attributes:
+      original, converted, output: the conversion and its output.
+      bounds: the bounds that it is judged by.
+      verdict: the verdict on its worst metric over all examples: on rates such as accuracy and
+        recall, or on errors if there are no rates; "undecided" without either.
+      cause: "class order", "preprocessing" or "scores" if that is the cause, else None.
+      explanation: a sentence on the cause, or that it is unknown; None if nothing is wrong.
+      metrics: the metrics over all examples that the verdict is based on.
+      worst_slice: the metric and slice (of at least FEWEST_EXAMPLES) that lost the most, if any.
+      examples: the number of examples.
+      changed: the share of examples whose decision changed; None for regression.
+      kappa: agreement beyond chance; None for regression, NaN if there is only one class.
+      agreement: by the original's class, the number of examples and the share that agree.
+      largest_difference: the largest difference of a score.
+      differences: the numbers of examples whose scores differ by up to each of
+        `statistics.DIFFERENCES`, and by more.
+      size_ratio: the conversion's size as a share of the original's.
+      speed_ratio, single_speed_ratio: the conversion's speed as a multiple of the original's, in
+        batches and one example at a time. The three ratios are None if not measured.
+    """
+
+    original: str
+    converted: str
+    output: str
+    bounds: Bounds
     verdict: str
     cause: str | None
     explanation: str | None
@@ -96,246 +270,215 @@ class Finding:
     single_speed_ratio: float | None
 
     def entry(self) -> dict[str, Any]:
-        """The finding for JSON: rule, verdict and evidence."""
-        facts = dataclasses.asdict(self)
-        named = ("verdict", "original", "converted", "output", "cause", "explanation")
+        """The finding as a JSON object: rule, verdict and evidence."""
+        evidence = dataclasses.asdict(self)
+        names = ("verdict", "original", "converted", "output", "cause", "explanation")
         edges = [f"up to {edge:g}" for edge in statistics.DIFFERENCES]
         edges.append(f"more than {statistics.DIFFERENCES[-1]:g}")
-        facts["differences"] = dict(zip(edges, facts["differences"], strict=True))
-        facts = _finite(facts)
+        evidence["differences"] = dict(zip(edges, evidence["differences"], strict=True))
+        evidence = _replace_nonfinite(evidence)
         return {
             "check": "conversion",
             "rule": f"{self.converted} stays within {self.bounds.good:g} (good) or "
-            f"{self.bounds.acceptable:g} (acceptable) of {self.original}'s metrics, and loses no "
-            f"more than {self.bounds.bad:g} (bad), as shares of these",
-            **{name: facts.pop(name) for name in named},
-            "evidence": facts,
+            f"{self.bounds.acceptable:g} (acceptable) of {self.original}'s metrics and loses no "
+            f"more than {self.bounds.bad:g} (bad), as shares of the original's values",
+            **{name: evidence.pop(name) for name in names},
+            "evidence": evidence,
         }
 
 
-def findings(
-    merged: table.Table,
-    evaluation: finish.Evaluation,
-    pairs: Sequence[compare.Pair],
-    judged: pd.DataFrame,
+def judge(
+    evidence: Evidence,
+    evaluation: Evaluation,
     largest: Mapping[str, Mapping[str, float]],
     measures: Mapping[str, measure.Measures],
 ) -> Iterator[Finding]:
-    """What is known of each conversion and output.
+    """The findings on each conversion and output.
 
     Args:
-      merged: the sums of all slices.
-      evaluation: what they are of.
-      pairs: those with bounds are conversions.
-      judged: what `tables.verdicts` reads of the main split.
+      evidence: the evidence from all slices.
+      evaluation: the evaluation that it is from.
       largest: by converted version and output, the largest difference of a score.
-      measures: by version, what it costs.
+      measures: by version, its cost.
     """
-    whole = merged.slices.index(slices.SliceKey(batch.MAIN_SPLIT))
-    sheet = statistics.Sheet(merged.select([whole]))
-    for pair in pairs:
-        if pair.bounds is None:
-            continue
-        of_pair = judged[
-            (judged["baseline"] == pair.baseline) & (judged["candidate"] == pair.candidate)
-        ]
-        ratios = _ratios(measures.get(pair.baseline), measures.get(pair.candidate))
-        for head in evaluation.heads:
-            of_head = _decisive(of_pair[of_pair["output"] == head.output], evaluation.plan)
-            most = largest[pair.candidate][head.output]
-            yield _finding(sheet, evaluation, pair, pair.bounds, head, of_head, most, ratios)
+    bounds = {(p.baseline, p.candidate): p.bounds for p in evaluation.pairs}
+    wholes = {(w.original, w.converted, w.output): w for w in evidence.wholes}
+    for conversion in plan(evaluation).conversions:
+        original, converted = conversion.original, conversion.converted
+        output = conversion.head.output
+        limits = bounds[original, converted]
+        assert limits is not None  # every conversion has bounds
+        losses = {
+            loss.direction: loss.change
+            for loss in evidence.losses
+            if (loss.original, loss.converted, loss.output) == (original, converted, output)
+        }
+        yield _judge_output(
+            wholes[original, converted, output],
+            losses,
+            evaluation,
+            limits,
+            largest[converted][output],
+            _compute_ratios(measures.get(original), measures.get(converted)),
+        )
 
 
-def _finite(value: Any) -> Any:
-    """The value with None for what JSON has no number for: NaN, and changes from 0."""
+def _replace_nonfinite(value: Any) -> Any:
+    """The value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
+        return {name: _replace_nonfinite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [_replace_nonfinite(part) for part in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _finding(
-    whole: statistics.Sheet,
-    evaluation: finish.Evaluation,
-    pair: compare.Pair,
-    bounds: compare.Bounds,
-    head: labels.Head,
-    changes: pd.DataFrame,
+def _judge_output(
+    whole: Whole,
+    losses: Mapping[int, Change],
+    evaluation: Evaluation,
+    bounds: Bounds,
     largest: float,
     ratios: Mapping[str, float | None],
 ) -> Finding:
-    overall = changes[changes["slice"] == "overall"]
-    verdicts = [compare.VERDICTS.index(verdict) for verdict in overall["verdict"]]
+    planned = plan(evaluation)
+    rates = [c for c in whole.changes if planned.direction(c.metric) > 0]
+    # The verdict is based on rates; if there are none, on errors.
+    changes = tuple(rates or whole.changes)
+    verdicts = [compare.VERDICTS.index(change.verdict) for change in changes]
     verdict = compare.VERDICTS[max(verdicts)] if verdicts else "undecided"
-    apart = plan.differences(pair.baseline, pair.candidate, head)
-    counts = whole.total(apart)[0].astype(int)
-    decided = plan.decisions(pair.baseline, pair.candidate, head, evaluation.thresholds)
-    joint = None if decided is None else decided.joint(whole.total(decided))[0]
-    of_auc = overall["metric"].map(evaluation.plan.own_name) == "auc"
-    ranks = bool(overall[of_auc]["verdict"].isin(["good", "acceptable"]).any())
-    # A few decisions may agree or not by chance.
-    known = joint if counts.sum() >= FEWEST_EXAMPLES else None
-    cause, explanation = _explained(verdict, known, counts, ranks)
+    counts = np.array(whole.differences)
+    joint = None if whole.joint is None else np.array(whole.joint)
+    ranks = any(
+        planned.own_name(change.metric) == "auc" and change.verdict in ("good", "acceptable")
+        for change in changes
+    )
+    # A few decisions may agree or differ by chance.
+    decisive = joint if counts.sum() >= FEWEST_EXAMPLES else None
+    cause, explanation = _explain(verdict, decisive, counts, ranks)
     return Finding(
-        original=pair.baseline,
-        converted=pair.candidate,
-        output=head.output,
+        original=whole.original,
+        converted=whole.converted,
+        output=whole.output,
         bounds=bounds,
         verdict=verdict,
         cause=cause,
         explanation=explanation,
-        metrics=tuple(_change(row) for row in overall.itertuples()),
-        worst_slice=_worst(changes),
+        metrics=changes,
+        worst_slice=losses.get(1 if rates else -1),
         examples=int(counts.sum()),
-        changed=None if joint is None else 1 - _agreeing(joint.sum(axis=0)),
+        changed=None if joint is None else 1 - _share_agreeing(joint.sum(axis=0)),
         kappa=None if joint is None else _kappa(joint.sum(axis=0)),
-        agreement=() if joint is None else _agreement(joint),
+        agreement=() if joint is None else _agree_by_class(joint),
         largest_difference=largest,
-        differences=tuple(counts.tolist()),
+        differences=whole.differences,
         **ratios,
     )
 
 
-def _ratios(
+def _compute_ratios(
     original: measure.Measures | None, converted: measure.Measures | None
 ) -> dict[str, float | None]:
-    """A finding's ratios, by name."""
-    found = dict.fromkeys(("size_ratio", "speed_ratio", "single_speed_ratio"))
+    """The ratios of a finding, by name."""
+    ratios = dict.fromkeys(("size_ratio", "speed_ratio", "single_speed_ratio"))
     if original is None or converted is None:
-        return found
+        return ratios
     if original.size_bytes and converted.size_bytes:
-        found["size_ratio"] = converted.size_bytes / original.size_bytes
-    found["speed_ratio"] = original.batch.median_us / converted.batch.median_us
-    found["single_speed_ratio"] = original.single.median_us / converted.single.median_us
-    return found
+        ratios["size_ratio"] = converted.size_bytes / original.size_bytes
+    ratios["speed_ratio"] = original.batch.median_us / converted.batch.median_us
+    ratios["single_speed_ratio"] = original.single.median_us / converted.single.median_us
+    return ratios
 
 
-def _decisive(changes: pd.DataFrame, planned: plan.Plan) -> pd.DataFrame:
-    """Those that an output's verdict is made of: its rates; where it has none, its errors."""
-    rates = changes["metric"].map(planned.direction).astype(int) > 0
-    defined = (rates & (changes["slice"] == "overall")).any()
-    return changes[rates if defined else ~rates]
-
-
-def _worst(changes: pd.DataFrame) -> Change | None:
-    inside = (changes["slice"] != "overall") & (changes["n"] >= FEWEST_EXAMPLES)
-    lost = changes[inside & (changes["relative"] < 0)]
-    if not len(lost):
-        return None
-    # What is not defined any more says less than a number.
-    if lost["after"].notna().any():
-        lost = lost[lost["after"].notna()]
-    return _change(next(lost.nsmallest(1, "relative").itertuples()))
-
-
-def _change(row: Any) -> Change:
-    return Change(
-        metric=str(row.metric),
-        aggregation=str(row.aggregation),
-        k=None if pd.isna(row.k) else int(row.k),
-        top_k=None if pd.isna(row.top_k) else int(row.top_k),
-        weighted=bool(row.weighted),
-        threshold=None if pd.isna(row.threshold) else float(row.threshold),
-        slice=str(row.slice),
-        examples=int(row.n),
-        before=float(row.before),
-        after=float(row.after),
-        relative=float(row.relative),
-        verdict=str(row.verdict),
-    )
-
-
-def _agreement(joint: np.ndarray) -> tuple[Mapping[str, float], ...]:
-    """By class as the original decides; of a multi-label output by label."""
+def _agree_by_class(joint: np.ndarray) -> tuple[Mapping[str, float], ...]:
+    """The agreement by the original's class, or by label for a multi-label output."""
     if len(joint) > 1:
         same, examples = np.trace(joint, axis1=1, axis2=2), joint.sum(axis=(1, 2))
     else:
         same, examples = np.diagonal(joint[0]), joint[0].sum(axis=1)
     return tuple(
-        {"class": i, "examples": int(n), "agreement": float(one / n) if n else float("nan")}
-        for i, (one, n) in enumerate(zip(same, examples, strict=True))
+        {"class": i, "examples": int(n), "agreement": float(agreed / n) if n else float("nan")}
+        for i, (agreed, n) in enumerate(zip(same, examples, strict=True))
     )
 
 
-def _agreeing(joint: np.ndarray) -> float:
+def _share_agreeing(joint: np.ndarray) -> float:
     """The share on the diagonal of a joint matrix [K, K]."""
     return float(np.trace(joint) / joint.sum())
 
 
-def _by_chance(joint: np.ndarray) -> float:
-    """The share that would agree if both decided as often for each class, but independently."""
+def _share_by_chance(joint: np.ndarray) -> float:
+    """The share that would agree if both decided independently, each class as often as now."""
     shares = joint / joint.sum()
     return float(shares.sum(axis=0) @ shares.sum(axis=1))
 
 
 def _kappa(joint: np.ndarray) -> float:
-    """Cohen's kappa of a joint matrix [K, K]; NaN where both know but one class."""
-    chance = _by_chance(joint)
-    return (_agreeing(joint) - chance) / (1 - chance) if chance < 1 else float("nan")
+    """Cohen's kappa of a joint matrix [K, K]; NaN if both always decide for the same class."""
+    chance = _share_by_chance(joint)
+    return (_share_agreeing(joint) - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
-def _explained(
+def _explain(
     verdict: str, joint: np.ndarray | None, differences: np.ndarray, ranks: bool
 ) -> tuple[str | None, str | None]:
-    """The cause of what is wrong, if it is known, and a sentence.
+    """The cause, if it is known, and the explanation.
 
-    `ranks` says that the examples' order by score is the original's (AUC). Versions that decide
-    otherwise are another model, though their metrics may chance to be alike.
+    `ranks` means that the scores rank the examples as the original's do (AUC). A version whose
+    decisions differ is another model, even if its metrics happen to be the same.
     """
-    if joint is not None and 1 - _agreeing(joint.sum(axis=0)) >= _MANY:
+    if joint is not None and 1 - _share_agreeing(joint.sum(axis=0)) >= _MANY:
         if ranks:
             return "scores", (
-                "its scores rank the examples as the original's do, but stand on another scale, so "
-                "that decisions differ. Look for a missing sigmoid, or outputs not dequantised."
+                "its scores rank the examples as the original's do, but are on another scale, so "
+                "decisions differ. Look for a missing sigmoid, or outputs that are not dequantised."
             )
-        cause = _cause_of_decisions(joint)
-        if cause is not None:
-            return cause
+        explained = _explain_decisions(joint)
+        if explained is not None:
+            return explained
     beyond_one = differences[statistics.DIFFERENCES.index(1.0) + 1 :].sum()
     if joint is not None and beyond_one > differences.sum() / 2:
         return "scores", (
             f"the scores of {beyond_one:,} of {differences.sum():,} examples differ by more than "
-            "1, which probabilities cannot: a last softmax or sigmoid is in one of the two only."
+            "1, which probabilities cannot: only one of the two ends in a softmax or sigmoid."
         )
     if verdict in ("better", "worse", "bad"):
         return None, (
-            "the cause is not known; compare what both do before their first layer (scale and "
-            "offset of inputs), the versions of operators, and, after quantisation, the data it "
-            "was calibrated with. The evidence in findings.json has "
+            "the cause is unknown; compare the preprocessing of both (scale and offset of inputs), "
+            "the versions of operators and, after quantisation, the calibration data. The evidence "
+            "in findings.json has "
             + ("" if joint is None else "agreement by class and ")
             + "differences of scores."
         )
     if verdict == "undecided":
         return None, (
-            "there is no metric to judge it by; add one with a better way, such as AUC, "
+            "there is no metric to judge it by; add one with a preferred direction, such as AUC, "
             "CategoricalAccuracy or MeanSquaredError."
         )
     return None, None
 
 
-def _cause_of_decisions(joint: np.ndarray) -> tuple[str, str] | None:
-    """What makes a conversion's decisions another model's, and a sentence that says so."""
+def _explain_decisions(joint: np.ndarray) -> tuple[str, str] | None:
+    """The cause of a conversion's changed decisions and the explanation, if known."""
     matrix = joint.sum(axis=0)
-    agreement = _agreeing(matrix)
+    agreement = _share_agreeing(matrix)
     _, order = optimize.linear_sum_assignment(matrix, maximize=True)
-    explained = _agreeing(matrix[:, order])
-    exchanged = explained - agreement >= _MANY and _kappa(matrix[:, order]) >= _SUBSTANTIAL
-    if exchanged and len(joint) == 1:  # of labels it is not known which goes with which
+    reordered = _share_agreeing(matrix[:, order])
+    exchanged = reordered - agreement >= _MANY and _kappa(matrix[:, order]) >= _SUBSTANTIAL
+    if exchanged and len(joint) == 1:  # for several labels, their pairing is unknown
         moved = [f"{b} for {a}" for a, b in enumerate(order) if a != b and matrix[a, b]]
         more = f" and {len(moved) - 10} more" if len(moved) > 10 else ""
         return "class order", (
-            f"the conversion has its classes in another order (it says {', '.join(moved[:10])}"
-            f"{more}): {agreement:.1%} of its decisions agree, and {explained:.1%} would with them "
-            "in place. Give it the original's order of classes."
+            f"the conversion has its classes in another order (it predicts {', '.join(moved[:10])}"
+            f"{more}): {agreement:.1%} of its decisions agree, and {reordered:.1%} would in the "
+            "original's order. Convert it with the original's order of classes."
         )
     if _kappa(matrix) <= _FAIR:
         return "preprocessing", (
             f"{agreement:.1%} of its decisions agree, where chance alone gives "
-            f"{_by_chance(matrix):.1%}: most likely the conversion gets its input in another form "
-            "than it was made for, or than it was calibrated with when it was quantised (scaling, "
-            "offset, order of channels or inputs). Compare what both do before their first layer. "
-            "If it takes an image in another scale, declare a second one of the same column in "
-            "`data.images`, and map it: `inputs: {<model input>: <image>}`."
+            f"{_share_by_chance(matrix):.1%}: most likely the conversion's input is not in the "
+            "form that it was converted or calibrated for (scale, offset, order of channels or "
+            "inputs). Compare the preprocessing of both. If it takes images on another scale, "
+            "declare a second image of the same column in `data.images`, and map it: "
+            "`inputs: {<model input>: <image>}`."
         )
     return None

@@ -1,1 +1,1 @@
-"""Decoded columns to labels, weights, identities and slices, and their scores by every version."""
+"""From decoded columns to labels, weights, identities and slices."""

@@ -1,4 +1,4 @@
-"""Which example it is: a 64-bit hash that is the same in every run, batching and row order."""
+"""Example identity: a 64-bit hash that is the same in every run, batching and row order."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import pyarrow.compute as pc
 from evalbeam.transforms import arrow, batch, errors
 from evalbeam.transforms.formats import files
 
-# 2**64 over the golden ratio: its multiples lie far apart, so places in a list do not collide.
+# 2**64 over the golden ratio: its multiples lie far apart, so positions in a list do not collide.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def hashes(examples: batch.Batch, id_column: str | None) -> np.ndarray:
     """uint64[N], uniform modulo any number of units.
 
-    With an id column, the hash of the id as text: 7, 7.0, "7" and [7] are one id, whatever format
-    they come from. Without, the hash of the raw serialised example where the batch has it, else
-    of all columns by name, where a null, an empty list and an absent column are the same.
+    With an id column: the hash of the id as text, so that 7, 7.0, "7" and [7] are one id in any
+    format. Without: the hash of the raw serialised example if the batch has it, else of all columns
+    by name, where a null, an empty list and an absent column are the same.
 
     Raises:
-      JobError: an id that is missing or a list of several; names file and row.
+      JobError: an id is missing, or a list of several values; names file and row.
     """
     if id_column is not None:
         return _hash_text(_ids(examples, id_column))
     if examples.serialized is not None:
-        # Where a model takes them, and has loaded TensorFlow, which hashes beside Python.
+        # A model takes them, so TensorFlow is loaded; it hashes without holding the interpreter.
         from evalbeam.transforms.models import serialized
 
         return serialized.hashes(examples)
-    return _content(examples)
+    return _hash_content(examples)
 
 
 def fingerprint(hashes: np.ndarray, labels: Iterable[np.ndarray]) -> int:
-    """A number for a set of examples: the sum modulo 2^64 of one hash for each.
+    """A fingerprint of a set of examples: the sum modulo 2^64 of one hash per example.
 
-    It depends on every example's identity (uint64[N]) and labels (float64 [N] or [N, K]), and
-    not on their order: the fingerprints of two sets add up to that of both together.
+    It depends on each example's identity (uint64[N]) and labels (float64 [N] or [N, K]), but not
+    on their order: the fingerprints of two sets add up to that of their union.
     """
     mixed = hashes.copy()
     for values in labels:
@@ -50,7 +50,7 @@ def fingerprint(hashes: np.ndarray, labels: Iterable[np.ndarray]) -> int:
 
 
 def place_hashes(examples: batch.Batch) -> np.ndarray:
-    """uint64[N] of where the rows stand, their file and position: for sampling rows evenly."""
+    """uint64[N], a hash of each row's file and position, for sampling rows evenly."""
     (path,) = pd.util.hash_array(np.array([files.absolute(examples.shard.path)], object))
     return _mix(_mix(examples.positions.astype(np.uint64)) ^ path)
 
@@ -60,17 +60,17 @@ def _ids(examples: batch.Batch, column: str) -> pa.Array:
     if column not in names:
         raise errors.JobError(
             f"{examples.shard}: no row has the id column {column!r} (columns: "
-            f"{', '.join(sorted(names))}). Name another column as `id`, or leave `id` out to "
-            "identify examples by their content"
+            f"{', '.join(sorted(names))}). Set `id` to another column, or omit it to identify "
+            "examples by their content"
         )
     values, lengths = arrow.flatten(examples.columns.column(column))
     wrong = np.flatnonzero(lengths != 1)
     if len(wrong) or values.null_count:
         row = wrong[0] if len(wrong) else values.is_null().index(True).as_py()
-        what = "is missing" if lengths[row] < 2 else f"has {lengths[row]} values"
+        problem = "is missing" if lengths[row] < 2 else f"has {lengths[row]} values"
         raise errors.JobError(
-            f"{examples.shard} row {examples.positions[row]}: id column {column!r} {what}; every "
-            "example needs one id. Leave `id` out to identify examples by their content"
+            f"{examples.shard} row {examples.positions[row]}: id column {column!r} {problem}; each "
+            "example needs one id. Omit `id` to identify examples by their content"
         )
     return values
 
@@ -84,13 +84,13 @@ def _hash_text(values: pa.Array) -> np.ndarray:
 
 
 def _hash_bytes(values: np.ndarray) -> np.ndarray:
-    # pandas hashes the bytes with SipHash under a key of its own, stable since 0.20.
-    # Not categorized: its factorizing of mostly different values takes five times as long.
+    # pandas hashes the bytes with SipHash under a fixed key, stable since 0.20. Not categorized:
+    # factorizing mostly distinct values takes five times as long.
     return pd.util.hash_array(values, categorize=False)
 
 
 def _number_text(values: pa.Array) -> pa.Array:
-    """Floats as text, whole ones (pandas makes them of integers beside nulls) as integers."""
+    """Floats as text; whole ones as integers: pandas stores integers with nulls as floats."""
     numbers = values.to_numpy(zero_copy_only=False)
     whole = (np.abs(numbers) < 2**63) & (numbers == np.floor(numbers))
     integers = np.where(whole, numbers, 0).astype(np.int64)
@@ -99,10 +99,10 @@ def _number_text(values: pa.Array) -> pa.Array:
     )
 
 
-def _content(examples: batch.Batch) -> np.ndarray:
-    """A sum over values, each hashed with its column's name and position.
+def _hash_content(examples: batch.Batch) -> np.ndarray:
+    """A sum over values, each hashed with its column's name and its position in the list.
 
-    So neither the order of columns matters nor whether one without values is there.
+    So the order of columns does not matter, nor whether a column without values is present.
     """
     total = np.zeros(len(examples), np.uint64)
     for name, column in zip(examples.columns.schema.names, examples.columns.columns, strict=True):
@@ -115,22 +115,22 @@ def _content(examples: batch.Batch) -> np.ndarray:
             total += _mix(_bits(values) ^ key)
             continue
         starts = ends - lengths
-        places = (np.arange(len(values)) - np.repeat(starts, lengths)).astype(np.uint64)
-        parts = _mix(_bits(values) ^ (key + places * _GOLDEN))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
+        positions = (np.arange(len(values)) - np.repeat(starts, lengths)).astype(np.uint64)
+        mixed = _mix(_bits(values) ^ (key + positions * _GOLDEN))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
         total += sums[ends] - sums[starts]
     return _mix(total)
 
 
 def _bits(values: pa.Array) -> np.ndarray:
-    """uint64 for each value, the same for the same value of any width."""
-    if values.null_count:  # Apart, or NumPy would make floats of the integers beside a null.
+    """A uint64 per value, equal for equal values of any width."""
+    if values.null_count:  # Separately, as NumPy would turn integers next to a null into floats.
         bits = np.full(len(values), _GOLDEN)
         bits[values.is_valid().to_numpy(zero_copy_only=False)] = _bits(values.drop_null())
         return bits
     if pa.types.is_floating(values.type):
         numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-        numbers += 0.0  # One zero, and below one NaN.
+        numbers += 0.0  # -0.0 becomes 0.0; below, every NaN the same NaN.
         numbers[np.isnan(numbers)] = np.nan
         return numbers.view(np.uint64)
     if arrow.is_number(values.type):
@@ -139,7 +139,7 @@ def _bits(values: pa.Array) -> np.ndarray:
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
-    """MurmurHash3's 64-bit finalizer, in place: every bit of the input moves every bit."""
+    """MurmurHash3's 64-bit finalizer, in place: each input bit affects all output bits."""
     bits ^= bits >> np.uint64(33)
     bits *= np.uint64(0xFF51AFD7ED558CCD)
     bits ^= bits >> np.uint64(33)

@@ -1,4 +1,4 @@
-"""Labels and weights as the metrics take them, and what task they stand for."""
+"""Labels and weights as the metrics take them, and the task that labels imply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalbeam.transforms import arrow, batch, errors
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
-# TFMA's: labels that left [0, 1] by no more than this in some float arithmetic.
+# As in TFMA: labels outside [0, 1] by no more than this are float rounding.
 TOLERANCE = 1e-7
 
 
@@ -22,8 +22,8 @@ class Head:
     """One output that is evaluated against one label.
 
     Attributes:
-      output: the models' output; "" where they have one.
-      column: the label's column.
+      output: the models' output; "" if they have only one.
+      column: the label column.
       task: binary, multiclass, multilabel or regression.
       classes: the number of classes for multiclass and multilabel, else None.
     """
@@ -36,7 +36,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Inferred:
-    """A task that the data did not name: what it must be, and a sentence that says why."""
+    """A task inferred from the data, and the reason in one sentence."""
 
     task: Task
     classes: int | None
@@ -46,11 +46,11 @@ class Inferred:
 def labels(examples: batch.Batch, head: Head) -> np.ndarray:
     """The head's labels: float64[N], or float64[N, classes] for multilabel.
 
-    Binary and multilabel labels lie in [0, 1]; fractions are allowed. A multiclass label is a
+    Binary and multilabel labels are in [0, 1]; fractions are allowed. A multiclass label is a
     class index, or -1 for no class; one-hot lists become indices, all zeros -1.
 
     Raises:
-      JobError: a label that is absent, not numeric or not of the task; names file, row and value.
+      JobError: a label is missing, not numeric or invalid for the task; names file, row and value.
     """
     values = raw(examples, head.column)
     where = f"label column {head.column!r}"
@@ -67,57 +67,62 @@ def labels(examples: batch.Batch, head: Head) -> np.ndarray:
         _check(examples, where, values, fits, f"class indices are {allowed}")
     elif head.task != "regression":
         fits = (values >= -TOLERANCE) & (values <= 1 + TOLERANCE)
-        _check(examples, where, values, fits, f"{head.task} labels lie in [0, 1]")
+        _check(examples, where, values, fits, f"{head.task} labels are in [0, 1]")
     return values
 
 
 def weights(examples: batch.Batch, column: str) -> np.ndarray:
-    """The examples' weights, float64[N], none of them negative.
+    """The examples' weights, float64[N], none negative.
 
     Raises:
-      JobError: a weight that is absent, not a number or negative; names file, row and value.
+      JobError: a weight is missing, not a number or negative; names file, row and value.
     """
     where = f"weight column {column!r}"
     values = _numbers(examples, column, where)
     if values.ndim == 2:
         raise errors.JobError(
-            f"{examples.shard}: {where} holds {values.shape[1]} values in a row; a weight is one"
+            f"{examples.shard}: {where} holds {values.shape[1]} values per row; a weight is a "
+            "single value"
         )
-    _check(examples, where, values, values >= 0, "weights are not negative")
+    _check(examples, where, values, values >= 0, "weights must not be negative")
     return values
 
 
 def raw(examples: batch.Batch, column: str) -> np.ndarray:
-    """A label column as finite numbers, float64[N] or float64[N, K], whatever their task.
+    """A label column as finite numbers, float64[N] or float64[N, K], for any task.
 
     Raises:
-      JobError: a label that is absent or not a number, or lists of different lengths.
+      JobError: a label is missing or not a number, or lists have different lengths.
     """
     return _numbers(examples, column, f"label column {column!r}")
 
 
 def infer_task(labels: np.ndarray, predictions: np.ndarray) -> Inferred:
-    """What task labels ([N] or [N, K], see `raw`) and predictions ([N] or [N, K]) are of.
+    """The task that labels ([N] or [N, K], see `raw`) and predictions ([N] or [N, K]) imply.
 
     Raises:
-      ConfigError: shapes that fit no task.
+      ConfigError: the shapes fit no task.
     """
     if predictions.ndim == 1 and labels.ndim == 1:
-        # Comparisons that NaN predictions pass: they are dead letters, no evidence.
+        # NaN predictions count as inside [0, 1]: they become dead letters and imply nothing.
         if not (_outside(labels) or _outside(predictions)):
             return Inferred(
-                "binary", None, "binary: one prediction per example, it and the label in [0, 1]"
+                "binary",
+                None,
+                "binary: one prediction per example; labels and predictions are in [0, 1]",
             )
         what = "labels" if _outside(labels) else "predictions"
         return Inferred(
-            "regression", None, f"regression: one prediction per example, and {what} leave [0, 1]"
+            "regression",
+            None,
+            f"regression: one prediction per example; some {what} are outside [0, 1]",
         )
     if predictions.ndim == 2 and labels.ndim == 1:
         classes = predictions.shape[1]
         return Inferred(
             "multiclass",
             classes,
-            f"multiclass: {classes} predictions per example and one label, the class index",
+            f"multiclass: {classes} predictions per example; the label is a class index",
         )
     if predictions.shape[1:] == labels.shape[1:]:
         classes = predictions.shape[1]
@@ -128,11 +133,11 @@ def infer_task(labels: np.ndarray, predictions: np.ndarray) -> Inferred:
         return Inferred(
             "multilabel",
             classes,
-            f"multilabel: labels are lists of {classes} values, and not all have exactly one 1",
+            f"multilabel: labels are lists of {classes} values, not all one-hot",
         )
     raise errors.ConfigError(
         f"Labels of shape {_shape(labels)} and predictions of shape {_shape(predictions)} fit no "
-        "task: a label is one value, or a list with one value for each prediction"
+        "task: a label is one value, or a list of one value per prediction"
     )
 
 
@@ -144,7 +149,7 @@ def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
             f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
         )
     values, lengths = arrow.flatten(examples.columns.column(column))
-    _refuse(examples, where, lengths == 0, lambda row: "is missing; every example needs one")
+    _refuse(examples, where, lengths == 0, lambda row: "is missing; each example needs one")
     if not arrow.is_number(values.type):
         raise errors.JobError(
             f"{examples.shard}: {where} holds {values.type}, such as {values[0].as_py()!r}; it "
@@ -159,7 +164,7 @@ def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
     )
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     numbers = numbers if size == 1 else numbers.reshape(-1, size)
-    # A null within a list is NaN here, and so refused as well.
+    # A null in a list is NaN here, so it is rejected too.
     _check(examples, where, numbers, np.isfinite(numbers), "it must be a finite number")
     return numbers
 
@@ -167,13 +172,13 @@ def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
 def _check_lists(examples: batch.Batch, where: str, values: np.ndarray, head: Head) -> None:
     size = 1 if values.ndim == 1 else values.shape[1]
     if head.task in ("binary", "regression"):
-        wanted = "one. Name another column, or set `task: multilabel`"
+        allowed = "one. Use another column, or set `task: multilabel`"
     elif size > 1 and head.classes in (None, size):
         return
     else:
-        wanted = f"a list of {head.classes or 'several'}, one for each class"
+        allowed = f"a list of {head.classes or 'several'}, one per class"
     raise errors.JobError(
-        f"{examples.shard}: {where} holds {size} values in a row; task {head.task} takes {wanted}"
+        f"{examples.shard}: {where} holds {size} values per row; task {head.task} takes {allowed}"
     )
 
 
@@ -181,7 +186,7 @@ def _indices(examples: batch.Batch, where: str, values: np.ndarray) -> np.ndarra
     """float64[N]: the class of one-hot rows, -1 for all zeros."""
     none = ~values.any(axis=1)
     fits = _one_hot(values) | none
-    _check(examples, where, values, fits, "a class is one-hot: a single 1, the rest 0")
+    _check(examples, where, values, fits, "a class is one-hot: a single 1, all others 0")
     return np.where(none, -1.0, values.argmax(axis=1))
 
 
@@ -193,18 +198,18 @@ def _check(
         examples,
         where,
         wrong,
-        lambda row: f"is {values[row].tolist()}; {allowed}. Correct the data or `task`",
+        lambda row: f"is {values[row].tolist()}; {allowed}. Fix the data or `task`",
     )
 
 
 def _refuse(
-    examples: batch.Batch, where: str, wrong: np.ndarray, what: Callable[[int], str]
+    examples: batch.Batch, where: str, wrong: np.ndarray, problem: Callable[[int], str]
 ) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         more = f" ({len(rows)} such rows in this batch of {len(examples)})" * (len(rows) > 1)
         raise errors.JobError(
-            f"{examples.shard} row {examples.positions[rows[0]]}: {where} {what(rows[0])}{more}"
+            f"{examples.shard} row {examples.positions[rows[0]]}: {where} {problem(rows[0])}{more}"
         )
 
 

@@ -1,8 +1,8 @@
-"""Slices: which examples belong to which slice, as integer codes, as TFMA defines slicing.
+"""Assigns examples to slices, as integer codes, with TFMA's semantics.
 
-An example belongs to one slice of a spec for each combination of its values of the spec's
-columns: a multi-valued feature gives one slice per distinct value, a missing or empty one none
-(TFMA's `slicer_lib.get_slices_for_features_dicts`).
+An example belongs to one slice of a spec for each combination of its values in the spec's columns:
+a multi-valued feature gives one slice per distinct value, a missing or empty one none (TFMA's
+`slicer_lib.get_slices_for_features_dicts`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ import pyarrow.compute as pc
 from evalbeam.transforms import batch, errors
 
 Value = str | int | float
-_EXACT = 2.0**53  # whole floats up to here are integers without doubt
+_EXACT = 2.0**53  # whole floats below this are exact integers
 _INT64 = 2**63
-_NUMERIC = tuple("-0123456789")  # what a number's shortest text begins with
+_NUMERIC = tuple("-0123456789")  # the first characters of a number's shortest text
 
-# A product of vocabularies up to this many combinations is looked up in a table of that size.
+# Up to this many combinations of values, a spec's slices are looked up in a dense table.
 _LOOKUP_CELLS = 1 << 22
 
 
 @dataclass(frozen=True)
 class SliceKey:
-    """A slice of a split: sorted (column, value) pairs; none of them is the whole split."""
+    """A slice of a split: sorted (column, value) pairs; none of them is the whole split.
+
+    >>> str(SliceKey("eval"))
+    'overall'
+    >>> str(SliceKey("eval", (("health", "good"), ("limited", 1))))
+    'health=good;limited=1'
+    >>> print(SliceKey("eval", (("plan", "a=b;c"),)))
+    plan=a\\=b\\;c
+    """
 
     split: str
     pairs: tuple[tuple[str, Value], ...] = ()
@@ -49,10 +57,15 @@ _ESCAPED = str.maketrans({character: "\\" + character for character in "\\;="})
 
 
 def canonical(value: Value) -> Value:
-    """The one value of all spellings: 1 for 1, 1.0 and "1"; 0.5 for "0.5"; "007" is text.
+    """The one value of all spellings of a number; other text is itself.
 
     A column may be text in one file and numbers in the next, and a slice is still one slice, on
     whichever worker it is met first. So the text alone decides what the value is.
+
+    >>> [canonical(value) for value in (1, 1.0, "1", "1.0", "0.5")]
+    [1, 1, 1, 1, 0.5]
+    >>> [canonical(value) for value in ("007", "1.00", "good")]
+    ['007', '1.00', 'good']
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
@@ -71,14 +84,14 @@ def canonical(value: Value) -> Value:
 
 @dataclass(frozen=True)
 class Term:
-    """One column's part in a slicing spec.
+    """One column of a slicing spec.
 
     Attributes:
       column: the feature.
-      value: where set, only examples with this value (compared as text, or as a number).
-      edges: where set, the column is numeric and its values fall into the bins (-inf, e0),
+      value: if set, only examples with this value (compared as text or as a number).
+      edges: if set, the column is numeric and its values fall into the bins (-inf, e0),
         [e0, e1), ..., [en, inf).
-      quantiles: where set, `edges` are still to be found: this many bins of equal size.
+      quantiles: if set, the number of bins of equal size, whose `edges` are yet to be computed.
     """
 
     column: str
@@ -87,7 +100,7 @@ class Term:
     quantiles: int | None = None
 
     def __str__(self) -> str:
-        """As a plan or manifest names it."""
+        """The term as shown in plans and manifests."""
         if self.value is not None:
             return f"{self.column}={self.value}"
         if self.edges:
@@ -98,13 +111,13 @@ class Term:
         """The bins' names, in order."""
         if not self.edges:
             return ()
-        shown = [_edge(edge) for edge in self.edges]
-        inner = [f"[{low}, {high})" for low, high in itertools.pairwise(shown)]
-        return (f"(-inf, {shown[0]})", *inner, f"[{shown[-1]}, inf)")
+        texts = [_format_edge(edge) for edge in self.edges]
+        inner = [f"[{low}, {high})" for low, high in itertools.pairwise(texts)]
+        return (f"(-inf, {texts[0]})", *inner, f"[{texts[-1]}, inf)")
 
 
-def _edge(edge: float) -> str:
-    """25 for 25.0, and always digits enough to tell two edges apart."""
+def _format_edge(edge: float) -> str:
+    """25 for 25.0, and always enough digits to be exact."""
     short = f"{edge:g}"
     return short if float(short) == edge else repr(float(edge))
 
@@ -114,9 +127,9 @@ Spec = tuple[Term, ...]
 
 @dataclass(frozen=True)
 class Members:
-    """Which examples of a batch are in which slices: entry i puts row `rows[i]` in `ids[i]`.
+    """Which examples of a batch are in which slices: row `rows[i]` is in slice `ids[i]`.
 
-    `rows` is None when entry i is row i, the usual case, which saves a gather.
+    `rows` is None if entry i is row i, the usual case, which saves a gather.
     """
 
     rows: np.ndarray | None
@@ -125,9 +138,9 @@ class Members:
 
 @dataclass
 class Encoder:
-    """Gives every slice it meets an integer, and every batch the slices of its examples.
+    """Numbers the slices that it encounters, and finds the slices of each batch's examples.
 
-    The integers are in order of first appearance and mean nothing outside this encoder.
+    The numbers are in order of first appearance and are only valid within this encoder.
     """
 
     specs: Sequence[Spec]
@@ -137,7 +150,7 @@ class Encoder:
     _lookups: dict[tuple[str, Spec], _Lookup] = field(default_factory=dict)
 
     def encode(self, examples: batch.Batch) -> list[Members]:
-        """The members of all specs' slices; no example stands twice in the same slice."""
+        """The members of all specs' slices; no example appears twice in the same slice."""
         groups: dict[tuple[str, ...], list[Members]] = {}
         columns: dict[Term, _Codes] = {}
         for spec in self.specs:
@@ -150,12 +163,12 @@ class Encoder:
             groups.setdefault(names, []).append(Members(rows, ids))
         # Only specs over the same columns can name the same slice.
         return [
-            group[0] if len(group) == 1 else _distinct(group, len(examples))
+            group[0] if len(group) == 1 else _merge_members(group, len(examples))
             for group in groups.values()
         ]
 
     def intern(self, key: SliceKey) -> int:
-        """The slice's integer."""
+        """The slice's number."""
         number = self._ids.setdefault(key, len(self.keys))
         if number == len(self.keys):
             self.keys.append(key)
@@ -174,18 +187,18 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Codes:
-    """A column's values: `codes[offsets[i]:offsets[i + 1]]` are the distinct ones of row i."""
+    """A column's values: row i has the distinct codes `codes[offsets[i]:offsets[i + 1]]`."""
 
-    offsets: np.ndarray | None  # None: one value in every row
+    offsets: np.ndarray | None  # None: one value per row
     codes: np.ndarray
 
 
 @dataclass
 class _Vocabulary:
-    """A term's values, numbered as they come.
+    """A term's values, numbered in order of appearance.
 
-    `_seen` has the codes of values as they are in the data, by their type: 1, 1.0 and True, which
-    are one key to a dict, may be different slices.
+    `_seen` maps values as they are in the data to codes, by Arrow type: 1, 1.0 and True are the
+    same dict key, but may be different slices.
     """
 
     term: Term
@@ -214,16 +227,16 @@ class _Vocabulary:
             codes = self._bin(flat, examples)
         else:
             encoded = flat if pa.types.is_dictionary(flat.type) else flat.dictionary_encode()
-            known = self._known(encoded.dictionary)
-            codes = known[encoded.indices.to_numpy(zero_copy_only=False)]
+            dictionary_codes = self._encode_dictionary(encoded.dictionary)
+            codes = dictionary_codes[encoded.indices.to_numpy(zero_copy_only=False)]
         if self.term.value is not None:
             offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
         if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
             offsets, codes = _dedupe(offsets, codes, len(self.values))
         return _Codes(offsets, codes)
 
-    def _known(self, dictionary: pa.Array) -> np.ndarray:
-        """The codes of different values, int64."""
+    def _encode_dictionary(self, dictionary: pa.Array) -> np.ndarray:
+        """The codes of distinct values, int64."""
         seen = self._seen.setdefault(dictionary.type, {})
         raw = dictionary.to_numpy(zero_copy_only=False).tolist()
         codes = list(map(seen.get, raw))
@@ -240,14 +253,14 @@ class _Vocabulary:
 
 @dataclass
 class _Lookup:
-    """Combinations of a spec's codes -> slice ids."""
+    """Maps combinations of a spec's codes to slice ids."""
 
     encoder: Encoder
     split: str
     spec: Spec
     _shape: tuple[int, ...] = ()
     _table: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    _known: dict[tuple[int, ...], int] = field(default_factory=dict)
+    _ids: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     def ids(self, codes: np.ndarray) -> np.ndarray:
         """Slice ids, int64[M], of combinations int64[terms, M]."""
@@ -256,44 +269,45 @@ class _Lookup:
         if not self.spec:
             return np.full(codes.shape[1], self.encoder.intern(SliceKey(self.split)))
         sizes = [len(self.encoder._vocabulary(term).values) for term in self.spec]
-        # Room for twice as many values: vocabularies grow with every batch at first.
+        # Rounded up to powers of two, as vocabularies grow with every batch at first.
         shape = tuple(1 << (size - 1).bit_length() for size in sizes)
         if math.prod(shape) > _LOOKUP_CELLS:
             combinations, inverse = np.unique(codes, axis=1, return_inverse=True)
-            return self._ids(combinations)[inverse.reshape(-1)]
+            return self._intern(combinations)[inverse.reshape(-1)]
         if shape != self._shape:
             self._shape = shape
             self._table = np.full(math.prod(shape), -1, np.int64)
-            if self._known:
-                known = np.array(list(self._known)).T
-                self._table[np.ravel_multi_index(tuple(known), shape)] = list(self._known.values())
+            if self._ids:
+                combinations = np.array(list(self._ids)).T
+                cells = np.ravel_multi_index(tuple(combinations), shape)
+                self._table[cells] = list(self._ids.values())
         flat = np.ravel_multi_index(tuple(codes), shape)
         ids = self._table[flat]
         if (new := ids < 0).any():
             cells = distinct(flat[new])
-            self._table[cells] = self._ids(np.stack(np.unravel_index(cells, shape)))
+            self._table[cells] = self._intern(np.stack(np.unravel_index(cells, shape)))
             ids = self._table[flat]
         return ids
 
-    def _ids(self, combinations: np.ndarray) -> np.ndarray:
+    def _intern(self, combinations: np.ndarray) -> np.ndarray:
         order = sorted(range(len(self.spec)), key=lambda i: self.spec[i].column)
         terms = [
             (i, self.spec[i].column, self.encoder._vocabulary(self.spec[i]).values) for i in order
         ]
         ids = []
         for combination in map(tuple, combinations.T.tolist()):
-            if combination not in self._known:
+            if combination not in self._ids:
                 pairs = tuple([(column, values[combination[i]]) for i, column, values in terms])
-                self._known[combination] = self.encoder.intern(SliceKey(self.split, pairs))
-            ids.append(self._known[combination])
+                self._ids[combination] = self.encoder.intern(SliceKey(self.split, pairs))
+            ids.append(self._ids[combination])
         return np.array(ids, np.int64)
 
 
 def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.ndarray]:
-    """All values of a numeric column, float64[M], and their rows, int64[M] (None: row i's is i).
+    """A numeric column's values, float64[M], after their rows, int64[M] (None: one per row).
 
     Raises:
-      JobError: values that are no numbers.
+      JobError: the values are not numbers.
     """
     if column not in examples.columns.schema.names:
         return np.zeros(0, np.int64), np.zeros(0)
@@ -304,7 +318,7 @@ def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.n
 
 def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarray:
     try:
-        # Not safe: an integer beyond 2^53 is rounded, which moves it over no edge worth having.
+        # Not safe: an integer beyond 2^53 is rounded, which no realistic edge would notice.
         return flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise errors.JobError(
@@ -314,13 +328,13 @@ def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarra
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """The different ones of non-negative int64, sorted: np.unique, whose hashing is far slower."""
+    """The distinct values of non-negative int64, sorted; np.unique hashes, which is far slower."""
     values = np.sort(values, kind="stable")
     return values[np.diff(values, prepend=-1) > 0]
 
 
 def describe(spec: Spec) -> str:
-    """A slicing spec as a plan or manifest names it."""
+    """A slicing spec as shown in plans and manifests."""
     return " x ".join(map(str, spec)) or "overall"
 
 
@@ -330,7 +344,7 @@ def columns(specs: Iterable[Spec]) -> tuple[str, ...]:
 
 
 def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
-    """A column's non-missing values, and each row's offsets into them (None: one in each row)."""
+    """Each row's offsets into the non-missing values (None: one per row), and these values."""
     size = len(column)
     if pa.types.is_nested(column.type):
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
@@ -352,13 +366,13 @@ def _flatten(column: pa.Array) -> tuple[np.ndarray | None, pa.Array]:
 
 
 def _is_vocabulary(column: pa.DictionaryArray) -> bool:
-    """Whether the dictionary saves work: numbers are worked with, a long one mostly unused."""
+    """Whether the dictionary saves work: not for numbers, nor if most of its entries are unused."""
     kind = column.type.value_type
     return not pa.types.is_primitive(kind) and len(column.dictionary) <= len(column)
 
 
 def _values(dictionary: pa.Array) -> list[Value]:
-    """Slice values as TFMA keys them: bytes as UTF-8 text, booleans as integers."""
+    """Slice values as in TFMA's slice keys: bytes as UTF-8 text, booleans as integers."""
     values = dictionary.to_pylist()
     kind = dictionary.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -366,7 +380,7 @@ def _values(dictionary: pa.Array) -> list[Value]:
     elif pa.types.is_boolean(kind):
         values = [int(value) for value in values]
     elif pa.types.is_float32(kind):
-        # The shortest digits that name the 32-bit value: 0.1, not 0.10000000149011612.
+        # The shortest digits that identify the 32-bit value: 0.1, not 0.10000000149011612.
         values = [float(str(np.float32(value))) for value in values]
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         values = [str(value) for value in values]
@@ -407,8 +421,8 @@ def _cross(size: int, columns: Sequence[_Codes]) -> tuple[np.ndarray | None, np.
     return rows, np.stack(crossed)
 
 
-def _distinct(group: Sequence[Members], size: int) -> Members:
-    """One example counts once in a slice, even where two specs name that slice."""
+def _merge_members(group: Sequence[Members], size: int) -> Members:
+    """The union: an example counts once in a slice, even if two specs name that slice."""
     rows = np.concatenate([np.arange(size) if m.rows is None else m.rows for m in group])
     ids = np.concatenate([m.ids for m in group])
     width = int(ids.max(initial=0)) + 1

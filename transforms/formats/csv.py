@@ -1,7 +1,7 @@
 """CSV files with a header row, plain or gzip; quoted values may contain line breaks.
 
-Columns are int64, double, bool or string. An empty field is null, whether quoted or not; so is NA,
-NaN, null and the like in a column of numbers or booleans, but not in one of strings.
+Columns are int64, double, bool or string. An empty field is null, quoted or not. NA, NaN, null and
+the like are null in columns of numbers or booleans, and text in columns of strings.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from evalbeam.transforms.formats import files, lines, rows
 
 SUFFIXES = (".csv", ".csv.gz")
 
-# A quote that is still open so many lines on was never meant to be: its line is damaged.
+# A quote that is still open after this many lines is a mistake: its line is damaged.
 _MAX_ROW_LINES = 10_000
 
-# A quoted field that goes on to the end of the row.
+# A quoted field that is still open at the end of the row.
 _OPEN_FIELD = re.compile(rb'(?:^|,)"(?:[^"]|"")*$')
 
-# A row that may span lines: every field is quoted as a whole, or has neither quote nor line break.
+# A row that may span lines: each field is either fully quoted or has no quote and no line break.
 _FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n]*)'
 _QUOTED_ROW = re.compile(rb"%b(?:,%b)*\r?" % (_FIELD, _FIELD))
 
 _INTEGER = r"^ *[+-]?[0-9]+ *$"
 _NUMBER = r"^ *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *$"
 
-# With fewer values than this that are no number, a column is numeric and they are damage.
+# If a smaller share of a column's values is not numeric, the column is numeric and they are damage.
 _MAX_DAMAGED_SHARE = 0.1
 
 
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
-    """One: rows are counted from the file's beginning."""
+    """One piece: rows are counted from the start of the file."""
     return [(None, size_bytes)]
 
 
 def columns(path: str) -> tuple[str, ...] | None:
-    """The header's names; none for an empty file. Raises ConfigError for a damaged header."""
+    """The names in the header; () for an empty file. Raises ConfigError for a damaged header."""
     runs = _runs(lines.runs(files.blocks(path)))
     try:
         return _split_header(runs)[0]
@@ -54,17 +54,17 @@ def columns(path: str) -> tuple[str, ...] | None:
 
 
 def first_columns(path: str) -> tuple[str, ...]:
-    """The declared ones."""
+    """The columns in the header."""
     return columns(path) or ()
 
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The shard's rows in batches; a dead letter for each row that is damaged.
+    """The shard's rows in batches, and a dead letter for each damaged row.
 
-    Positions count the rows below the header; blank lines are no rows. `projection.serialized`
-    keeps nothing, since there is no tf.Example.
+    Positions count the rows below the header, without blank lines. `projection.serialized` has no
+    effect, as there is no tf.Example.
     """
     try:
         names, runs = _split_header(_runs(lines.runs(files.blocks(shard.path))))
@@ -85,67 +85,67 @@ def _split_header(runs: Iterator[_Run]) -> tuple[tuple[str, ...], Iterator[_Run]
     if isinstance(first, files.Damage):
         raise ValueError(first.reason)
     names = tuple(next(csv.reader([first[0].decode("utf-8-sig")])))
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"the header names columns twice: {sorted(twice)}")
+    duplicates = {name for name in names if names.count(name) > 1}
+    if duplicates:
+        raise ValueError(f"columns appear twice in the header: {sorted(duplicates)}")
     return names, itertools.chain([first[1:]], runs)
 
 
 def _runs(runs: Iterator[_Run]) -> Iterator[_Run]:
-    """Runs of lines as runs of rows."""
-    begun: list[bytes] = []
+    """Runs of lines to runs of rows."""
+    pending: list[bytes] = []
     for run in runs:
         if isinstance(run, files.Damage):
             yield run
             return
-        whole, begun = _rows(begun + run, _MAX_ROW_LINES)
-        yield whole
-    yield _rows(begun, 0)[0]
+        complete, pending = _split_rows(pending + run, _MAX_ROW_LINES)
+        yield complete
+    yield _split_rows(pending, 0)[0]
 
 
-def _rows(run: list[bytes], max_begun: int) -> tuple[list[bytes], list[bytes]]:
-    """Rows from lines; and the last lines, up to `max_begun`, if they begin a row.
+def _split_rows(run: list[bytes], max_pending: int) -> tuple[list[bytes], list[bytes]]:
+    """The complete rows in these lines, and the last lines, up to `max_pending`, of an open row.
 
-    If its quote is open for longer, the first line is a row by itself.
+    If a quote stays open for longer, its line is a row by itself.
     """
-    whole: list[bytes] = []
+    complete: list[bytes] = []
     while True:
-        closed, begun = _joined(run)
-        whole += closed
-        if len(begun) <= max_begun:
-            return list(filter(operator.methodcaller("rstrip", b"\r"), whole)), begun
-        whole.append(begun[0])
-        run = begun[1:]
+        closed, pending = _join_quoted(run)
+        complete += closed
+        if len(pending) <= max_pending:
+            return list(filter(operator.methodcaller("rstrip", b"\r"), complete)), pending
+        complete.append(pending[0])
+        run = pending[1:]
 
 
-def _joined(run: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Lines joined where a quoted field goes on; and the lines behind a last open quote.
+def _join_quoted(run: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Joins the lines of quoted fields; returns the rows, and the lines from a last open quote on.
 
-    Lines with an odd number of quotes open and close such a field, unless what they enclose is no
-    proper row: then the first of the two is a row by itself.
+    Lines with an odd number of quotes open and close such a field, unless they do not enclose a
+    valid row: then the first of the two is a row by itself.
     """
     odd = [index for index, line in enumerate(run) if line.count(b'"') % 2]
-    whole: list[bytes] = []
+    complete: list[bytes] = []
     start = 0
-    opens = None
+    opening = None
     for index in odd:
-        if opens is None:
-            opens = index
+        if opening is None:
+            opening = index
             continue
-        whole += run[start:opens]
-        row = b"\n".join(run[opens : index + 1])
+        complete += run[start:opening]
+        row = b"\n".join(run[opening : index + 1])
         if _QUOTED_ROW.fullmatch(row):
-            whole.append(row)
-            start, opens = index + 1, None
+            complete.append(row)
+            start, opening = index + 1, None
         else:
-            whole.append(run[opens])
-            start, opens = opens + 1, index
-    end = len(run) if opens is None else opens
-    return whole + run[start:end], run[end:]
+            complete.append(run[opening])
+            start, opening = opening + 1, index
+    end = len(run) if opening is None else opening
+    return complete + run[start:end], run[end:]
 
 
 class _CsvDecoder(rows.TextDecoder):
-    """Decodes rows of a file whose header has these names."""
+    """Decodes the rows of a file with these names in its header."""
 
     def __init__(self, projection: batch.Projection, names: Sequence[str]) -> None:
         super().__init__([name for name in projection.columns if name in names])
@@ -153,7 +153,7 @@ class _CsvDecoder(rows.TextDecoder):
         self.names = names
 
     def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
-        # The parser would close a quote that is open at the end.
+        # The parser would silently close a quote that is still open at the end.
         if run[-1].count(b'"') % 2 and _OPEN_FIELD.search(run[-1]):
             raise ValueError("a quote is never closed")
         try:
@@ -161,10 +161,10 @@ class _CsvDecoder(rows.TextDecoder):
         except pa.ArrowInvalid as error:
             raise ValueError(re.sub(r"Row #\d+: ", "", str(error))) from error
         if table.num_rows != len(run):
-            raise ValueError(f"{table.num_rows} rows where {len(run)} should be")
+            raise ValueError(f"parsed {table.num_rows} rows, expected {len(run)}")
         projected = rows.record_batch(table.select(self.columns))
         return pa.RecordBatch.from_arrays(
-            [_empty_as_null(column) for column in projected.columns], projected.schema.names
+            [_empty_to_null(column) for column in projected.columns], projected.schema.names
         )
 
     def _read(self, text: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -178,7 +178,7 @@ class _CsvDecoder(rows.TextDecoder):
         )
 
     def settle(self, column: pa.Array) -> pa.DataType | None:
-        """Numbers, if all but a few damaged values are."""
+        """A numeric type if all but a few damaged values are numbers."""
         settled = super().settle(column)
         if settled != pa.string() or column.type != pa.string():
             return settled
@@ -191,7 +191,7 @@ class _CsvDecoder(rows.TextDecoder):
         return pa.int64() if whole.as_py() else pa.float64()
 
 
-def _empty_as_null(column: pa.Array) -> pa.Array:
+def _empty_to_null(column: pa.Array) -> pa.Array:
     if not pa.types.is_string(column.type):
         return column
     return pyarrow.compute.if_else(pyarrow.compute.equal(column, ""), None, column)

@@ -1,6 +1,6 @@
-"""JSON lines, plain or gzip: one object for each line.
+"""JSON lines, plain or gzip: one object per line.
 
-Columns are int64, double, bool, string, or lists of these; a key that is absent or null is null.
+Columns are int64, double, bool, string, or lists of these; an absent key is null.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
 
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
-    """One: lines are counted from the file's beginning."""
+    """One piece: lines are counted from the start of the file."""
     return [(None, size_bytes)]
 
 
 def columns(path: str) -> tuple[str, ...] | None:
-    """None: every line may have keys of its own."""
+    """None: each line may have its own keys."""
     return None
 
 
 def first_columns(path: str) -> tuple[str, ...]:
     """The keys of the first line that is an object."""
-    for run in _objects(lines.runs(files.blocks(path))):
+    for run in _drop_blank(lines.runs(files.blocks(path))):
         for line in [] if isinstance(run, files.Damage) else run:
             with contextlib.suppress(ValueError):
                 return tuple(dict(json.loads(line)))
@@ -41,16 +41,16 @@ def first_columns(path: str) -> tuple[str, ...]:
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The shard's lines in batches; a dead letter for each line that is malformed.
+    """The shard's lines in batches, and a dead letter for each malformed line.
 
-    Positions count lines with text: blank lines are no rows. `projection.serialized` keeps nothing,
-    since there is no tf.Example.
+    Positions count the lines that are not blank. `projection.serialized` has no effect, as there
+    is no tf.Example.
     """
-    runs = _objects(lines.runs(files.blocks(shard.path)))
+    runs = _drop_blank(lines.runs(files.blocks(shard.path)))
     return rows.read(shard, runs, _JsonDecoder(projection.columns), batch_size)
 
 
-def _objects(
+def _drop_blank(
     runs: Iterator[list[bytes] | files.Damage],
 ) -> Iterator[list[bytes] | files.Damage]:
     for run in runs:
@@ -58,7 +58,7 @@ def _objects(
 
 
 class _JsonDecoder(rows.TextDecoder):
-    """Reads the other keys too, to infer types, until every column has shown its type."""
+    """Parses all keys, to infer types, until the type of every column is known."""
 
     def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
         try:
@@ -66,8 +66,10 @@ class _JsonDecoder(rows.TextDecoder):
         except pa.ArrowInvalid as error:
             raise ValueError(str(error).removesuffix(" in row 0")) from error
         if table.num_rows != len(run):
-            raise ValueError(f"{table.num_rows} JSON objects in {len(run)} lines")
-        return _projected(table, self.columns)
+            raise ValueError(
+                f"parsed {table.num_rows} JSON objects, expected {len(run)}, one per line"
+            )
+        return _project(table, self.columns)
 
     def _read(self, text: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         complete = all(name in types for name in self.columns)
@@ -81,7 +83,7 @@ class _JsonDecoder(rows.TextDecoder):
         )
 
 
-def _projected(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:
+def _project(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:
     names = [name for name in columns if name in table.schema.names]
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""Text files as runs of lines."""
+"""Splits text files into runs of lines."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from evalbeam.transforms.formats import files
 
 
 def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
-    """The lines of the blocks, without their line feed; a last line may lack it.
+    """The lines of the blocks, without line feeds; the last line need not end in one.
 
-    A line that damage cuts off is left out: the damage stands for it.
+    A line that is cut off by damage is omitted: the Damage stands for it.
     """
     pending: list[bytes] = []
     for block in blocks:

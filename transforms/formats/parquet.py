@@ -1,7 +1,7 @@
-"""Parquet files; every row group is a shard.
+"""Parquet files; each row group is a shard.
 
 Columns have the types of the file's schema (scalars, lists, fixed-size lists); dictionary-encoded
-ones are decoded to plain values. Of structs the fields are columns, `image.bytes` for example.
+columns are decoded to plain values. The fields of a struct are columns, such as `image.bytes`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SUFFIXES = (".parquet", ".pq")
 
 
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
-    """Each row group, with its part of the file's size.
+    """Each row group, with its share of the file's size.
 
-    A file whose footer cannot be read is one piece, so that its damage is counted by `read`.
+    A file without a readable footer is one piece, so that `read` counts its damage.
     """
     try:
         with _open(path) as file:
@@ -44,18 +44,18 @@ def columns(path: str) -> tuple[str, ...] | None:
 
 
 def first_columns(path: str) -> tuple[str, ...]:
-    """The declared ones."""
+    """The columns in the schema."""
     return columns(path) or ()
 
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The shard's row group in batches, or all of the file if its `piece` is None.
+    """The shard's row group in batches, or the whole file if its `piece` is None.
 
-    Damage costs the row group from the batch where it shows: one dead letter, at the first of the
-    lost rows; at -1 if the file has no readable footer. `projection.serialized` keeps nothing,
-    since there is no tf.Example.
+    Damage loses the rest of its row group, from the first batch that cannot be read: one dead
+    letter, at the first lost row; at -1 if the file has no readable footer.
+    `projection.serialized` has no effect, as there is no tf.Example.
     """
     return rows.rebatch(_read(shard, projection.columns, batch_size), batch_size)
 
@@ -65,8 +65,8 @@ def _read(
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
     try:
         with _open(shard.path) as file:
-            every = range(file.metadata.num_row_groups)
-            for group in every if shard.piece is None else [shard.piece]:
+            groups = range(file.metadata.num_row_groups) if shard.piece is None else [shard.piece]
+            for group in groups:
                 yield from _read_group(shard, file, group, names, batch_size)
     except _DamageError as error:
         yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}", None)
@@ -80,17 +80,17 @@ def _read_group(
     batch_size: int,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
     position = start = sum(file.metadata.row_group(i).num_rows for i in range(group))
-    known = _names(file)
-    present = [name for name in names if name in known]
-    if several := [name for name in present if known.count(name) > 1]:
+    file_names = _names(file)
+    present = [name for name in names if name in file_names]
+    if duplicates := [name for name in present if file_names.count(name) > 1]:
         raise errors.ConfigError(
-            f"{shard.path}: several columns are named {several[0]!r}: rename one"
+            f"{shard.path}: several columns are named {duplicates[0]!r}: rename them"
         )
-    parts = file.iter_batches(batch_size, row_groups=[group], columns=present, use_threads=False)
+    records = file.iter_batches(batch_size, row_groups=[group], columns=present, use_threads=False)
     try:
-        while (part := _next(parts)) is not None:
-            end = position + part.num_rows
-            yield batch.Batch(shard, np.arange(position, end), _plain(part))
+        while (record := _next(records)) is not None:
+            end = position + record.num_rows
+            yield batch.Batch(shard, np.arange(position, end), _flatten(record))
             position = end
     except _DamageError as error:
         reason = f"the rest of row group {group} cannot be read: {error}"
@@ -103,14 +103,14 @@ class _DamageError(Exception):
 
 
 @contextlib.contextmanager
-def _damage() -> Iterator[None]:
-    """Tells damage, which stays, from a failed request to a remote store, which may be retried."""
+def _detect_damage() -> Iterator[None]:
+    """Raises _DamageError for damage, but not for a failed request, which can be retried."""
     try:
         yield
     except pa.ArrowException as error:
         raise _DamageError(str(error)) from error
     except OSError as error:
-        # Arrow's own have no number; those of Python's files and of filesystems pass through it.
+        # Arrow's own errors have no errno, unlike those of Python's files and of filesystems.
         if type(error) is OSError and error.errno is None:
             raise _DamageError(str(error)) from error
         raise
@@ -118,17 +118,17 @@ def _damage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
-    # A local one as Arrow's own: its threads, which read ahead, would need Python for any other,
-    # and abort a process that is about to exit.
+    # Local files as Arrow's own file objects: Arrow's read-ahead threads would need the interpreter
+    # for any other, and abort a process that is about to exit.
     with files.open_raw(path) if files.is_remote(path) else pa.OSFile(path) as raw:
-        with _damage():
+        with _detect_damage():
             file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
         yield file
 
 
-def _next(parts: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
-    with _damage():
-        return next(parts, None)
+def _next(records: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    with _detect_damage():
+        return next(records, None)
 
 
 def _names(file: pyarrow.parquet.ParquetFile) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def _names(file: pyarrow.parquet.ParquetFile) -> tuple[str, ...]:
 
 
 def _paths(name: str, kind: pa.DataType) -> Iterator[str]:
-    """The names that `_fields` gives to a column of this type."""
+    """The names that `_fields` gives the columns of this type."""
     if not pa.types.is_struct(kind):
         yield name
         return
@@ -144,19 +144,19 @@ def _paths(name: str, kind: pa.DataType) -> Iterator[str]:
         yield from _paths(f"{name}.{field.name}", field.type)
 
 
-def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Without dictionaries and structs."""
+def _flatten(record: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows without dictionaries and structs."""
     names, columns = [], []
-    for top, values in zip(part.schema.names, part.columns, strict=True):
+    for top, values in zip(record.schema.names, record.columns, strict=True):
         for name, column in _fields(top, values):
-            decode = pa.types.is_dictionary(column.type)
+            encoded = pa.types.is_dictionary(column.type)
             names.append(name)
-            columns.append(column.dictionary_decode() if decode else column)
+            columns.append(column.dictionary_decode() if encoded else column)
     return pa.RecordBatch.from_arrays(columns, names)
 
 
 def _fields(name: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    """A struct's columns, at any depth, null where the struct is; any other column as it is."""
+    """A struct's fields, at any depth, null where the struct is; any other column unchanged."""
     if not pa.types.is_struct(column.type):
         yield name, column
         return

@@ -1,4 +1,4 @@
-"""What row formats share: one type for each column, damage by row, batches of one size."""
+"""Shared by row formats: one type per column, damage by row, batches of equal size."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ import pyarrow as pa
 from evalbeam.transforms import batch
 from evalbeam.transforms.formats import files
 
-# How many rows of a run, evenly spread, decide on a type on which they disagree.
+# The number of rows of a run, evenly spread, that vote on a type when rows disagree.
 _VOTERS = 1000
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Consecutive healthy rows: their bytes, and their columns."""
+    """Consecutive undamaged rows: their bytes and their columns."""
 
     rows: Sequence[bytes]
     columns: pa.RecordBatch
 
 
 class Decoder(abc.ABC):
-    """Decodes rows; a column keeps the type that it has where it first shows a value.
+    """Decodes rows; a column keeps the type of its first value.
 
-    Where the first values disagree, the type of most of them counts. A later value of another type
-    damages its row, except for integers followed by fractions (`wider`): from there on the column
-    is wider. Types are those of one shard: a column of whole numbers in one file and fractions in
-    the next is int64 in the first and double in the second.
+    If the first values disagree, the most common type wins. A later value of another type damages
+    its row, except for a fraction after integers (`wider`): from there on the column is wider.
+    Types are per shard: a column of whole numbers in one file and of fractions in the next is int64
+    in the first and double in the second.
     """
 
-    # By type, the type that a column may change to.
+    # Type -> the type that a column of it may widen to.
     wider: ClassVar[Mapping[pa.DataType, pa.DataType]] = {}
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -46,17 +46,17 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
-        """The rows' projected columns: in `types` where named there, else in inferred types.
+        """The rows' projected columns: of the type in `types`, if any, else of an inferred type.
 
-        Raises ValueError if any row is damaged or does not fit `types`.
+        Raises ValueError if any row is damaged or does not match `types`.
         """
 
     def settle(self, column: pa.Array) -> pa.DataType | None:
-        """The type that a column of inferred type gets; None while it shows no value."""
+        """The final type of a column of inferred type; None while the column has no value."""
         return None if pa.types.is_null(column.type) else column.type
 
     def decode(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
-        """The rows in order, each in a Decoded or as a Damage of its own."""
+        """The rows in order, each in a Decoded or as its own Damage."""
         try:
             decoded = self._parse_settled(run)
         except ValueError:
@@ -66,7 +66,7 @@ class Decoder(abc.ABC):
             yield Decoded(run, decoded)
 
     def _salvage(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
-        """As `decode`, by halving the run until each part is healthy or one damaged row."""
+        """Like `decode`, by halving the run until a part has no damage or is a single row."""
         try:
             decoded = self._parse_settled(run)
         except ValueError as error:
@@ -80,7 +80,7 @@ class Decoder(abc.ABC):
             yield Decoded(run, decoded)
 
     def _salvage_row(self, row: bytes, reason: str) -> Iterator[Decoded | files.Damage]:
-        """A row that does not fit: widens its columns, or says why it is damaged."""
+        """A row that does not match the types: widens its columns, or reports the damage."""
         try:
             self._widen(row)
             decoded = self._parse_settled([row])
@@ -98,13 +98,13 @@ class Decoder(abc.ABC):
             for name, column in zip(parsed.schema.names, parsed.columns, strict=True)
             if name not in self.types and (settled := self.settle(column)) is not None
         )
-        known = [field for field in parsed.schema if field.name in self.types]
-        if any(field.type != self.types[field.name] for field in known):
+        settled_fields = [field for field in parsed.schema if field.name in self.types]
+        if any(field.type != self.types[field.name] for field in settled_fields):
             parsed = self.parse(run, self.types)
-        return parsed.select([field.name for field in known])
+        return parsed.select([field.name for field in settled_fields])
 
     def _settle_by_majority(self, run: Sequence[bytes]) -> None:
-        """Settles what the rows disagree on; else one bad row would condemn the rest."""
+        """Settles types on which rows disagree; otherwise one bad row would damage all others."""
         votes: dict[str, collections.Counter[pa.DataType]] = {
             name: collections.Counter() for name in self.columns if name not in self.types
         }
@@ -119,25 +119,25 @@ class Decoder(abc.ABC):
                 self.types[name] = counts.most_common(1)[0][0]
 
     def _widen(self, row: bytes) -> None:
-        """Changes the types that this row is too wide for; _MisfitError names what cannot be."""
+        """Widens types for this row; raises _MisfitError if that is not possible."""
         alone = self.parse([row], {})
         for name, settled in self.types.items():
             try:
                 self.parse([row], {name: settled})
             except ValueError as error:
-                found = alone.schema.field(name).type
-                if found != self.wider.get(settled):
+                inferred = alone.schema.field(name).type
+                if inferred != self.wider.get(settled):
                     value = reprlib.repr(alone.column(name)[0].as_py())
                     raise _MisfitError(
-                        f"column {name!r} holds {value} ({found}), but is {settled} elsewhere"
+                        f"column {name!r} holds {value} ({inferred}), but is {settled} elsewhere"
                     ) from error
-                self.types[name] = found
+                self.types[name] = inferred
 
 
 class TextDecoder(Decoder):
-    """What CSV and JSON have in common: numbers, booleans, strings, and lists of them."""
+    """Shared by CSV and JSON: numbers, booleans, strings, and lists of them."""
 
-    # Three deep, as images are: height, width, channels.
+    # Three levels, for images: height, width, channels.
     wider: ClassVar[Mapping[pa.DataType, pa.DataType]] = {
         pa.int64(): pa.float64(),
         pa.list_(pa.int64()): pa.list_(pa.float64()),
@@ -146,7 +146,7 @@ class TextDecoder(Decoder):
     }
 
     def settle(self, column: pa.Array) -> pa.DataType | None:
-        """Dates and times stay the text that they are: whether all look alike is chance."""
+        """Dates and times stay text: whether all values parse as dates is a matter of chance."""
         if pa.types.is_list(column.type):
             item = self.settle(column.flatten())
             return None if item is None else pa.list_(item)
@@ -156,7 +156,7 @@ class TextDecoder(Decoder):
 
 
 class _MisfitError(ValueError):
-    """A value that does not have its column's type."""
+    """A value of another type than its column."""
 
 
 def read(
@@ -166,13 +166,13 @@ def read(
     batch_size: int,
     serialized: bool = False,
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """Batches of the shard's rows, and a dead letter for each damage.
+    """Batches of the shard's rows, and a dead letter for each Damage.
 
     Args:
-      shard: where the rows are from.
+      shard: where the rows come from.
       runs: the rows' bytes in file order, in runs of any length.
-      decoder: for these rows; it must be new, since its types are those of the shard.
-      batch_size: every batch's number of rows, except for the last.
+      decoder: a new decoder, as its types are those of the shard.
+      batch_size: the number of rows of each batch but the last.
       serialized: whether batches keep the rows' bytes.
     """
     return rebatch(_decode(shard, runs, decoder, serialized), batch_size)
@@ -202,25 +202,25 @@ def _decode(
 
 
 def objects(rows: Sequence[bytes]) -> np.ndarray:
-    """The rows' bytes as NumPy and TensorFlow take them, object[N]."""
-    objects = np.empty(len(rows), object)
-    objects[:] = rows
-    return objects
+    """The rows' bytes as an object[N] array, which NumPy and TensorFlow take."""
+    array = np.empty(len(rows), object)
+    array[:] = rows
+    return array
 
 
 def dead_letter(
     shard: batch.Shard, position: int, reason: str, rows: int | None = 1
 ) -> batch.DeadLetter:
-    """What this stage gives up on."""
+    """A dead letter of the read stage."""
     return batch.DeadLetter(shard.split, shard.path, position, "read", reason, rows)
 
 
 def rebatch(
     items: Iterable[batch.Batch | batch.DeadLetter], batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The same rows in batches of `batch_size`, the last one shorter; dead letters as they come.
+    """The same rows in batches of `batch_size` (the last may be shorter), dead letters in between.
 
-    One size, whatever the blocks and the damage: a TensorFlow function is traced for each shape.
+    Equal sizes regardless of blocks and damage, as a TensorFlow function is traced for each shape.
     """
     pending: list[batch.Batch] = []
     rows = 0
@@ -231,45 +231,45 @@ def rebatch(
         pending.append(item)
         rows += len(item)
         if rows >= batch_size:
-            whole = _concatenated(pending)
+            whole = _concatenate(pending)
             full = rows - rows % batch_size
             for start in range(0, full, batch_size):
-                yield _part(whole, start, batch_size)
+                yield _slice(whole, start, batch_size)
             rows -= full
-            pending = [_part(whole, full, rows)] if rows else []
+            pending = [_slice(whole, full, rows)] if rows else []
     if rows:
-        yield _concatenated(pending)
+        yield _concatenate(pending)
 
 
-def _concatenated(batches: list[batch.Batch]) -> batch.Batch:
+def _concatenate(batches: list[batch.Batch]) -> batch.Batch:
     if len(batches) == 1:
         return batches[0]
-    names = dict.fromkeys(name for part in batches for name in part.columns.schema.names)
+    names = dict.fromkeys(name for piece in batches for name in piece.columns.schema.names)
     tables = [
-        pa.Table.from_batches([part.columns])
-        if part.columns.num_columns
-        # Without columns a table has no rows either.
-        else pa.table({name: pa.nulls(len(part)) for name in names})
-        for part in batches
+        pa.Table.from_batches([piece.columns])
+        if piece.columns.num_columns
+        # A table without columns has no rows.
+        else pa.table({name: pa.nulls(len(piece)) for name in names})
+        for piece in batches
     ]
-    # Permissive: a column may be absent from one part, or wider in a later one.
+    # Permissive: a column may be absent from one batch, or wider in a later one.
     columns = pa.concat_tables(tables, promote_options="permissive")
-    serialized = [part.serialized for part in batches if part.serialized is not None]
+    serialized = [piece.serialized for piece in batches if piece.serialized is not None]
     return batch.Batch(
         batches[0].shard,
-        np.concatenate([part.positions for part in batches]),
+        np.concatenate([piece.positions for piece in batches]),
         record_batch(columns),
         np.concatenate(serialized) if serialized else None,
     )
 
 
 def record_batch(table: pa.Table) -> pa.RecordBatch:
-    """The table in one piece; unlike `to_batches`, also if it has no columns."""
+    """The table as one record batch; unlike `to_batches`, even if it has no columns."""
     arrays = [column.combine_chunks() for column in table.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=table.schema)
 
 
-def _part(whole: batch.Batch, start: int, length: int) -> batch.Batch:
+def _slice(whole: batch.Batch, start: int, length: int) -> batch.Batch:
     return batch.Batch(
         whole.shard,
         whole.positions[start : start + length],

@@ -1,8 +1,8 @@
 """TFRecord files of tf.Example, plain or gzip.
 
-Every column is a `large_list` of float32, int64 or dictionary-encoded large_binary, as tf.Example
-has it; a feature that an example does not have is null. A dictionary, because most texts are slice
-features of few different values: a Python object for each of them would be a fifth of all work.
+Each column is a `large_list` of float32, int64 or dictionary-encoded large_binary, as in
+tf.Example; a feature that an example lacks is null. Text is dictionary-encoded because most of it
+is slice features with few distinct values: a Python object per value would be a fifth of all work.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from evalbeam.transforms.formats import files, rows
 
 SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
 
-# About so many bytes of records are decoded at once.
+# About this many bytes of records are decoded at once.
 _RUN_BYTES = 4 << 20
-# So many of them are looked at for the types of features.
+# The number of records from which the types of features are inferred first.
 _FIRST = 256
 
 # A record: its length, the length's CRC; the data; the data's CRC.
@@ -39,17 +39,17 @@ _CORRUPT_LENGTH = f"corrupt length of a record (CRC mismatch); {_REST}"
 
 
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
-    """One: where a record starts is known only from the record before it."""
+    """One piece: the start of a record is known only from the record before it."""
     return [(None, size_bytes)]
 
 
 def columns(path: str) -> tuple[str, ...] | None:
-    """None: every example may have features of its own."""
+    """None: each example may have its own features."""
     return None
 
 
 def first_columns(path: str) -> tuple[str, ...]:
-    """The features of the first examples; none where they cannot be decoded."""
+    """The features of the first examples; () if they cannot be decoded."""
     for run in records(files.blocks(path)):
         if not isinstance(run, files.Damage):
             with contextlib.suppress(ValueError):
@@ -60,10 +60,10 @@ def first_columns(path: str) -> tuple[str, ...]:
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The shard's examples in batches; a dead letter for each damaged record.
+    """The shard's examples in batches, and a dead letter for each damaged record.
 
-    Rows behind a corrupt length or a truncation are beyond reach, since nothing tells where the
-    next record starts: they share one dead letter.
+    Rows after a corrupt length or a truncation share one dead letter, as there is no way to find
+    the next record.
     """
     runs = records(files.blocks(shard.path))
     decoder = _ExampleDecoder(projection.columns)
@@ -73,23 +73,23 @@ def read(
 def write(file: BinaryIO, data: Sequence[bytes]) -> None:
     """Writes records: each its length, the length's CRC, the data, the data's CRC."""
     lengths = [_LENGTH.pack(len(record)) for record in data]
-    of_lengths, of_data = _masked_crcs(lengths).tobytes(), _masked_crcs(data).tobytes()
-    parts = []
+    length_crcs, data_crcs = _masked_crcs(lengths).tobytes(), _masked_crcs(data).tobytes()
+    chunks = []
     for i, record in enumerate(data):
         crc = slice(_FOOTER * i, _FOOTER * (i + 1))
-        parts += [lengths[i], of_lengths[crc], record, of_data[crc]]
-    file.writelines(parts)
+        chunks += [lengths[i], length_crcs[crc], record, data_crcs[crc]]
+    file.writelines(chunks)
 
 
 def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
-    """The file's records in runs, and what is damaged between them.
+    """The file's records in runs, with a Damage for what cannot be read between them.
 
-    In Python, and per core still faster than `tf.data.TFRecordDataset`, which hands each record
-    through a tensor; and the same code reads remote and damaged files, without TensorFlow.
+    In Python, yet faster per core than `tf.data.TFRecordDataset`, which passes each record through
+    a tensor; and the same code reads remote and damaged files, without TensorFlow.
     """
     run: list[bytes] = []
     pending: list[bytes] = []
-    held, size, needed = 0, 0, _HEADER
+    run_bytes, size, needed = 0, 0, _HEADER
     for block in blocks:
         if isinstance(block, files.Damage):
             yield run
@@ -98,28 +98,28 @@ def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | fi
         pending.append(block)
         size += len(block)
         if size < needed:
-            continue  # A record larger than a block: joined once, when it is complete.
+            continue  # A record larger than a block is joined once, when it is complete.
         buffer = b"".join(pending)
         starts = _starts(buffer)
-        found = [buffer[a + _HEADER : b - _FOOTER] for a, b in itertools.pairwise(starts)]
-        good = 0  # Before it, records are in a run, or damaged.
-        for bad in np.flatnonzero(_masked_crcs(found) != _footers(buffer, starts[1:])).tolist():
-            yield [*run, *found[good:bad]]
+        complete = [buffer[a + _HEADER : b - _FOOTER] for a, b in itertools.pairwise(starts)]
+        good = 0  # The first record that is neither in a run nor damaged.
+        for bad in np.flatnonzero(_masked_crcs(complete) != _footers(buffer, starts[1:])).tolist():
+            yield [*run, *complete[good:bad]]
             run, good = [], bad + 1
-            # A record's CRC vouches for its length too, so that only here it needs a look.
-            if not _length_is_whole(buffer, starts[bad]):
+            # A correct CRC of the data implies a correct length, so only check the length here.
+            if not _is_length_intact(buffer, starts[bad]):
                 yield files.Damage(_CORRUPT_LENGTH, rows=None)
                 return
             yield files.Damage("corrupt record (CRC mismatch)")
-        run += found[good:]
-        held += starts[-1]
-        if held >= _RUN_BYTES:
+        run += complete[good:]
+        run_bytes += starts[-1]
+        if run_bytes >= _RUN_BYTES:
             yield run
-            run, held = [], 0
+            run, run_bytes = [], 0
         rest = buffer[starts[-1] :]
         pending, size, needed = [rest], len(rest), _HEADER
         if size >= _HEADER:
-            if not _length_is_whole(rest, 0):
+            if not _is_length_intact(rest, 0):
                 yield run
                 yield files.Damage(_CORRUPT_LENGTH, rows=None)
                 return
@@ -130,7 +130,7 @@ def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | fi
 
 
 def _starts(buffer: bytes) -> list[int]:
-    """Where the complete records start, and the end of the last one; believes their lengths."""
+    """The starts of the complete records and the end of the last one, trusting their lengths."""
     start, last = 0, len(buffer) - _HEADER
     starts = [0]
     while start <= last:
@@ -141,39 +141,39 @@ def _starts(buffer: bytes) -> list[int]:
     return starts
 
 
-def _length_is_whole(buffer: bytes, start: int) -> bool:
+def _is_length_intact(buffer: bytes, start: int) -> bool:
     crc = _masked_crcs([buffer[start : start + _LENGTH.size]])
     return crc.tobytes() == buffer[start + _LENGTH.size : start + _HEADER]
 
 
 def _footers(buffer: bytes, ends: Sequence[int]) -> np.ndarray:
-    """The CRCs of records, uint32[N], which stand before their ends."""
-    at = np.array(ends, np.int64)[:, None] + np.arange(-_FOOTER, 0)
-    return np.frombuffer(buffer, np.uint8)[at].view("<u4")[:, 0]
+    """The stored CRCs of records, uint32[N], the last bytes before their ends."""
+    offsets = np.array(ends, np.int64)[:, None] + np.arange(-_FOOTER, 0)
+    return np.frombuffer(buffer, np.uint8)[offsets].view("<u4")[:, 0]
 
 
 def _masked_crcs(data: Sequence[bytes]) -> np.ndarray:
-    """The CRCs of lengths or data of TFRecords as files have them, uint32[N]."""
+    """The masked CRCs of lengths or data, as TFRecord files store them, uint32[N]."""
     crc = np.fromiter(map(google_crc32c.value, data), "<u4", len(data))
     return (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)
 
 
 class _ExampleDecoder(rows.Decoder):
-    """Decodes by a schema, which skips the features that are not projected."""
+    """Decodes with a schema, which skips features that are not projected."""
 
     def parse(self, run: Sequence[bytes], types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
-        # The first examples mostly have them all, and decoding without a schema is slow.
+        # The first examples mostly have all features, and decoding without a schema is slow.
         for sample in (run[:_FIRST], run):
             unknown = [name for name in self.columns if name not in types]
             if _any_occurs(unknown, sample):
-                types = {**types, **_inferred(unknown, sample)}
+                types = {**types, **_infer_types(unknown, sample)}
         if types and "tensorflow" in sys.modules:
-            return _decode_by_tensorflow(types, run)
-        return _encoded(_decode(_schema(types), run))
+            return _decode_with_tensorflow(types, run)
+        return _encode_texts(_decode(_schema(types), run))
 
 
-def _encoded(parsed: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns of texts as dictionaries."""
+def _encode_texts(parsed: pa.RecordBatch) -> pa.RecordBatch:
+    """Dictionary-encodes the text columns."""
     columns = []
     for column in parsed.columns:
         if pa.types.is_large_list(column.type) and column.type.value_type == pa.large_binary():
@@ -184,7 +184,7 @@ def _encoded(parsed: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, parsed.schema.names)
 
 
-def _inferred(names: Sequence[str], examples: Sequence[bytes]) -> dict[str, pa.DataType]:
+def _infer_types(names: Sequence[str], examples: Sequence[bytes]) -> dict[str, pa.DataType]:
     schema = _decode(None, examples).schema
     present = [schema.field(name) for name in names if name in schema.names]
     types = {field.name: field.type for field in present if not pa.types.is_null(field.type)}
@@ -193,13 +193,13 @@ def _inferred(names: Sequence[str], examples: Sequence[bytes]) -> dict[str, pa.D
 
 
 def _any_occurs(names: Sequence[str], examples: Sequence[bytes]) -> bool:
-    """Whether any of the names stands anywhere in the bytes, as a feature's name would."""
-    joined = b"".join(examples) if names else b""
-    return any(name.encode() in joined for name in names)
+    """Whether any of the names occurs in the bytes, as the name of a feature would."""
+    content = b"".join(examples) if names else b""
+    return any(name.encode() in content for name in names)
 
 
 def _decode(schema: bytes | None, examples: Sequence[bytes]) -> pa.RecordBatch:
-    # Always a new decoder, which is cheap: after an error, an old one gives wrong answers.
+    # Always a new decoder, which is cheap: after an error, a used one returns wrong values.
     decoder = example_coder.ExamplesToRecordBatchDecoder(schema)
     try:
         return decoder.DecodeBatch(examples)
@@ -207,12 +207,12 @@ def _decode(schema: bytes | None, examples: Sequence[bytes]) -> pa.RecordBatch:
         raise ValueError(f"cannot be decoded as tf.Example: {error}") from error
 
 
-def _decode_by_tensorflow(
+def _decode_with_tensorflow(
     types: Mapping[str, pa.DataType], examples: Sequence[bytes]
 ) -> pa.RecordBatch:
-    """As `_decode` and `_encoded`, many times as fast; where a model has loaded TensorFlow anyway.
+    """Like `_decode` and `_encode_texts`, but many times faster; needs TensorFlow to be loaded.
 
-    The same columns, but a feature that is there with no values is null, as an absent one.
+    Returns the same columns, except that a feature without values is null, like an absent one.
     """
     tf = sys.modules["tensorflow"]
     try:
@@ -230,8 +230,8 @@ def _decode_by_tensorflow(
             dense_shapes=[],
         )
     except tf.errors.InvalidArgumentError:
-        # It fails too, and its reason is readable.
-        return _encoded(_decode(_schema(types), examples))
+        # This fails too, with a readable reason.
+        return _encode_texts(_decode(_schema(types), examples))
     columns = []
     for kind, values, splits in zip(
         types.values(), parsed.ragged_values, parsed.ragged_row_splits, strict=True
@@ -239,8 +239,8 @@ def _decode_by_tensorflow(
         ends = splits.numpy()
         if kind.value_type == _TEXT:
             distinct, codes = tf.unique(values)
-            words = pa.array(distinct.numpy(), pa.large_binary())
-            flat = pa.DictionaryArray.from_arrays(codes.numpy(), words)
+            vocabulary = pa.array(distinct.numpy(), pa.large_binary())
+            flat = pa.DictionaryArray.from_arrays(codes.numpy(), vocabulary)
         else:
             flat = pa.array(values.numpy(), kind.value_type)
         missing = pa.array(ends[1:] == ends[:-1])

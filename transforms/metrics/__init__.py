@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from evalbeam.transforms.metrics import classes, confusion, counts, curves, flips, means, metric
 
-# Metric class name -> the columnar kernel that computes it. Whatever else TFMA knows goes through
-# TFMA's own combiners (tfma.py).
-REGISTRY: dict[str, metric.Builder] = {
+# Metric class name -> what is known of it, and the columnar kernel that computes it. The other
+# classes that TFMA knows go through TFMA's own combiners (transforms/tfma/).
+REGISTRY: dict[str, metric.Kind] = {
     **counts.METRICS,
     **confusion.METRICS,
     **curves.METRICS,
@@ -14,46 +14,28 @@ REGISTRY: dict[str, metric.Builder] = {
     **classes.METRICS,
     **flips.METRICS,
 }
+_DIRECTIONS = {metric.snake_case(name): kind.direction for name, kind in REGISTRY.items()}
 
 
-def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    """The columnar metrics of a request; None where only TFMA can compute it."""
-    builder = REGISTRY.get(request.class_name)
-    return builder(request) if builder else None
+def build(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """The columnar metrics of a request.
+
+    Raises:
+      NeedsTfma: only TFMA can compute it.
+    """
+    if request.class_name not in REGISTRY:
+        raise metric.NeedsTfma("evalbeam has no kernel of its own for it")
+    return REGISTRY[request.class_name].build(request)
 
 
 def needs_classes(class_name: str) -> bool:
     """Whether a metric is about decisions, which a regression does not make."""
-    return class_name in {**confusion.METRICS, **curves.METRICS, **classes.METRICS}
+    return class_name in REGISTRY and REGISTRY[class_name].classification
 
 
 def direction(name: str) -> int:
     """1 for a result whose higher values are better, -1 for lower, 0 for neither.
 
-    Counts have no better way, as they grow with the data; nor have means and rates of decisions.
+    `name` is what the metric's class calls the result by default, such as "mean_squared_error".
     """
-    return (name in _HIGHER_IS_BETTER) - (name in _LOWER_IS_BETTER)
-
-
-_HIGHER_IS_BETTER = frozenset(
-    metric.snake_case(name)
-    for name in (
-        *("BinaryAccuracy", "Precision", "PPV", "Recall", "TPR", "MaxRecall", "Specificity", "TNR"),
-        *("NegativePredictiveValue", "NPV", "ThreatScore", "BalancedAccuracy", "F1Score"),
-        *("MatthewsCorrelationCoefficient", "FowlkesMallowsIndex", "Informedness", "Markedness"),
-        *("PositiveLikelihoodRatio", "DiagnosticOddsRatio", "AUC", "AUCPrecisionRecall"),
-        *("SensitivityAtSpecificity", "SpecificityAtSensitivity", "PrecisionAtRecall"),
-        *("RecallAtPrecision", "RecallAtFalsePositiveRate", "CategoricalAccuracy"),
-        *("SparseCategoricalAccuracy", "SquaredPearsonCorrelation", "CoefficientOfDiscrimination"),
-    )
-)
-_LOWER_IS_BETTER = frozenset(
-    metric.snake_case(name)
-    for name in (
-        *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),
-        *("NegativeLikelihoodRatio", "MeanAbsoluteError", "MeanSquaredError"),
-        *("RootMeanSquaredError", "MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
-        *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
-        *("BinaryCrossEntropy", "CategoricalCrossEntropy"),
-    )
-)
+    return _DIRECTIONS.get(name, metric.NEITHER)

@@ -9,14 +9,15 @@ import numpy as np
 
 from evalbeam.transforms import batch
 from evalbeam.transforms.examples import slices
-from evalbeam.transforms.metrics import statistics, table
+from evalbeam.transforms.metrics.statistics import Statistic, View
+from evalbeam.transforms.metrics.table import Accumulator, Layout, Room, Table
 
 
-def layouts(chosen: Sequence[statistics.Statistic], units: int) -> dict[str, table.Layout]:
+def layouts(statistics: Sequence[Statistic], units: int) -> dict[str, Layout]:
     """The shapes of the statistics' sums, by name."""
     return {
-        statistic.name: table.Layout(units if statistic.by_unit else 1, statistic.cells)
-        for statistic in chosen
+        statistic.name: Layout(units if statistic.by_unit else 1, statistic.cells)
+        for statistic in statistics
     }
 
 
@@ -26,22 +27,22 @@ class Adder:
 
     Attributes:
       specs: the slicing specs; the empty one, (), is every split as a whole.
-      chosen: what to add up.
+      statistics: what to add up.
       units: into how many hash buckets the examples fall; at least 1.
     """
 
     specs: Sequence[slices.Spec]
-    chosen: Sequence[statistics.Statistic]
+    statistics: Sequence[Statistic]
     units: int
     _encoder: slices.Encoder = field(init=False)
-    _sums: dict[str, table.Accumulator] = field(init=False)
+    _sums: dict[str, Accumulator] = field(init=False)
 
     def __post_init__(self) -> None:
         self._encoder = slices.Encoder(self.specs)
-        room = table.Room()
+        room = Room()
         self._sums = {
-            name: table.Accumulator(layout, room)
-            for name, layout in layouts(self.chosen, self.units).items()
+            name: Accumulator(layout, room)
+            for name, layout in layouts(self.statistics, self.units).items()
         }
 
     def add(self, scored: batch.Scored) -> None:
@@ -50,46 +51,46 @@ class Adder:
             return
         members = self._encoder.encode(scored.batch)
         unit = (scored.hashes % np.uint64(self.units)).astype(np.int64)
-        view = statistics.View(scored)
-        for statistic in self.chosen:
+        view = View(scored)
+        for statistic in self.statistics:
             entries = statistic.entries(view)
             # A cell of -1 is no cell at all.
-            counted = None if (entries.cells >= 0).all() else entries.cells >= 0
-            within = entries.cells
+            mask = None if (entries.cells >= 0).all() else entries.cells >= 0
+            offsets = entries.cells  # of the keys, from their slice's first
             if statistic.by_unit:
                 unit_start = unit * statistic.cells
-                within = within + (unit_start if within.ndim == 1 else unit_start[:, None])
+                offsets = offsets + (unit_start if offsets.ndim == 1 else unit_start[:, None])
             for member in members:
-                self._add(statistic, member, within, entries.values, counted)
+                self._add(statistic, member, offsets, entries.values, mask)
 
     def _add(
         self,
-        statistic: statistics.Statistic,
+        statistic: Statistic,
         member: slices.Members,
-        within: np.ndarray,
+        offsets: np.ndarray,
         values: np.ndarray | None,
-        counted: np.ndarray | None,
+        mask: np.ndarray | None,
     ) -> None:
         rows = member.rows
         if rows is not None:
-            within = within[rows]
+            offsets = offsets[rows]
             values = None if values is None else values[rows]
-            counted = None if counted is None else counted[rows]
+            mask = None if mask is None else mask[rows]
         sums = self._sums[statistic.name]
         start = member.ids * sums.layout.stride
-        keys = within + (start if within.ndim == 1 else start[:, None])
-        if counted is not None:
-            keys = keys[counted]
-            values = None if values is None else values[counted]
+        keys = offsets + (start if offsets.ndim == 1 else start[:, None])
+        if mask is not None:
+            keys = keys[mask]
+            values = None if values is None else values[mask]
         sums.add(
             keys.reshape(-1),
             None if values is None else values.reshape(-1),
             len(self._encoder.keys),
         )
 
-    def table(self) -> table.Table:
+    def table(self) -> Table:
         """Everything added so far."""
-        return table.Table(
+        return Table(
             tuple(self._encoder.keys),
             {name: sums.layout for name, sums in self._sums.items()},
             {name: sums.sums() for name, sums in self._sums.items()},

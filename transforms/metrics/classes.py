@@ -5,48 +5,42 @@ from __future__ import annotations
 import numpy as np
 
 from evalbeam.transforms.metrics import metric, statistics
-from evalbeam.transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics.metric import HIGHER, Kind, ratio
+from evalbeam.transforms.metrics.sheet import Sheet
 
 
-def _class_matrix(sheet: statistics.Sheet, statistic: statistics.ClassMatrix) -> np.ndarray:
-    """float64[slices, K, K + 1]: actual x predicted, the last column for no prediction."""
+def _class_matrix(sheet: Sheet, statistic: statistics.ClassMatrix) -> np.ndarray:
+    """float64[rows, K, K + 1]: actual x predicted, the last column for no prediction."""
     classes = statistic.target.classes or 0
     return sheet.total(statistic).reshape(len(sheet), classes, classes + 1)
 
 
-def _whole(request: metric.Request) -> bool:
-    target = request.target
-    return target.class_id is None and target.k is None and target.top_k is None
-
-
-def _class_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+def _class_matrices(request: metric.Request) -> tuple[metric.Metric, ...]:
+    request.require_task("multiclass")
+    request.require("thresholds")
+    request.require_whole()
     plot = request.class_name.endswith("Plot")
-    if request.target.task != "multiclass" or not request.accepts("thresholds"):
-        return None
-    if not _whole(request):
-        return None
     thresholds = request.config.get("thresholds") or ([0.0] if plot else [0.5])
     needed = tuple(
         statistics.ClassMatrix(request.target, float(threshold)) for threshold in thresholds
     )
 
-    def finish(sheet: statistics.Sheet) -> metric.ClassMatrices:
+    def finish(sheet: Sheet) -> metric.ClassMatrices:
         counts = tuple(_class_matrix(sheet, statistic) for statistic in needed)
         return metric.ClassMatrices(tuple(map(float, thresholds)), counts)
 
     return (metric.Metric(request.key(), needed, finish, plot),)
 
 
-def _label_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    if request.target.task not in ("multiclass", "multilabel") or not _whole(request):
-        return None
-    if not request.accepts("thresholds"):
-        return None
+def _label_matrices(request: metric.Request) -> tuple[metric.Metric, ...]:
+    request.require_task("multiclass", "multilabel")
+    request.require_whole()
+    request.require("thresholds")
     thresholds = tuple(map(float, request.config.get("thresholds") or [0.5]))
     needed = tuple(statistics.LabelMatrix(request.target, threshold) for threshold in thresholds)
     classes = request.target.classes or 0
 
-    def finish(sheet: statistics.Sheet) -> metric.LabelMatrices:
+    def finish(sheet: Sheet) -> metric.LabelMatrices:
         shape = (len(sheet), classes, classes, 4)
         return metric.LabelMatrices(
             thresholds, tuple(sheet.total(statistic).reshape(shape) for statistic in needed)
@@ -55,26 +49,25 @@ def _label_matrices(request: metric.Request) -> tuple[metric.Metric, ...] | None
     return (metric.Metric(request.key(), needed, finish, plot=True),)
 
 
-def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
     """The share of examples whose largest score is the actual class's."""
-    if request.target.task != "multiclass" or not _whole(request):
-        return None
-    if not request.accepts(dtype="float32") or not _whole(request):
-        return None
+    request.require_task("multiclass")
+    request.require_whole()
+    request.require(dtype="float32")
     statistic = statistics.ClassCounts(request.target)
     examples = statistics.Examples(request.target.weighted)
 
-    def finish(sheet: statistics.Sheet) -> metric.Values:
+    def finish(sheet: Sheet) -> metric.Values:
         right = sheet.total(statistic)[:, ::3].sum(axis=1)
         return metric.Values(ratio(right, sheet.total(examples)[:, examples.weight_cell]))
 
     return (metric.Metric(request.key(), (statistic, examples), finish),)
 
 
-METRICS: dict[str, metric.Builder] = {
-    "MultiClassConfusionMatrixPlot": _class_matrices,
-    "MultiClassConfusionMatrixAtThresholds": _class_matrices,
-    "MultiLabelConfusionMatrixPlot": _label_matrices,
-    "CategoricalAccuracy": _accuracy,
-    "SparseCategoricalAccuracy": _accuracy,
+METRICS: dict[str, Kind] = {
+    "MultiClassConfusionMatrixPlot": Kind(_class_matrices, classification=True),
+    "MultiClassConfusionMatrixAtThresholds": Kind(_class_matrices, classification=True),
+    "MultiLabelConfusionMatrixPlot": Kind(_label_matrices, classification=True),
+    "CategoricalAccuracy": Kind(_accuracy, HIGHER, classification=True),
+    "SparseCategoricalAccuracy": Kind(_accuracy, HIGHER, classification=True),
 }

@@ -7,20 +7,18 @@ from dataclasses import replace
 from evalbeam.transforms.metrics import metric, statistics
 
 
-def _example_count(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+def _example_count(request: metric.Request) -> tuple[metric.Metric, ...]:
     """The number of examples, never weighted; TFMA's ExampleCount."""
-    if not request.accepts():
-        return None
+    request.require()
     # Always the run's own statistic: cell 0 counts examples whatever their weights.
     statistic = statistics.Examples(request.target.weighted)
     key = replace(request.key(), weighted=False)
     return (metric.Metric(key, (statistic,), lambda s: metric.Values(s.total(statistic)[:, 0])),)
 
 
-def _weighted_example_count(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+def _weighted_example_count(request: metric.Request) -> tuple[metric.Metric, ...]:
     """The sum of the example weights; without weights, the number of examples."""
-    if not request.accepts():
-        return None
+    request.require()
     statistic = statistics.Examples(request.target.weighted)
     return (
         metric.Metric(
@@ -31,7 +29,7 @@ def _weighted_example_count(request: metric.Request) -> tuple[metric.Metric, ...
     )
 
 
-METRICS: dict[str, metric.Builder] = {
-    "ExampleCount": _example_count,
-    "WeightedExampleCount": _weighted_example_count,
+METRICS: dict[str, metric.Kind] = {
+    "ExampleCount": metric.Kind(_example_count),
+    "WeightedExampleCount": metric.Kind(_weighted_example_count),
 }

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalbeam.transforms.metrics import metric, statistics
-from evalbeam.transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics.metric import HIGHER, NEITHER, Kind, ratio
+from evalbeam.transforms.metrics.sheet import Sheet
 
 _EPSILON = 1e-7
 _DEFAULT_THRESHOLDS = 10_000
@@ -27,7 +28,7 @@ def _edges() -> np.ndarray:
     return np.concatenate([[-np.inf], inner, [np.inf]])
 
 
-def interpolated(count: int) -> np.ndarray:
+def interpolate(count: int) -> np.ndarray:
     """TFMA's and Keras's `count` thresholds."""
     inner = (np.arange(count - 2) + 1) * 1.0 / (count - 1)
     return np.concatenate([[-_EPSILON], inner, [1.0 + _EPSILON]])
@@ -63,18 +64,16 @@ class Curve:
     thresholds: np.ndarray
 
 
-def curves(sheet: statistics.Sheet, statistic: statistics.Histogram, count: int) -> list[Curve]:
+def curves(sheet: Sheet, statistic: statistics.Histogram, count: int) -> list[Curve]:
     """The curves of all slices that have examples, together where they have about as many points.
 
-    All of a sheet at once: who makes sheets sees to it that their curves have not too many points.
+    All of a sheet at once: whoever makes sheets bounds the number of points of their curves.
     """
     return sheet.memo.once((statistic, count), lambda: list(_curves(sheet, statistic, count)))
 
 
-def _curves(
-    sheet: statistics.Sheet, statistic: statistics.Histogram, count: int
-) -> Iterator[Curve]:
-    thresholds = interpolated(count)
+def _curves(sheet: Sheet, statistic: statistics.Histogram, count: int) -> Iterator[Curve]:
+    thresholds = interpolate(count)
     owner, cell, values = sheet.pairs(statistic)
     # TFMA sets the last threshold's positives to 0, so the last two bins go in one step.
     step = np.minimum(_rebin(thresholds)[cell // 2], count - 2)
@@ -96,25 +95,25 @@ def _curves(
         last = np.where(inside, thresholds[step[index]], thresholds[-1])
         yield Curve(
             rows[similar],
-            _above(pos),
-            _above(neg),
-            _below(pos),
-            _below(neg),
+            _sum_above(pos),
+            _sum_above(neg),
+            _sum_below(pos),
+            _sum_below(neg),
             np.concatenate([last, np.full((len(similar), 1), thresholds[-1])], axis=1),
         )
 
 
-def _above(steps: np.ndarray) -> np.ndarray:
+def _sum_above(steps: np.ndarray) -> np.ndarray:
     sums = steps[:, ::-1].cumsum(axis=1)[:, ::-1]
     return np.concatenate([sums, np.zeros((len(steps), 1))], axis=1)
 
 
-def _below(steps: np.ndarray) -> np.ndarray:
+def _sum_below(steps: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((len(steps), 1)), steps.cumsum(axis=1)], axis=1)
 
 
 _HEIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "interpolation": lambda one, other: (one + other) / 2,
+    "interpolation": lambda left, right: (left + right) / 2,
     "minoring": np.minimum,
     "majoring": np.maximum,
 }
@@ -128,7 +127,7 @@ def _area(curve: Curve, which: str, method: str) -> np.ndarray:
     tp, fp = curve.tp, curve.fp
     positives, negatives = tp[:, :1], fp[:, :1]
     if which == "PR" and method == "interpolation":
-        return _interpolated_pr(tp, fp)
+        return _interpolate_pr(tp, fp)
     recall = ratio(tp, np.broadcast_to(positives, tp.shape))
     if which == "ROC":
         x, y = ratio(fp, np.broadcast_to(negatives, fp.shape)), recall
@@ -139,7 +138,7 @@ def _area(curve: Curve, which: str, method: str) -> np.ndarray:
     return ((x[:, :-1] - x[:, 1:]) * _HEIGHTS[method](*pairs)).sum(axis=1)
 
 
-def _interpolated_pr(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+def _interpolate_pr(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
     """Area under the PR curve after Davis & Goadrich (2006), as TFMA and Keras compute it."""
     predicted = tp + fp
     gained = tp[:, :-1] - tp[:, 1:]
@@ -169,24 +168,13 @@ def _rates(curve: Curve) -> dict[str, np.ndarray]:
     }
 
 
-# Class name -> (the argument that sets the bound, the rate it bounds, what is then maximised).
-_CONSTRAINED = {
-    "SensitivityAtSpecificity": ("specificity", "specificity", "recall"),
-    "SpecificityAtSensitivity": ("sensitivity", "recall", "specificity"),
-    "PrecisionAtRecall": ("recall", "recall", "precision"),
-    "RecallAtPrecision": ("precision", "precision", "recall"),
-    "RecallAtFalsePositiveRate": ("false_positive_rate", "false_positive_rate", "recall"),
-    "ThresholdAtRecall": ("recall", "recall", "threshold"),
-}
-
-
-def _over_curves(
+def _metric_of_curves(
     request: metric.Request, value: Callable[[Curve], np.ndarray]
 ) -> tuple[metric.Metric, ...]:
     statistic = statistics.Histogram(request.target)
     count = request.config.get("num_thresholds", _DEFAULT_THRESHOLDS)
 
-    def finish(sheet: statistics.Sheet) -> metric.Values:
+    def finish(sheet: Sheet) -> metric.Values:
         values = np.full(len(sheet), np.nan)
         for curve in curves(sheet, statistic, count):
             values[curve.rows] = value(curve)
@@ -195,62 +183,62 @@ def _over_curves(
     return (metric.Metric(request.key(), (statistic,), finish),)
 
 
-def _has_curve(request: metric.Request) -> bool:
-    """Whether the histogram's curve is what TFMA computes; where not, it has its rules or words.
-
-    With top_k the scores that are left out become -inf, and labels beyond [0, 1] are refused.
-    """
+def _require_curve(request: metric.Request) -> None:
+    """Raises NeedsTfma unless TFMA reads the curve off the histogram that we keep."""
+    if request.target.top_k is not None:
+        # The omitted scores become -inf, which TFMA keeps in a histogram of its own.
+        raise metric.NeedsTfma(f"it has no kernel for top_k={request.target.top_k}")
+    request.require_classes()
     count = request.config.get("num_thresholds", _DEFAULT_THRESHOLDS)
-    target = request.target
-    return (
-        target.top_k is None
-        and target.task != "regression"
-        and isinstance(count, int)
-        and count > 1
-    )
+    if not isinstance(count, int) or count < 2:
+        raise request.no_kernel_for("num_thresholds")
 
 
-def _auc(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+def _auc(request: metric.Request) -> tuple[metric.Metric, ...]:
     moved = request.with_class()
-    if moved is None or not _has_curve(moved):
-        return None
-    if not moved.accepts("num_thresholds", "curve", "summation_method"):
-        return None
+    _require_curve(moved)
+    moved.require("num_thresholds", "curve", "summation_method")
     which = "PR" if request.class_name == "AUCPrecisionRecall" else moved.config.get("curve", "ROC")
     method = moved.config.get("summation_method", "interpolation")
-    if which.upper() not in ("ROC", "PR") or method not in _HEIGHTS:
-        return None
-    return _over_curves(moved, lambda curve: _area(curve, which.upper(), method))
+    if which.upper() not in ("ROC", "PR"):
+        raise moved.no_kernel_for("curve")
+    if method not in _HEIGHTS:
+        raise moved.no_kernel_for("summation_method")
+    return _metric_of_curves(moved, lambda curve: _area(curve, which.upper(), method))
 
 
-def _constrained(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    argument, bounded, wanted = _CONSTRAINED[request.class_name]
-    moved = request.with_class()
-    if moved is None or not _has_curve(moved) or not moved.accepts("num_thresholds", argument):
-        return None
-    bound = moved.config.get(argument)
-    if not isinstance(bound, int | float) or not 0 <= bound <= 1:
-        return None  # a list of bounds, or a mistake
+def _constrained(argument: str, bounded: str, wanted: str, direction: int = HIGHER) -> Kind:
+    """The best of one rate where another keeps within the bound that an argument sets."""
 
-    def value(curve: Curve) -> np.ndarray:
-        rates = _rates(curve)
-        limited = rates[bounded]
-        feasible = limited <= bound if bounded == "false_positive_rate" else limited >= bound
-        return _best(limited, rates[wanted], feasible)
+    def build(request: metric.Request) -> tuple[metric.Metric, ...]:
+        moved = request.with_class()
+        _require_curve(moved)
+        moved.require("num_thresholds", argument)
+        bound = moved.config.get(argument)
+        if not isinstance(bound, int | float) or not 0 <= bound <= 1:
+            raise moved.no_kernel_for(argument)  # a list of bounds, or a mistake
 
-    return _over_curves(moved, value)
+        def value(curve: Curve) -> np.ndarray:
+            rates = _rates(curve)
+            limited = rates[bounded]
+            feasible = limited <= bound if bounded == "false_positive_rate" else limited >= bound
+            return _best(limited, rates[wanted], feasible)
+
+        return _metric_of_curves(moved, value)
+
+    return Kind(build, direction, classification=True)
 
 
-def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None:
+def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...]:
     """TFMA's ConfusionMatrixPlot: counts at -1e-6, 0, 1/n, ..., 1."""
-    if not request.accepts("num_thresholds") or not _has_curve(request):
-        return None
+    request.require("num_thresholds")
+    _require_curve(request)
     statistic = statistics.Histogram(request.target)
     count = request.config.get("num_thresholds", _PLOT_THRESHOLDS)
     thresholds = np.concatenate([[-1e-6], np.arange(count + 1) * 1.0 / count])
 
-    def finish(sheet: statistics.Sheet) -> metric.Confusions:
-        bins = sheet.rebinned(statistic, _rebin(thresholds), len(thresholds))
+    def finish(sheet: Sheet) -> metric.Confusions:
+        bins = sheet.rebin(statistic, _rebin(thresholds), len(thresholds))
         above = bins[..., ::-1].cumsum(axis=-1)[..., ::-1]
         below = np.zeros(bins.shape)
         np.cumsum(bins[..., :-1], axis=-1, out=below[..., 1:])
@@ -260,9 +248,16 @@ def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None
     return (metric.Metric(request.key(), (statistic,), finish, plot=True),)
 
 
-METRICS: dict[str, metric.Builder] = {
-    "AUC": _auc,
-    "AUCPrecisionRecall": _auc,
-    **{name: _constrained for name in _CONSTRAINED},
-    "ConfusionMatrixPlot": _confusion_plot,
+METRICS: dict[str, Kind] = {
+    "AUC": Kind(_auc, HIGHER, classification=True),
+    "AUCPrecisionRecall": Kind(_auc, HIGHER, classification=True),
+    "SensitivityAtSpecificity": _constrained("specificity", "specificity", "recall"),
+    "SpecificityAtSensitivity": _constrained("sensitivity", "recall", "specificity"),
+    "PrecisionAtRecall": _constrained("recall", "recall", "precision"),
+    "RecallAtPrecision": _constrained("precision", "precision", "recall"),
+    "RecallAtFalsePositiveRate": _constrained(
+        "false_positive_rate", "false_positive_rate", "recall"
+    ),
+    "ThresholdAtRecall": _constrained("recall", "recall", "threshold", NEITHER),
+    "ConfusionMatrixPlot": Kind(_confusion_plot, classification=True),
 }

@@ -1,4 +1,4 @@
-"""How often a version decides otherwise than the baseline: TFMA's flip rates."""
+"""How often a version decides differently from the baseline: TFMA's flip rates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from evalbeam.transforms.metrics import metric, statistics
 from evalbeam.transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics.sheet import Sheet
 
 # Class name -> the cells (2 * baseline above the threshold + candidate above it) it counts.
 _DECISIONS = {
@@ -31,31 +32,33 @@ def _rate(request: metric.Request, class_name: str, name: str | None) -> metric.
         request.baseline, request.target, float(request.config.get("threshold", 0.5))
     )
 
-    def finish(sheet: statistics.Sheet) -> metric.Values:
+    def finish(sheet: Sheet) -> metric.Values:
         # Over labels: a flip is about decisions only.
         decisions = sheet.total(statistic).reshape(len(sheet), 2, 4).sum(axis=1)
-        chosen = decisions[:, _DECISIONS[class_name]].sum(axis=1)
-        return metric.Values(ratio(chosen, decisions.sum(axis=1)))
+        counted = decisions[:, _DECISIONS[class_name]].sum(axis=1)
+        return metric.Values(ratio(counted, decisions.sum(axis=1)))
 
     key = replace(request.key(name), baseline=request.baseline.model)
     return metric.Metric(key, (statistic,), finish)
 
 
-def _is_decided(request: metric.Request) -> bool:
-    return request.target.task in ("binary", "regression") and request.aggregation == ""
+def _require_decisions(request: metric.Request) -> None:
+    request.require_task("binary", "regression")
+    if request.aggregation:
+        raise metric.NeedsTfma(f"it has no kernel for a {request.aggregation} average")
 
 
-def _one(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    if not request.accepts("threshold") or not _is_decided(request):
-        return None
+def _single_rate(request: metric.Request) -> tuple[metric.Metric, ...]:
+    request.require("threshold")
+    _require_decisions(request)
     if request.baseline is None:
         return ()  # the baseline itself, or no baseline: nothing to compare with
     return (_rate(request, request.class_name, None),)
 
 
-def _all(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    if not request.accepts("threshold", *(f"{n}_name" for n in _ALL)) or not _is_decided(request):
-        return None
+def _all_rates(request: metric.Request) -> tuple[metric.Metric, ...]:
+    request.require("threshold", *(f"{name}_name" for name in _ALL))
+    _require_decisions(request)
     if request.baseline is None:
         return ()
     return tuple(
@@ -64,7 +67,7 @@ def _all(request: metric.Request) -> tuple[metric.Metric, ...] | None:
     )
 
 
-METRICS: dict[str, metric.Builder] = {
-    **{name: _one for name in _DECISIONS},
-    "BooleanFlipRates": _all,
+METRICS: dict[str, metric.Kind] = {
+    **{name: metric.Kind(_single_rate) for name in _DECISIONS},
+    "BooleanFlipRates": metric.Kind(_all_rates),
 }

@@ -1,6 +1,6 @@
 """Means over examples: losses, regression errors, calibration and correlation.
 
-Every one is a function of a few weighted sums; a mean over nothing is NaN.
+Each is a function of a few weighted sums; a mean over nothing is NaN.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Callable
 import numpy as np
 
 from evalbeam.transforms.metrics import metric, statistics
-from evalbeam.transforms.metrics.metric import ratio
+from evalbeam.transforms.metrics.metric import HIGHER, LOWER, Builder, Kind, ratio
+from evalbeam.transforms.metrics.sheet import Sheet
 
 _PLOT_BUCKETS = 1_000
-# Arguments that TFMA and Keras write into their configs, as we compute them.
+# Arguments that TFMA and Keras write into their configs, with the values that we compute.
 _DEFAULTS = {"dtype": "float32", "axis": -1, "from_logits": False, "label_smoothing": 0}
 
 
-def _mean(moment: str, name: str | None = None, root: bool = False) -> metric.Builder:
+def _mean(moment: str, name: str | None = None, root: bool = False) -> Builder:
     """The mean of a moment over a target's (label, score) pairs, or its root."""
 
-    def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-        if not request.accepts(**_DEFAULTS):
-            return None
+    def build(request: metric.Request) -> tuple[metric.Metric, ...]:
+        request.require(**_DEFAULTS)
         weight = metric.Weight(request.target)
         statistic = statistics.Moment(request.target, moment)
 
-        def finish(sheet: statistics.Sheet) -> metric.Values:
+        def finish(sheet: Sheet) -> metric.Values:
             mean = ratio(sheet.total(statistic)[:, 0], weight.of(sheet))
             return metric.Values(np.sqrt(mean) if root else mean)
 
@@ -35,22 +35,17 @@ def _mean(moment: str, name: str | None = None, root: bool = False) -> metric.Bu
     return build
 
 
-def _over_examples(moment: str, name: str | None = None) -> metric.Builder:
+def _mean_over_examples(moment: str, name: str | None = None) -> Builder:
     """The mean over examples of a moment of all their classes' scores."""
 
-    def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-        target = request.target
-        whole = target.class_id is None and target.k is None and target.top_k is None
-        if (
-            not request.accepts(**_DEFAULTS)
-            or not whole
-            or target.task not in ("multiclass", "multilabel")
-        ):
-            return None
-        statistic = statistics.Moment(target, moment)
-        examples = statistics.Examples(target.weighted)
+    def build(request: metric.Request) -> tuple[metric.Metric, ...]:
+        request.require(**_DEFAULTS)
+        request.require_whole()
+        request.require_task("multiclass", "multilabel")
+        statistic = statistics.Moment(request.target, moment)
+        examples = statistics.Examples(request.target.weighted)
 
-        def finish(sheet: statistics.Sheet) -> metric.Values:
+        def finish(sheet: Sheet) -> metric.Values:
             weight = sheet.total(examples)[:, examples.weight_cell]
             return metric.Values(ratio(sheet.total(statistic)[:, 0], weight))
 
@@ -59,16 +54,15 @@ def _over_examples(moment: str, name: str | None = None) -> metric.Builder:
     return build
 
 
-def _of_moments(names: tuple[str, ...], formula: Callable[..., np.ndarray]) -> metric.Builder:
+def _formula(names: tuple[str, ...], formula: Callable[..., np.ndarray]) -> Builder:
     """A formula of the sums of some moments and of the weights, in that order."""
 
-    def build(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-        if not request.accepts():
-            return None
+    def build(request: metric.Request) -> tuple[metric.Metric, ...]:
+        request.require()
         weight = metric.Weight(request.target)
         moments = [statistics.Moment(request.target, name) for name in names]
 
-        def finish(sheet: statistics.Sheet) -> metric.Values:
+        def finish(sheet: Sheet) -> metric.Values:
             sums = [sheet.total(moment)[:, 0] for moment in moments]
             return metric.Values(formula(*sums, weight.of(sheet)))
 
@@ -120,12 +114,13 @@ def _relative_discrimination(*sums: np.ndarray) -> np.ndarray:
     return ratio(positive, negative)
 
 
-def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...] | None:
-    if not request.accepts("num_buckets", "left", "right") or request.target.top_k is not None:
-        return None
+def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...]:
+    request.require("num_buckets", "left", "right")
+    if request.target.top_k is not None:
+        raise metric.NeedsTfma(f"it has no kernel for top_k={request.target.top_k}")
     count = request.config.get("num_buckets", _PLOT_BUCKETS)
     if not isinstance(count, int) or count < 1:
-        return None
+        raise request.no_kernel_for("num_buckets")
     left = float(request.config.get("left") or 0.0)
     right = 1.0 if request.config.get("right") is None else float(request.config["right"])
     scores, labels, weights = (
@@ -135,11 +130,11 @@ def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...] | No
     edges = tuple(scores.edges().tolist())
     histogram = statistics.Histogram(request.target, left, right)
 
-    def from_moments(sheet: statistics.Sheet) -> metric.Buckets:
+    def from_moments(sheet: Sheet) -> metric.Buckets:
         return metric.Buckets(edges, sheet.total(scores), sheet.total(labels), sheet.total(weights))
 
-    def from_histogram(sheet: statistics.Sheet) -> metric.Buckets:
-        negative, positive = sheet.rebinned(histogram, scores.rebinned(), count + 2)
+    def from_histogram(sheet: Sheet) -> metric.Buckets:
+        negative, positive = sheet.rebin(histogram, scores.bins(), count + 2)
         return metric.Buckets(edges, sheet.total(scores), positive, negative + positive)
 
     if request.target.task == "regression":
@@ -150,27 +145,36 @@ def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...] | No
 
 _DISCRIMINATION = ("label", "score", "label*score")
 
-METRICS: dict[str, metric.Builder] = {
-    "MeanLabel": _mean("label"),
-    "MeanPrediction": _mean("score"),
-    "Calibration": _of_moments(("score", "label"), _calibration),
-    "MeanAbsoluteError": _mean("absolute error"),
-    "MeanSquaredError": _mean("squared error"),
-    "RootMeanSquaredError": _mean("squared error", root=True),
-    "MeanSquaredLogarithmicError": _mean("squared log error"),
-    "MeanAbsolutePercentageError": _of_moments(("percentage error", "nonzero label"), _percentage),
-    "SquaredPearsonCorrelation": _of_moments(
-        ("label", "score", "label^2", "score^2", "label*score"), _squared_pearson
+METRICS: dict[str, Kind] = {
+    "MeanLabel": Kind(_mean("label")),
+    "MeanPrediction": Kind(_mean("score")),
+    "Calibration": Kind(_formula(("score", "label"), _calibration)),
+    "MeanAbsoluteError": Kind(_mean("absolute error"), LOWER),
+    "MeanSquaredError": Kind(_mean("squared error"), LOWER),
+    "RootMeanSquaredError": Kind(_mean("squared error", root=True), LOWER),
+    "MeanSquaredLogarithmicError": Kind(_mean("squared log error"), LOWER),
+    "MeanAbsolutePercentageError": Kind(
+        _formula(("percentage error", "nonzero label"), _percentage), LOWER
     ),
-    "CoefficientOfDiscrimination": _of_moments(_DISCRIMINATION, _discrimination),
-    "RelativeCoefficientOfDiscrimination": _of_moments(_DISCRIMINATION, _relative_discrimination),
+    "SquaredPearsonCorrelation": Kind(
+        _formula(("label", "score", "label^2", "score^2", "label*score"), _squared_pearson),
+        HIGHER,
+    ),
+    "CoefficientOfDiscrimination": Kind(_formula(_DISCRIMINATION, _discrimination), HIGHER),
+    "RelativeCoefficientOfDiscrimination": Kind(
+        _formula(_DISCRIMINATION, _relative_discrimination)
+    ),
     # TFMA's own takes the logarithm of the score as it is, Keras's of the score clipped by 1e-7.
-    "BinaryCrossEntropy": _mean("cross entropy", "binary_crossentropy"),
-    "BinaryCrossentropy": _mean("clipped cross entropy"),
-    "CategoricalCrossEntropy": _over_examples(
-        "categorical cross entropy", "categorical_crossentropy"
+    "BinaryCrossEntropy": Kind(_mean("cross entropy", "binary_crossentropy"), LOWER),
+    "BinaryCrossentropy": Kind(_mean("clipped cross entropy"), LOWER),
+    "CategoricalCrossEntropy": Kind(
+        _mean_over_examples("categorical cross entropy", "categorical_crossentropy"), LOWER
     ),
-    "CategoricalCrossentropy": _over_examples("clipped categorical cross entropy"),
-    "SparseCategoricalCrossentropy": _over_examples("clipped sparse categorical cross entropy"),
-    "CalibrationPlot": _calibration_plot,
+    "CategoricalCrossentropy": Kind(
+        _mean_over_examples("clipped categorical cross entropy"), LOWER
+    ),
+    "SparseCategoricalCrossentropy": Kind(
+        _mean_over_examples("clipped sparse categorical cross entropy"), LOWER
+    ),
+    "CalibrationPlot": Kind(_calibration_plot),
 }

@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 
 from evalbeam.transforms.metrics import statistics
+from evalbeam.transforms.metrics.sheet import Sheet
+
+
+class NeedsTfma(Exception):
+    """No kernel of ours computes a metric as configured, so that TFMA has to.
+
+    Its text is the reason, and completes the sentence "AUC is computed by TFMA: <reason>".
+    """
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Values:
-    """float64[slices], or [slices, T] for as many `thresholds`; NaN where undefined."""
+    """float64[rows], or [rows, T] for as many `thresholds`; NaN where undefined."""
 
     values: np.ndarray
     thresholds: tuple[float, ...] | None = None
@@ -41,7 +49,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Confusions:
-    """Binary confusion counts at thresholds, each float64[slices, T]."""
+    """Binary confusion counts at thresholds, each float64[rows, T]."""
 
     thresholds: tuple[float, ...]
     tp: np.ndarray
@@ -52,7 +60,7 @@ class Confusions:
 
 @dataclass(frozen=True)
 class Buckets:
-    """Sums per score bucket: `edges` are the B - 1 inner bounds; the arrays float64[slices, B]."""
+    """Sums per score bucket: `edges` are the B - 1 inner bounds; the arrays float64[rows, B]."""
 
     edges: tuple[float, ...]
     scores: np.ndarray
@@ -62,7 +70,7 @@ class Buckets:
 
 @dataclass(frozen=True)
 class ClassMatrices:
-    """Multi-class confusion counts: float64[slices, K, K + 1] for each threshold.
+    """Multi-class confusion counts: float64[rows, K, K + 1] for each threshold.
 
     The last predicted class stands for "no prediction".
     """
@@ -73,24 +81,50 @@ class ClassMatrices:
 
 @dataclass(frozen=True)
 class LabelMatrices:
-    """Multi-label counts: float64[slices, K, K, 4] (TP, FP, TN, FN) for each threshold."""
+    """Multi-label counts: float64[rows, K, K, 4] (TP, FP, TN, FN) for each threshold."""
 
     thresholds: tuple[float, ...]
     counts: tuple[np.ndarray, ...]
 
 
 Result = Values | Confusions | Buckets | ClassMatrices | LabelMatrices
-Finish = Callable[[statistics.Sheet], Result]
+Finish = Callable[[Sheet], Result]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One result of a run, over all slices at once; `plot`: a curve or picture, not numbers."""
+    """One result of a run: the statistics that workers add up, and what is made of their sums.
+
+    `finish` computes it of all rows of a sheet at once; `plot`: it is a curve or picture.
+
+    The root mean squared error, of two examples whose squared errors add up to 8:
+
+    >>> from evalbeam.transforms.examples.slices import SliceKey
+    >>> from evalbeam.transforms.metrics.table import Layout, Sums, Table
+    >>> examples = statistics.Examples(weighted=False)
+    >>> errors = statistics.Moment(statistics.Target("v1", "", "regression"), "squared error")
+    >>> def finish(sheet):
+    ...     mean = ratio(sheet.total(errors)[:, 0], sheet.total(examples)[:, 0])
+    ...     return Values(np.sqrt(mean))
+    >>> rmse = Metric(Key("rmse", "v1"), (errors, examples), finish)
+    >>> sums = {
+    ...     "examples": Sums(keys=np.array([0]), high=np.array([2.0])),
+    ...     errors.name: Sums(keys=np.array([0]), high=np.array([8.0])),
+    ... }
+    >>> table = Table((SliceKey("eval"),), dict.fromkeys(sums, Layout(units=1, cells=1)), sums)
+    >>> rmse.finish(Sheet(table)).values
+    array([2.])
+    """
 
     key: Key
     statistics: tuple[statistics.Statistic, ...]
     finish: Finish
     plot: bool = False
+
+    @property
+    def by_unit(self) -> bool:
+        """Whether all of its sums are kept by unit, so that resampled sheets have it too."""
+        return all(statistic.by_unit for statistic in self.statistics)
 
 
 @dataclass(frozen=True)
@@ -114,6 +148,11 @@ class Request:
     baseline: statistics.Target | None = None
     by_class: bool = False
 
+    @property
+    def has_arguments(self) -> bool:
+        """Whether any argument but `name` is configured."""
+        return any(name != "name" for name in self.config)
+
     def key(self, name: str | None = None) -> Key:
         """The result's key; `name` where the class's own default is not the snake case of it."""
         target = self.target
@@ -128,27 +167,74 @@ class Request:
             weighted=target.weighted,
         )
 
-    def accepts(self, *names: str, **defaults: Any) -> bool:
-        """Whether only these arguments (and `name`) are configured, `defaults` as they are."""
-        return all(
-            key in ("name", *names) or (key in defaults and defaults[key] == value)
-            for key, value in self.config.items()
-        )
+    def require(self, *names: str, **defaults: Any) -> None:
+        """Raises NeedsTfma unless all arguments are `name`, among `names`, or as in `defaults`."""
+        for name, value in self.config.items():
+            supported = name in ("name", *names) or (name in defaults and defaults[name] == value)
+            if not supported:
+                raise self.no_kernel_for(name)
 
-    def with_class(self) -> Request | None:
-        """The request with `class_id` and `top_k` arguments moved into the target."""
+    def require_task(self, *tasks: str) -> None:
+        """Raises NeedsTfma unless the output is for one of the tasks."""
+        if self.target.task not in tasks:
+            raise NeedsTfma(f"it has no kernel for {self.target.task} outputs")
+
+    def require_classes(self) -> None:
+        """Raises NeedsTfma for a regression output, which makes no decisions."""
+        if self.target.task == "regression":
+            raise NeedsTfma("of a regression output, TFMA checks that labels lie in [0, 1]")
+
+    def require_whole(self) -> None:
+        """Raises NeedsTfma if the output is made binary: for one class, or the largest scores."""
+        for name in ("class_id", "k", "top_k"):
+            if (value := getattr(self.target, name)) is not None:
+                raise NeedsTfma(f"it has no kernel for {name}={value}")
+
+    def no_kernel_for(self, argument: str) -> NeedsTfma:
+        """The error that an argument's value is not supported, or is missing."""
+        if argument not in self.config:
+            return NeedsTfma(f"its argument {argument} is missing")
+        return NeedsTfma(f"its argument {argument}={self.config[argument]!r} has no kernel")
+
+    def with_class(self) -> Request:
+        """The request with `class_id` and `top_k` arguments moved into the target.
+
+        Raises:
+          NeedsTfma: the target has a class or top k already, a mistake that TFMA explains best.
+        """
         class_id, top_k = self.config.get("class_id"), self.config.get("top_k")
         if class_id is None and top_k is None:
             return self
         if self.target.class_id is not None or self.target.top_k is not None:
-            return None  # TFMA has the better words for this mistake
+            name, value = ("top_k", top_k) if class_id is None else ("class_id", class_id)
+            raise NeedsTfma(
+                f"its argument {name}={value!r} and the way it is made binary both choose classes"
+            )
         config = {k: v for k, v in self.config.items() if k not in ("class_id", "top_k")}
         target = replace(self.target, class_id=class_id, top_k=top_k)
         return replace(self, config=config, target=target, by_class=False)
 
 
-# What a metric module registers: the metrics of a request, or None where this one needs TFMA.
-Builder = Callable[[Request], tuple[Metric, ...] | None]
+# The metrics of a request, or NeedsTfma.
+Builder = Callable[[Request], tuple[Metric, ...]]
+
+HIGHER, LOWER, NEITHER = 1, -1, 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All that is registered of a metric class.
+
+    Attributes:
+      build: makes the metrics of a request, or raises NeedsTfma.
+      direction: HIGHER or LOWER, whichever values are better; NEITHER for counts, which grow with
+        the data, for means and for rates of decisions.
+      classification: whether it is about decisions, which a regression output does not make.
+    """
+
+    build: Builder
+    direction: int = NEITHER
+    classification: bool = False
 
 
 def snake_case(name: str) -> str:
@@ -164,9 +250,9 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def remainder(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """The whole without a part of it; 0 where rounding alone tells them apart.
+    """The whole without a part of it; 0 where they differ by rounding alone.
 
-    A slice without negatives must give 0 for them, or 0/0 would not be NaN any more.
+    A slice without negatives must give 0 for them, or 0/0 would no longer be NaN.
     """
     rest = whole - part
     return np.where(rest > 1e-12 * np.abs(whole), rest, 0.0)
@@ -190,6 +276,6 @@ class Weight:
         object.__setattr__(self, "statistic", pairs if by_pair else examples)
         object.__setattr__(self, "cell", 0 if by_pair else examples.weight_cell)
 
-    def of(self, sheet: statistics.Sheet) -> np.ndarray:
-        """float64[slices]."""
+    def of(self, sheet: Sheet) -> np.ndarray:
+        """float64[rows]."""
         return sheet.total(self.statistic)[:, self.cell]

@@ -1,63 +1,55 @@
-"""From configured metrics to what is added up and finished: columnar kernels where we have them."""
+"""From an evaluation to what is added up and finished: columnar kernels where we have them."""
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.examples import labels
 from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
+from evalbeam.transforms.metrics.sheet import Sheet
 
 # The metric of a conversion that every run has.
 CHANGED = "changed_decisions"
 
 
 @dataclass(frozen=True)
-class MetricSpec:
-    """A configured metric, as TFMA's MetricsSpec has it with one MetricConfig.
+class ByTfma:
+    """A configured metric that TFMA's own combiners compute, and the reason why."""
+
+    spec: MetricSpec
+    reason: str
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """Confusion counts that every run keeps: of an output, or of a label of a multi-label one."""
+
+    target: statistics.Target
+    statistic: statistics.Confusion | statistics.ClassMatrix
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is kept of a conversion's output; `decisions` is None for regression.
 
     Attributes:
-      class_name: TFMA's or Keras's class, or a class of `module`.
-      config: the class's arguments, as JSON.
-      module: where a user's own class lives; "" for TFMA's and Keras's.
-      models: the versions it is for; () for all.
-      outputs: the outputs it is for; () for all.
-      class_ids, k_list, top_k_list: how a multi-class output is made binary (TFMA's `binarize`).
-      aggregate: "", "micro", "macro" or "weighted_macro".
-      aggregate_top_k: TFMA's `aggregate.top_k_list`.
-      class_weights: (class, weight) pairs for the aggregate.
-      weighted: whether example weights count; None: they do where there are any.
-      native: it stands in our own config, where a multi-class confusion metric is by class.
+      original, converted: the versions.
+      head: the output.
+      decisions: how the two decide.
+      differences: how far apart their scores are.
     """
 
-    class_name: str
-    config: str = "{}"
-    module: str = ""
-    models: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
-    k_list: tuple[int, ...] = ()
-    top_k_list: tuple[int, ...] = ()
-    aggregate: str = ""
-    aggregate_top_k: tuple[int, ...] = ()
-    class_weights: tuple[tuple[int, float], ...] = ()
-    weighted: bool | None = None
-    native: bool = False
-
-    def is_for(self, output: str) -> bool:
-        """Whether it is computed of the output."""
-        return not self.outputs or output in self.outputs
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The class's arguments; null, which TFMA writes for some, is the default."""
-        given: dict[str, Any] = json.loads(self.config)
-        return {name: value for name, value in given.items() if value is not None}
+    original: str
+    converted: str
+    head: labels.Head
+    decisions: statistics.Decisions | None
+    differences: statistics.ScoreDifferences
 
 
 @dataclass(frozen=True)
@@ -66,15 +58,26 @@ class Plan:
 
     Attributes:
       metrics: columnar metrics, in the order configured.
-      statistics: what they need, and what every run keeps, each once.
-      others: the metrics that TFMA's own combiners compute.
+      by_tfma: the metrics that TFMA's own combiners compute.
       renamed: by a metric's name in the config, the one that its class gives.
+      confusions: the confusion counts that every run keeps.
+      flips: how each version's decisions join the baseline's.
+      conversions: what is kept of each conversion.
+      statistics: all that these need, each once.
     """
 
     metrics: tuple[metric.Metric, ...]
-    statistics: tuple[statistics.Statistic, ...]
-    others: tuple[MetricSpec, ...]
+    by_tfma: tuple[ByTfma, ...]
     renamed: Mapping[str, str]
+    confusions: tuple[Confusions, ...]
+    flips: tuple[statistics.Flips, ...]
+    conversions: tuple[Conversion, ...]
+    statistics: tuple[statistics.Statistic, ...]
+
+    @property
+    def has_plots(self) -> bool:
+        """Whether some metric is a plot."""
+        return any(planned.plot for planned in self.metrics)
 
     def own_name(self, name: str) -> str:
         """What a result is called where the config does not name it."""
@@ -85,60 +88,69 @@ class Plan:
         return metrics.direction(self.own_name(name))
 
 
-def plan(
-    specs: Sequence[MetricSpec],
-    models: Sequence[str],
-    heads: Sequence[labels.Head],
-    baseline: str | None,
-    weighted: bool,
-    thresholds: Sequence[float],
-    conversions: Sequence[tuple[str, str]] = (),
-    columnar: bool = True,
-) -> Plan:
-    """Plans the metrics of all versions and outputs; if not `columnar`, TFMA computes them all.
+@functools.lru_cache(maxsize=16)
+def plan(evaluation: Evaluation) -> Plan:
+    """Plans the metrics of all versions and outputs; the same of equal evaluations, anywhere.
 
-    Beside what the metrics need, every run keeps the confusion counts (at `thresholds`, or by
-    class), and how each version's decisions join the baseline's. For `conversions`, pairs of an
-    original and what was made of it, there are the changed decisions and score differences.
+    Besides what the metrics need, every run keeps the confusion counts (at its thresholds, or by
+    class), and how each version's decisions join the baseline's; of each conversion, the changed
+    decisions and score differences.
 
     Raises:
       ConfigError: two metrics whose results have one name.
     """
-    renamed = _renamed(specs)
+    renamed = _renamed(evaluation.metrics)
     built: dict[metric.Key, metric.Metric] = {}
     origins: dict[metric.Key, MetricSpec] = {}
-    others = []
-    for spec in specs:
-        found = _columnar(spec, models, heads, baseline, weighted) if columnar else None
-        if found is None:
-            others.append(spec)
+    by_tfma = []
+    for spec in evaluation.metrics:
+        try:
+            planned = _columnar(evaluation, spec)
+        except metric.NeedsTfma as reason:
+            by_tfma.append(ByTfma(spec, str(reason)))
             continue
-        for one in found:
-            before = origins.setdefault(one.key, spec)
+        for part in planned:
+            before = origins.setdefault(part.key, spec)
             if (before.class_name, before.arguments) != (spec.class_name, spec.arguments):
                 raise errors.ConfigError(
                     f"metrics: {before.class_name} {before.config} and {spec.class_name} "
-                    f"{spec.config} are both named {one.key.metric!r}, so that one would hide the "
+                    f"{spec.config} are both named {part.key.metric!r}, so that one would hide the "
                     "other; name one: `config: {name: ...}`"
                 )
-            built.setdefault(one.key, one)
-    converted: list[statistics.Statistic] = []
-    for original, copy in conversions:
-        for head in heads:
-            decided = decisions(original, copy, head, thresholds)
-            if decided is not None:
-                one = _changed(decided)
-                built[one.key] = one
-            converted.append(differences(original, copy, head))
+            built.setdefault(part.key, part)
+    conversions = tuple(_conversions(evaluation))
+    for conversion in conversions:
+        if conversion.decisions is not None:
+            changed = _changed(conversion.decisions)
+            built[changed.key] = changed
+    confusions = tuple(_confusions(evaluation))
+    flips = tuple(_flips(evaluation))
+    needed = [
+        statistics.Examples(evaluation.weighted),
+        *(kept.statistic for kept in confusions),
+        *(
+            statistics.ClassCounts(kept.target)
+            for kept in confusions
+            if kept.target.task == "multiclass"
+        ),
+        *flips,
+        *(statistic for planned in built.values() for statistic in planned.statistics),
+        *(c.decisions for c in conversions if c.decisions is not None),
+        *(conversion.differences for conversion in conversions),
+    ]
+    # The first of a name: the run's own count of examples has the cells of all others.
     kept: dict[str, statistics.Statistic] = {}
-    for statistic in [
-        statistics.Examples(weighted),
-        *_always(models, heads, baseline, weighted, thresholds),
-        *(statistic for one in built.values() for statistic in one.statistics),
-        *converted,
-    ]:
+    for statistic in needed:
         kept.setdefault(statistic.name, statistic)
-    return Plan(tuple(built.values()), tuple(kept.values()), tuple(others), renamed)
+    return Plan(
+        metrics=tuple(built.values()),
+        by_tfma=tuple(by_tfma),
+        renamed=renamed,
+        confusions=confusions,
+        flips=flips,
+        conversions=conversions,
+        statistics=tuple(kept.values()),
+    )
 
 
 def _renamed(specs: Sequence[MetricSpec]) -> dict[str, str]:
@@ -150,9 +162,11 @@ def _renamed(specs: Sequence[MetricSpec]) -> dict[str, str]:
     for spec in specs:
         name = spec.arguments.get("name", metric.snake_case(spec.class_name))
         if not isinstance(name, str):
-            raise errors.ConfigError(f"metrics: the name of {spec.class_name} is no text: {name!r}")
+            raise errors.ConfigError(
+                f"metrics: the name of {spec.class_name} is not text: {name!r}"
+            )
         if name == CHANGED:
-            raise errors.ConfigError(f"metrics: {name!r} is evalbeam's own; name it otherwise")
+            raise errors.ConfigError(f"metrics: {name!r} is evalbeam's own name; choose another")
         if first.setdefault(name, spec).class_name != spec.class_name:
             raise errors.ConfigError(
                 f"metrics: {first[name].class_name} and {spec.class_name} are both named {name!r}, "
@@ -165,44 +179,10 @@ def _renamed(specs: Sequence[MetricSpec]) -> dict[str, str]:
     }
 
 
-def confusion_statistic(
-    target: statistics.Target, thresholds: Sequence[float]
-) -> statistics.Confusion | statistics.ClassMatrix | None:
-    """The confusion counts that every run keeps of a target; None for regression."""
-    if target.task == "multiclass":
-        return statistics.ClassMatrix(target)
-    if target.task in ("binary", "multilabel"):
-        return statistics.Confusion(target, tuple(sorted(set(thresholds))))
-    return None
-
-
-def decisions(
-    original: str, converted: str, head: labels.Head, thresholds: Sequence[float]
-) -> statistics.Decisions | None:
-    """What is kept of how a conversion decides; None for regression, which decides nothing."""
-    if head.task == "regression":
-        return None
-    # Several thresholds are for metrics; a version in use has one.
-    at = 0.5 if 0.5 in thresholds else thresholds[0]
-    return statistics.Decisions(*_pair(original, converted, head), at)
-
-
-def differences(original: str, converted: str, head: labels.Head) -> statistics.ScoreDifferences:
-    """What is kept of how far a conversion's scores are from the original's."""
-    return statistics.ScoreDifferences(*_pair(original, converted, head))
-
-
-def _pair(
-    original: str, converted: str, head: labels.Head
-) -> tuple[statistics.Target, statistics.Target]:
-    one = statistics.Target(original, head.output, head.task, head.classes)
-    return one, replace(one, model=converted)
-
-
 def _changed(decided: statistics.Decisions) -> metric.Metric:
     """The share of examples (multi-label: of examples' labels) that are decided otherwise."""
 
-    def finish(sheet: statistics.Sheet) -> metric.Values:
+    def finish(sheet: Sheet) -> metric.Values:
         joint = decided.joint(sheet.total(decided))
         same = np.trace(joint, axis1=2, axis2=3).sum(axis=1)
         whole = joint.sum(axis=(1, 2, 3))
@@ -213,71 +193,79 @@ def _changed(decided: statistics.Decisions) -> metric.Metric:
     return metric.Metric(key, (decided,), finish)
 
 
-def targets(model: str, head: labels.Head, weighted: bool) -> tuple[statistics.Target, ...]:
-    """What confusion counts are kept of: the output, or each label of a multi-label one."""
-    whole = statistics.Target(model, head.output, head.task, head.classes, weighted=weighted)
-    if head.task == "multilabel":
-        return tuple(replace(whole, class_id=c) for c in range(head.classes or 0))
-    return (whole,)
+def _confusions(evaluation: Evaluation) -> Iterator[Confusions]:
+    thresholds = tuple(sorted(set(evaluation.thresholds)))
+    for head in evaluation.heads:
+        for model in evaluation.models:
+            target = _target(evaluation, model, head)
+            if head.task == "multiclass":
+                yield Confusions(target, statistics.ClassMatrix(target))
+            elif head.task == "binary":
+                yield Confusions(target, statistics.Confusion(target, thresholds))
+            elif head.task == "multilabel":
+                for class_id in range(head.classes or 0):
+                    label = replace(target, class_id=class_id)
+                    yield Confusions(label, statistics.Confusion(label, thresholds))
 
 
-def _always(
-    models: Sequence[str],
-    heads: Sequence[labels.Head],
-    baseline: str | None,
-    weighted: bool,
-    thresholds: Sequence[float],
-) -> Iterator[statistics.Statistic]:
-    for head in heads:
-        for model in models:
-            for target in targets(model, head, weighted):
-                statistic = confusion_statistic(target, thresholds)
-                if statistic is None:
-                    continue
-                yield statistic
-                if target.task == "multiclass":
-                    yield statistics.ClassCounts(target)
-                if baseline is not None and model != baseline and target.class_id is None:
-                    before = replace(target, model=baseline)
-                    decisions = (0.5,) if target.task == "multiclass" else thresholds
-                    for threshold in decisions:
-                        yield statistics.Flips(before, target, threshold)
+def _flips(evaluation: Evaluation) -> Iterator[statistics.Flips]:
+    if evaluation.baseline is None:
+        return
+    for head in evaluation.heads:
+        if head.task not in ("binary", "multiclass"):
+            continue
+        before = _target(evaluation, evaluation.baseline, head)
+        for model in evaluation.models:
+            if model == evaluation.baseline:
+                continue
+            # The largest score decides for a class, whatever the thresholds.
+            thresholds = (0.5,) if head.task == "multiclass" else evaluation.thresholds
+            for threshold in thresholds:
+                yield statistics.Flips(before, replace(before, model=model), threshold)
 
 
-def _columnar(
-    spec: MetricSpec,
-    models: Sequence[str],
-    heads: Sequence[labels.Head],
-    baseline: str | None,
-    weighted: bool,
-) -> list[metric.Metric] | None:
-    """The spec's metrics for all versions and outputs; None if a part of it needs TFMA."""
+def _conversions(evaluation: Evaluation) -> Iterator[Conversion]:
+    threshold = evaluation.decision_threshold
+    for original, converted in evaluation.conversions:
+        for head in evaluation.heads:
+            before = statistics.Target(original, head.output, head.task, head.classes)
+            targets = before, replace(before, model=converted)
+            yield Conversion(
+                original,
+                converted,
+                head,
+                None if head.task == "regression" else statistics.Decisions(*targets, threshold),
+                statistics.ScoreDifferences(*targets),
+            )
+
+
+def _target(evaluation: Evaluation, model: str, head: labels.Head) -> statistics.Target:
+    return statistics.Target(
+        model, head.output, head.task, head.classes, weighted=evaluation.weighted
+    )
+
+
+def _columnar(evaluation: Evaluation, spec: MetricSpec) -> list[metric.Metric]:
+    """The spec's metrics of all versions and outputs; NeedsTfma if a part of it needs TFMA."""
+    if evaluation.engine == "tfma":
+        raise metric.NeedsTfma("--engine tfma")
     if spec.module:
-        return None
-    found: list[metric.Metric] = []
-    for model in spec.models or models:
-        for head in heads:
+        raise metric.NeedsTfma(f"a class of the module {spec.module}")
+    planned: list[metric.Metric] = []
+    for model in spec.models or evaluation.models:
+        for head in evaluation.heads:
             if not spec.is_for(head.output):
                 continue
-            target = statistics.Target(
-                model,
-                head.output,
-                head.task,
-                head.classes,
-                weighted=weighted and spec.weighted is not False,
-            )
-            before = replace(target, model=baseline) if baseline not in (None, model) else None
+            target = _target(evaluation, model, head)
+            if spec.weighted is False:
+                target = replace(target, weighted=False)
+            compared = evaluation.baseline not in (None, model)
+            before = replace(target, model=str(evaluation.baseline)) if compared else None
             for request in _requests(spec, target, before):
-                one = metrics.build(request)
-                if one is None:
-                    return None
-                found.extend(one)
+                planned += metrics.build(request)
             if spec.aggregate in ("macro", "weighted_macro"):
-                averaged = _averaged(spec, target)
-                if averaged is None:
-                    return None
-                found.append(averaged)
-    return found
+                planned.append(_averaged(spec, target))
+    return planned
 
 
 def _requests(
@@ -307,26 +295,26 @@ def _requests(
         yield metric.Request(spec.class_name, config, target, "", before, by_class)
 
 
-def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric | None:
-    """The macro average over classes; None where TFMA has to do it."""
+def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric:
+    """The macro average over classes."""
     # The weights name the classes, as TFMA has it; `class_ids` are what is reported by itself.
     classes = tuple(class_id for class_id, _ in spec.class_weights) or spec.class_ids
     if spec.aggregate_top_k or not classes:
-        return None
+        raise metric.NeedsTfma(f"its {spec.aggregate} average names no classes")
     parts = []
     for class_id in classes:
         request = metric.Request(
             spec.class_name, spec.arguments, replace(target, class_id=class_id)
         )
-        one = metrics.build(request)
-        if one is None or len(one) != 1:
-            return None
-        parts.append(one[0])
+        planned = metrics.build(request)
+        if len(planned) != 1:
+            raise metric.NeedsTfma(f"its {spec.aggregate} average is of several results")
+        parts.append(planned[0])
     weights = np.array([weight for _, weight in spec.class_weights] or [1.0] * len(classes))
     counts = statistics.ClassCounts(target)
     by_label = spec.aggregate == "weighted_macro"
     if by_label and target.task != "multiclass":
-        return None
+        raise metric.NeedsTfma(f"its weighted_macro average is of a {target.task} output")
     key = replace(parts[0].key, class_id=None, aggregation=spec.aggregate)
     needed = tuple(statistic for part in parts for statistic in part.statistics)
     return metric.Metric(
@@ -337,12 +325,12 @@ def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric | No
 
 
 def _average(
-    finishes: Sequence[Callable[[statistics.Sheet], metric.Result]],
+    finishes: Sequence[Callable[[Sheet], metric.Result]],
     classes: Sequence[int],
     weights: np.ndarray,
     counts: statistics.ClassCounts | None,
-) -> Callable[[statistics.Sheet], metric.Values]:
-    def finish(sheet: statistics.Sheet) -> metric.Values:
+) -> Callable[[Sheet], metric.Values]:
+    def finish(sheet: Sheet) -> metric.Values:
         columns = []
         for one in finishes:
             result = one(sheet)

@@ -10,11 +10,10 @@ import numpy as np
 
 from evalbeam.transforms import batch
 from evalbeam.transforms.memo import Memo
-from evalbeam.transforms.metrics import table
 
 # TFMA's calibration histogram; AUC and its relatives read it (calibration_histogram.py).
 HISTOGRAM_BUCKETS = 10_000
-# Score differences are counted up to and including each of these, beyond the one before.
+# Score differences are counted up to and including each of these, above the previous one.
 DIFFERENCES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0)
 # Keras clips probabilities by this before taking their logarithm.
 _KERAS_EPSILON = 1e-7
@@ -25,7 +24,7 @@ class Target:
     """One problem that a version's output is measured on.
 
     A multi-class output is measured whole, or made binary the way TFMA does it: one class against
-    the rest (`class_id`), the k-th largest score (`k`), or all scores as so many binary examples,
+    the rest (`class_id`), the k-th largest score (`k`), or all scores as binary examples,
     of which `top_k` keeps the k largest (the others become -inf, or with `truncate` are dropped).
 
     Attributes:
@@ -76,7 +75,7 @@ class Entries:
 
 
 class Statistic(Protocol):
-    """A hashable description of sums, which a worker can carry out on any batch."""
+    """A hashable description of sums, which a worker can compute from any batch."""
 
     @property
     def name(self) -> str:
@@ -96,7 +95,7 @@ class Statistic(Protocol):
 
 @dataclass
 class View:
-    """A scored batch as the statistics see it; what several of them need is made once."""
+    """A scored batch as the statistics see it; what several of them need is computed once."""
 
     scored: batch.Scored
     _memo: Memo = field(default_factory=Memo)
@@ -154,19 +153,19 @@ class View:
             rows = np.arange(len(predictions))
             return labels[rows, kth], predictions[rows, kth]
         if target.top_k is not None:
-            chosen = _largest(predictions, target.top_k)
+            top = _largest(predictions, target.top_k)
             if target.truncate:
-                return _pick(labels, chosen), _pick(predictions, chosen)
-            kept = np.full(predictions.shape, -np.inf)
-            np.put_along_axis(kept, chosen, _pick(predictions, chosen), 1)
-            predictions = kept
+                return _pick(labels, top), _pick(predictions, top)
+            others_infinite = np.full(predictions.shape, -np.inf)
+            np.put_along_axis(others_infinite, top, _pick(predictions, top), 1)
+            predictions = others_infinite
             if target.class_id is not None:
                 return labels[:, target.class_id], predictions[:, target.class_id]
         return labels, predictions
 
 
 def _largest(predictions: np.ndarray, k: int) -> np.ndarray:
-    """Each row's k largest scores' classes, int64[N, k], falling; of equal scores the first."""
+    """The classes of each row's k largest scores, int64[N, k], descending; first of equal ones."""
     return np.argsort(-predictions, axis=1, kind="stable")[:, :k]
 
 
@@ -175,7 +174,7 @@ def _pick(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _times(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Values [N] or [N, J] times weights [N] or [N, J]; without weight not even inf counts."""
+    """Values [N] or [N, J] times weights [N] or [N, J]; at weight 0 not even inf counts."""
     if weights is None:
         return values
     weights = weights[:, None] if weights.ndim < values.ndim else weights
@@ -209,9 +208,9 @@ class Examples:
 
     @property
     def weight_cell(self) -> int:
-        """Where the sum of the weights stands, which without weights is the number.
+        """The cell of the sum of the weights, which without weights is the number of examples.
 
-        A metric without weights reads it in a run with weights too, where there are two cells.
+        An unweighted metric reads it in a weighted run too, where there are two cells.
         """
         return 1 if self.weighted else 0
 
@@ -232,6 +231,19 @@ class Confusion:
     """Exact confusion counts at thresholds: cell 2 * i + positive, i thresholds below the score.
 
     A score above a threshold (strictly) is a predicted positive there. `thresholds` ascend.
+
+    At one threshold, the cells are true negatives, false negatives, false and true positives:
+
+    >>> scored = batch.Scored(
+    ...     batch=...,
+    ...     labels={"": np.array([0.0, 1.0, 0.0, 1.0])},
+    ...     weights=None,
+    ...     hashes=...,
+    ...     predictions={("v1", ""): np.array([0.1, 0.2, 0.8, 0.9])},
+    ...     predict_seconds={},
+    ... )
+    >>> Confusion(Target("v1", "", "binary"), (0.5,)).entries(View(scored)).cells
+    array([0, 1, 2, 3])
     """
 
     target: Target
@@ -257,7 +269,25 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Histogram:
-    """TFMA's histogram of scores in [left, right): cell 2 * bucket + positive."""
+    """TFMA's histogram of scores in [left, right): cell 2 * bucket + positive.
+
+    Of the 10,002 buckets the first is for scores below `left`, the last for those from `right` on:
+
+    >>> histogram = Histogram(Target("v1", "", "binary"))
+    >>> histogram.cells
+    20004
+    >>> scored = batch.Scored(
+    ...     batch=...,
+    ...     labels={"": np.array([0.0, 1.0, 0.0, 1.0])},
+    ...     weights=None,
+    ...     hashes=...,
+    ...     predictions={("v1", ""): np.array([-0.1, 0.0, 0.00025, 1.0])},
+    ...     predict_seconds={},
+    ... )
+    >>> buckets, positive = np.divmod(histogram.entries(View(scored)).cells, 2)
+    >>> buckets, positive
+    (array([    0,     1,     3, 10001]), array([0, 1, 0, 1]))
+    """
 
     target: Target
     left: float = 0.0
@@ -283,7 +313,7 @@ class BucketMoment:
     """Per score bucket the weighted sum of one of MOMENTS.
 
     The buckets are those of TFMA's CalibrationPlot: its 10,000 rebinned to `buckets` by their lower
-    edges (`calibration_histogram.rebin`), and one for what lies beyond either end.
+    edges (`calibration_histogram.rebin`), and one beyond either end.
     """
 
     target: Target
@@ -307,13 +337,13 @@ class BucketMoment:
     def entries(self, view: View) -> Entries:  # noqa: D102
         values = _moment(self.moment, *view.pairs(self.target))
         fine = view.buckets(self.target, self.left, self.right)
-        return Entries(self.rebinned()[fine], _times(values, view.weights(self.target)))
+        return Entries(self.bins()[fine], _times(values, view.weights(self.target)))
 
     def edges(self) -> np.ndarray:
         """The bounds between the buckets, float64[buckets + 1]."""
         return self.left + np.arange(self.buckets + 1) * (self.right - self.left) / self.buckets
 
-    def rebinned(self) -> np.ndarray:
+    def bins(self) -> np.ndarray:
         """The bucket that each of TFMA's 10,002 falls into, int64[10,002]."""
         fine = np.arange(HISTOGRAM_BUCKETS) / HISTOGRAM_BUCKETS * (self.right - self.left)
         lower = np.concatenate([[-np.inf], fine + self.left, [np.inf]])
@@ -341,7 +371,7 @@ def _clipped(scores: np.ndarray) -> np.ndarray:
 
 
 def _categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """[N]; scores are brought to sum 1 first. Works on one-hot labels [N, K]."""
+    """[N]; scores are first normalised to sum to 1. Works on one-hot labels [N, K]."""
     shares = scores / scores.sum(axis=1, keepdims=True)
     return -_xlogy(labels, shares).sum(axis=1)
 
@@ -352,7 +382,7 @@ def _keras_categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _keras_sparse_categorical(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Keras clips first here, and brings to sum 1 what is left."""
+    """Here Keras clips first, and normalises what it has clipped."""
     clipped = _clipped(scores)
     return -_xlogy(labels, clipped / clipped.sum(axis=1, keepdims=True)).sum(axis=1)
 
@@ -410,7 +440,7 @@ class Moment:
         labels, predictions = view.pairs(self.target)
         values = _moment(self.moment, labels, predictions)
         values = _times(values, view.weights(self.target))
-        if values.ndim > 1:  # several pairs of an example fall into the one cell
+        if values.ndim > 1:  # all pairs of an example fall into the single cell
             values = values.sum(axis=1)
         return Entries(np.zeros(len(values), np.int64), values)
 
@@ -599,39 +629,6 @@ class ScoreDifferences:
         return f"score differences of {self.original} and {self.converted}"
 
     def entries(self, view: View) -> Entries:  # noqa: D102
-        one, other = self.original, self.converted
-        apart = view.scored.score_differences(one.model, other.model, one.output)
-        return Entries(np.searchsorted(np.asarray(DIFFERENCES), apart, side="left"), None)
-
-
-@dataclass
-class Sheet:
-    """The merged table as the finish sees it: one block of slices, dense.
-
-    Its memo keeps what several metrics are made of.
-    """
-
-    sums: table.Table
-    memo: Memo = field(default_factory=Memo)
-
-    def __len__(self) -> int:
-        return len(self.sums.slices)
-
-    def total(self, statistic: Statistic) -> np.ndarray:
-        """float64[slices, cells], summed over units."""
-        return self.memo.once(statistic.name, lambda: self.sums.dense(statistic.name))
-
-    def pairs(self, statistic: Statistic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where there are sums: slices and cells, int64[M], sorted, and the sums, float64[M].
-
-        For statistics of too many cells to be made dense, which are not kept by unit.
-        """
-        sums = self.sums.sums[statistic.name]
-        return *np.divmod(sums.keys, statistic.cells), sums.values
-
-    def rebinned(self, statistic: Histogram, bins: np.ndarray, count: int) -> np.ndarray:
-        """float64[2, slices, count]: negatives and positives, bucket b of TFMA's in bins[b]."""
-        owner, cell, values = self.pairs(statistic)
-        place = (cell % 2 * len(self) + owner) * count + bins[cell // 2]
-        flat = np.bincount(place, values, minlength=2 * len(self) * count)
-        return flat.reshape(2, len(self), count)
+        before, after = self.original, self.converted
+        differences = view.scored.score_differences(before.model, after.model, before.output)
+        return Entries(np.searchsorted(np.asarray(DIFFERENCES), differences, side="left"), None)

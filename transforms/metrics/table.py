@@ -22,9 +22,9 @@ from evalbeam.transforms.examples import slices
 _DENSE_CELLS = 1 << 23
 # Keys with up to this many cells each between the first and the last one are counted in an array.
 _CLOSE = 8
-# The arrays of all statistics together take up to 1 GiB; whoever comes later uses pairs.
+# The arrays of all statistics together take up to 1 GiB; statistics that come later use pairs.
 _ALL_DENSE_CELLS = 1 << 27
-# So many loose pairs are collected before they are sorted and added up.
+# Loose pairs are sorted and added up when there are this many of them.
 _LOOSE_PAIRS = 1 << 22
 
 
@@ -74,8 +74,8 @@ class Sums:
         return Sums(np.zeros(0, np.int64), np.zeros(0))
 
     @staticmethod
-    def concatenated(parts: Sequence[Sums], starts: Sequence[int]) -> Sums:
-        """The parts' sums; `starts` are added to their keys, and put one part behind another."""
+    def concatenate(parts: Sequence[Sums], starts: Sequence[int]) -> Sums:
+        """The parts' sums; `starts`, added to their keys, put one part after another."""
         lows = [np.zeros(len(part.high)) if part.low is None else part.low for part in parts]
         return Sums(
             np.concatenate([part.keys + start for part, start in zip(parts, starts, strict=True)]),
@@ -103,16 +103,16 @@ class Sums:
                 _add_exactly(high, low, there, other.low)
         return Sums(keys, high, low)
 
-    def select(self, layout: Layout, chosen: np.ndarray) -> Sums:
-        """The sums of the slices `chosen` (int64[S], sorted), renumbered 0..S-1."""
-        if not len(chosen):
+    def select(self, layout: Layout, index: np.ndarray) -> Sums:
+        """The sums of the slices `index` (int64[S], sorted), renumbered 0..S-1."""
+        if not len(index):
             return Sums.empty()
-        # What lies beyond the chosen slices is cut off first: they are mostly a block of many.
-        bounds = np.array([chosen[0], chosen[-1] + 1]) * layout.stride
+        # What lies outside their range is cut off first: they are mostly a block of many.
+        bounds = np.array([index[0], index[-1] + 1]) * layout.stride
         block = slice(*np.searchsorted(self.keys, bounds).tolist())
         owner, rest = np.divmod(self.keys[block], layout.stride)
-        position = np.searchsorted(chosen, owner)
-        inside = chosen[position] == owner
+        position = np.searchsorted(index, owner)
+        inside = index[position] == owner
         keys = (position * layout.stride + rest)[inside]
         low = None if self.low is None else self.low[block][inside]
         return Sums(keys, self.high[block][inside], low)
@@ -144,7 +144,7 @@ def _add_exactly(
 def _by_key(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct keys, sorted, and each one's values added up.
 
-    In the order of the rows, as np.bincount of the keys adds: the sums are to be the same in both.
+    In the order of the rows, as np.bincount of the keys adds: both must give the same sums.
     """
     distinct, place = np.unique(keys, return_inverse=True)
     return distinct, np.bincount(place, values)
@@ -165,7 +165,7 @@ class Room:
         return True
 
     def scratch(self, cells: int) -> np.ndarray:
-        """Zeros, float64[at least `cells`], for whoever leaves them zeros again."""
+        """Zeros, float64[at least `cells`]; the caller must leave them zero."""
         if cells > len(self._scratch):
             self._scratch = np.zeros(cells)
         return self._scratch
@@ -177,10 +177,10 @@ class Accumulator:
 
     layout: Layout
     room: Room = field(default_factory=Room)
-    # Of the full size from the first: memory is taken where it is written to, and never moves.
+    # Of full size from the start: memory is taken only where it is written to, and never moves.
     _whole_high: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _whole_low: np.ndarray | None = None
-    _inside: int = 0  # so many of their cells are in use
+    _inside: int = 0  # how many of their cells are in use
     _loose_keys: list[np.ndarray] = field(default_factory=list)
     _loose_sums: list[Sums] = field(default_factory=list)
     _sparse: Sums = field(default_factory=Sums.empty)
@@ -188,7 +188,7 @@ class Accumulator:
     def add(self, keys: np.ndarray, values: np.ndarray | None, slices_known: int) -> None:
         """Adds `values` (float64, None for ones) at `keys` (int64, repeats welcome).
 
-        `slices_known` is how many slices have been met so far; all keys belong to them.
+        `slices_known` is how many slices have been seen so far; all keys belong to them.
         """
         self._grow(slices_known)
         inside = self._inside
@@ -215,7 +215,7 @@ class Accumulator:
     def _grow(self, slices_known: int) -> None:
         most = _DENSE_CELLS // self.layout.stride * self.layout.stride
         needed = min(slices_known * self.layout.stride, most)
-        # Two arrays, though whole numbers need one: which it will be is not known yet.
+        # For two arrays, though whole numbers need one: which it will be is not known yet.
         if needed > self._inside and self.room.take(2 * (needed - self._inside)):
             self._inside = needed
             if not len(self._whole_high):
@@ -269,13 +269,33 @@ class Accumulator:
         parts = [*self._loose_sums, self._sparse]
         while len(parts) > 1:  # pairwise, so that every pair is moved only log2(parts) times
             pairs = zip(parts[::2], [*parts[1::2], Sums.empty()], strict=False)
-            parts = [one.add(two) for one, two in pairs]
+            parts = [left.add(right) for left, right in pairs]
         self._sparse, self._loose_keys, self._loose_sums = parts[0], [], []
 
 
 @dataclass(frozen=True)
 class Table:
-    """The sums of all statistics, by the statistic's name, over one numbering of slices."""
+    """The sums of all statistics, by the statistic's name, over one numbering of slices.
+
+    A key is (slice * units + unit) * cells + cell. Of the statistic "decisions", with 2 units and
+    3 cells, slice 0 has a sum in unit 0, cell 1, and slice 1 in unit 1, cell 2:
+
+    >>> overall, austria = slices.SliceKey("eval"), slices.SliceKey("eval", (("country", "at"),))
+    >>> keys = np.array([(0 * 2 + 0) * 3 + 1, (1 * 2 + 1) * 3 + 2])
+    >>> sums = Sums(keys, high=np.array([5.0, 7.0]))
+    >>> table = Table(
+    ...     (overall, austria), {"decisions": Layout(units=2, cells=3)}, {"decisions": sums}
+    ... )
+    >>> table.dense("decisions")
+    array([[0., 5., 0.],
+           [0., 0., 7.]])
+
+    Merging adds the sums of the same slice, unit and cell, whatever the numbers of the slices:
+
+    >>> table.merge(table.select([1])).dense("decisions")
+    array([[ 0.,  5.,  0.],
+           [ 0.,  0., 14.]])
+    """
 
     slices: tuple[slices.SliceKey, ...]
     layouts: Mapping[str, Layout]
@@ -286,24 +306,29 @@ class Table:
         """The size of its numbers in bytes, without the slices' names."""
         return sum(sums.nbytes for sums in self.sums.values())
 
+    @property
+    def units(self) -> int:
+        """Hash buckets of examples, in the statistics that are kept by unit."""
+        return max((layout.units for layout in self.layouts.values()), default=1)
+
     @staticmethod
     def empty(layouts: Mapping[str, Layout]) -> Table:
         """A table of no examples: the identity of `merge`."""
         return Table((), layouts, {name: Sums.empty() for name in layouts})
 
     @staticmethod
-    def joined(parts: Sequence[Table]) -> Table:
-        """The table of one part or more, none of whose slices are another's; in sorted order."""
+    def join(parts: Sequence[Table]) -> Table:
+        """The table of at least one part, with sorted slices; no slice may be in two parts."""
         starts = np.cumsum([0, *(len(part.slices) for part in parts)]).tolist()
         sums = {
-            name: Sums.concatenated(
+            name: Sums.concatenate(
                 [part.sums[name] for part in parts],
                 [start * layout.stride for start in starts[:-1]],
             )
             for name, layout in parts[0].layouts.items()
         }
         names = itertools.chain.from_iterable(part.slices for part in parts)
-        return Table(tuple(names), parts[0].layouts, sums).ordered()
+        return Table(tuple(names), parts[0].layouts, sums).sort()
 
     def merge(self, other: Table) -> Table:
         """The table of both tables' examples."""
@@ -319,13 +344,13 @@ class Table:
         }
         return Table(tuple(ids), self.layouts, sums)
 
-    def select(self, chosen: Sequence[int]) -> Table:
+    def select(self, index: Sequence[int]) -> Table:
         """The table of some of the slices (ascending indices)."""
-        index = np.asarray(chosen, np.int64)
+        array = np.asarray(index, np.int64)
         return Table(
-            tuple(self.slices[i] for i in chosen),
+            tuple(self.slices[i] for i in index),
             self.layouts,
-            {name: self.sums[name].select(layout, index) for name, layout in self.layouts.items()},
+            {name: self.sums[name].select(layout, array) for name, layout in self.layouts.items()},
         )
 
     def block(self, start: int, stop: int) -> Table:
@@ -341,11 +366,15 @@ class Table:
             )
         return Table(self.slices[start:stop], self.layouts, sums)
 
-    def ordered(self) -> Table:
-        """The same table with its slices in sorted order, so that equal tables look equal."""
-        order = sorted(range(len(self.slices)), key=lambda i: _sort_key(self.slices[i]))
+    def sort(self) -> Table:
+        """The same table with sorted slices, so that equal tables look equal."""
+        keys = [sort_key(key) for key in self.slices]
+        return self.reorder(sorted(range(len(keys)), key=keys.__getitem__))
+
+    def reorder(self, order: Sequence[int]) -> Table:
+        """The same table with the slice at `order[i]` as its i-th."""
         new = np.empty(len(order), np.int64)
-        new[order] = np.arange(len(order))
+        new[np.asarray(order, np.int64)] = np.arange(len(order))
         return Table(
             tuple(self.slices[i] for i in order),
             self.layouts,
@@ -367,5 +396,6 @@ class Table:
         return added.reshape(len(self.slices), layout.cells)
 
 
-def _sort_key(key: slices.SliceKey) -> tuple[str, int, str]:
+def sort_key(key: slices.SliceKey) -> tuple[str, int, str]:
+    """The order of slices: each split as a whole first, then by the number of columns."""
     return key.split, len(key.pairs), str(key)

@@ -1,4 +1,4 @@
-"""A path to a function of batches: one module for each kind of model."""
+"""Loads models as functions of batches: one module per kind of model."""
 
 from __future__ import annotations
 
@@ -19,64 +19,95 @@ from evalbeam.transforms import arrow, batch, errors
 from evalbeam.transforms.models import columns, files, memory, quiet
 from evalbeam.transforms.models.images import Image
 
-# Modules, not objects: TensorFlow loads only when a model needs it.
-REGISTRY = {
-    "saved_model": "evalbeam.transforms.models.saved_model",
-    "keras": "evalbeam.transforms.models.keras",
-    "tflite": "evalbeam.transforms.models.tflite",
-    "tfjs": "evalbeam.transforms.models.tfjs",
-    "onnx": "evalbeam.transforms.models.onnx",
-    "callable": "evalbeam.transforms.models.callable",
-    "stored": "evalbeam.transforms.models.stored",
-}
-# What tells a model's kind: a file in its folder, or the ending of its name.
-_FILES = {"saved_model.pb": "saved_model", "model.json": "tfjs", "model.onnx": "onnx"}
-_ENDINGS = {".keras": "keras", ".tflite": "tflite", ".onnx": "onnx"}
 
-# What is no model of a known kind, by the ending of its name, but nearly.
-_NEARLY = {
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model.
+
+    Attributes:
+      module: where its `load` is. A name, not an object: TensorFlow loads only if a model needs it.
+      marker: the file in a model's folder that identifies the kind.
+      suffix: the suffix of a model's file that identifies it.
+      runs_in: where models of the kind are deployed.
+      package: the package that runs them, if it is not TensorFlow.
+      options: keys of a version's config that only some kinds have.
+    """
+
+    module: str
+    marker: str = ""
+    suffix: str = ""
+    runs_in: tuple[str, ...] = ()
+    package: str = ""
+    options: tuple[str, ...] = ()
+
+
+REGISTRY = {
+    "saved_model": Kind(
+        "evalbeam.transforms.models.saved_model",
+        marker="saved_model.pb",
+        runs_in=("TensorFlow", "TensorFlow Serving"),
+        options=("signature",),
+    ),
+    "keras": Kind(
+        "evalbeam.transforms.models.keras",
+        suffix=".keras",
+        runs_in=("Keras",),
+        package="keras",
+        options=("allow_unsafe",),
+    ),
+    "tflite": Kind(
+        "evalbeam.transforms.models.tflite",
+        suffix=".tflite",
+        runs_in=("LiteRT (Android, iOS, embedded)",),
+        package="ai-edge-litert",
+        options=("signature",),
+    ),
+    "tfjs": Kind(
+        "evalbeam.transforms.models.tfjs",
+        marker="model.json",
+        runs_in=("TensorFlow.js (browsers, Node.js)",),
+    ),
+    "onnx": Kind(
+        "evalbeam.transforms.models.onnx",
+        marker="model.onnx",
+        suffix=".onnx",
+        runs_in=("ONNX Runtime",),
+        package="onnxruntime",
+    ),
+    "callable": Kind("evalbeam.transforms.models.callable", runs_in=("Python",)),
+    "stored": Kind("evalbeam.transforms.models.stored"),
+}
+
+# Paths that are not a supported model but close to one, by suffix, and what to do instead.
+_REMEDIES = {
     ".h5": "load it with Keras and save it as `.keras`, `model.save('name.keras')`",
     ".hdf5": "load it with Keras and save it as `.keras`, `model.save('name.keras')`",
-    "saved_model.pb": "name its folder, which has the variables too",
-    "model.json": "name its folder, which has the weights too",
+    "saved_model.pb": "use its folder, which also contains the variables",
+    "model.json": "use its folder, which also contains the weights",
     **dict.fromkeys(
         (".joblib", ".pkl", ".pickle", ".pt", ".pth", ".ubj"),
-        "write a Python function that loads it and predicts, and name that: "
-        "`callable: module:function`",
+        "write a Python function that loads it and predicts, and set `callable: module:function`",
     ),
 }
-
-# Where models of a kind are deployed.
-RUNS_IN = {
-    "saved_model": ("TensorFlow", "TensorFlow Serving"),
-    "keras": ("Keras",),
-    "tflite": ("LiteRT (Android, iOS, embedded)",),
-    "tfjs": ("TensorFlow.js (browsers, Node.js)",),
-    "onnx": ("ONNX Runtime",),
-    "callable": ("Python",),
-}
-# The package that runs models of a kind, where it is not TensorFlow's.
-PACKAGES = {"keras": "keras", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One version, as the config names it; hashable, so that a process loads it once.
+    """One version, as configured; hashable, so that a process loads it only once.
 
     Attributes:
-      name: the version's name in every result.
+      name: the version's name in all results.
       kind: a key of REGISTRY.
-      path: the model's file or folder; "" where it has none.
-      signature: of a SavedModel or TFLite model with several; "serving_default" unless told
-        otherwise.
-      inputs: (model input, column or image) pairs where the names differ.
-      images: (name, image) pairs: what inputs of these names are, instead of columns.
+      path: the model's file or folder; "" if it has none.
+      signature: which signature of a SavedModel or TFLite model to use.
+      inputs: (model input, column or image) pairs for inputs whose names differ.
+      images: (name, image) pairs; inputs with these names take the image instead of a column.
       function: for a callable, "module:function".
-      sha256: what the digest of its files must be; "" where that is left open.
+      sha256: the required digest of its files; "" to accept any.
       allow_unsafe: whether code inside a `.keras` file may run.
-      predictions: for stored predictions, (output, column) pairs; output "" where there is one.
-      outputs: the outputs that are evaluated, () for all of them. Where one output is evaluated,
-        it has the name "" in all results, whatever the model calls it: versions compare by it.
+      predictions: for stored predictions, (output, column) pairs; output "" if there is only one.
+      outputs: the outputs to evaluate, () for all. A single output is named "" in all results,
+        whatever the model calls it, so that versions can be compared.
     """
 
     name: str
@@ -93,46 +124,46 @@ class ModelSpec:
 
 
 class Model(Protocol):
-    """A loaded version; Beam's threads share it."""
+    """A loaded version, shared by Beam's threads."""
 
     # The columns it reads, and whether it reads the raw serialised examples.
     projection: batch.Projection
-    # What it takes from the columns; () where it reads the serialised examples.
+    # Its inputs from columns; () if it reads the serialised examples.
     inputs: tuple[columns.Input, ...]
     # The names of its outputs in all results.
     outputs: tuple[str, ...]
-    # How many numbers were trained, where that is known.
+    # The number of trained parameters, if known.
     parameters: int | None
-    # The process that it runs in, if that is not this one.
+    # The process that it runs in, if not this one.
     pid: int | None
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
         """By output, float32 or float64, [N] or [N, K].
 
         Raises:
-          arrow.UnscorableRowsError: for rows whose values the model's inputs cannot take.
-          JobError: data or predictions that no choice of rows would mend.
-          Exception: whatever the model raises.
+          arrow.UnscorableRowsError: the model's inputs cannot take the values of some rows.
+          JobError: data or predictions are wrong in every row.
+          Exception: anything that the model raises.
         """
 
 
 class Loader(Protocol):
-    """What the module of a kind provides."""
+    """The interface of a kind's module."""
 
     def load(self, spec: ModelSpec, path: str) -> Model:
-        """The model at the local `path`; ConfigError, without the version's name, if unfit."""
+        """Loads the model at the local `path`; raises ConfigError, without the version's name."""
 
 
 @dataclass(frozen=True)
 class Loading:
-    """A model, and what loading it took.
+    """A loaded model, and the cost of loading it.
 
     Attributes:
-      model: it.
-      stamp: which files, of which time.
-      seconds: the time, its library's import left out.
-      peak_bytes, kept_bytes: this process's memory, at most and in the end; None where the system
-        does not say.
+      model: the model.
+      stamp: its files and their modification times.
+      seconds: the load time, without importing the library.
+      peak_bytes, kept_bytes: memory that this process gained, at its peak and after loading; None
+        if the system does not report it.
     """
 
     model: Model
@@ -147,20 +178,21 @@ _LOADED: dict[ModelSpec, Loading] = {}
 
 
 def load(spec: ModelSpec) -> Model:
-    """The version's model, see `loading`."""
+    """The version's model; see `loading`."""
     return loading(spec).model
 
 
 def loading(spec: ModelSpec) -> Loading:
-    """The version's model, loaded once per process, whatever the number of threads that ask.
+    """The version's model, loaded once per process, however many threads request it.
 
-    A model whose files have changed since (one trained again in the same notebook) loads anew.
+    A model whose files have changed since (retrained in the same notebook) is loaded again.
 
     Raises:
-      ConfigError: unknown kind, absent path, or a model that does not fit its kind or the spec.
+      ConfigError: the kind is unknown, the path does not exist, or the model does not match its
+        kind or the spec.
     """
-    # One lock for all: threads that start together ask for the same versions anyway.
-    with _LOCK, _naming(spec):
+    # One lock for all: threads that start together request the same versions anyway.
+    with _LOCK, _name_version(spec):
         path = files.local(spec.path) if spec.path else ""
         stamp = (
             tuple((file, os.stat(file).st_mtime_ns) for file in files.tree(path)) if path else ()
@@ -169,7 +201,7 @@ def loading(spec: ModelSpec) -> Loading:
         if loaded is None or loaded.stamp != stamp:
             _check_digest(spec, path)
             with quiet.starting_tensorflow():
-                loader = _kind(spec.kind)
+                loader = _import_kind(spec.kind)
                 watch, started = memory.Watch(), time.perf_counter()
                 model = loader.load(spec, path)
                 seconds = time.perf_counter() - started
@@ -179,26 +211,26 @@ def loading(spec: ModelSpec) -> Loading:
 
 
 def check_inputs(
-    spec: ModelSpec, model: Model, examples: batch.Batch, known: Sequence[str]
+    spec: ModelSpec, model: Model, examples: batch.Batch, column_names: Sequence[str]
 ) -> None:
-    """Checks names, dtypes and shapes of the model's inputs against a first batch of the data.
+    """Checks names, dtypes and shapes of the model's inputs against the data's first batch.
 
-    `known` are the data's columns, beside those that were read, for the error to name.
+    `column_names` are all of the data's columns, for error messages to list.
 
     Raises:
-      ConfigError: no row of the batch could be scored; says what to change.
+      ConfigError: no row of the batch can be scored; says what to change.
     """
-    with _naming(spec):
+    with _name_version(spec):
         if model.projection.serialized and examples.serialized is None:
             raise errors.ConfigError(
-                f"its signature {spec.signature!r} takes serialised tf.Examples, and data in "
-                f"format {examples.shard.format!r} has none. If its input is a column, say so: "
+                f"its signature {spec.signature!r} takes serialised tf.Examples, but data in "
+                f"format {examples.shard.format!r} has none. If its input is a column, set "
                 "`inputs: {<model input>: <column>}`"
             )
         for declared in model.inputs:
             if declared.column not in examples.columns.schema.names:
-                names = {*known, *examples.columns.schema.names}
-                raise errors.ConfigError(_no_column(spec, declared, sorted(names)))
+                names = {*column_names, *examples.columns.schema.names}
+                raise errors.ConfigError(_explain_missing_column(spec, declared, sorted(names)))
         rest = examples
         while True:
             try:
@@ -211,7 +243,7 @@ def check_inputs(
                     raise errors.ConfigError(
                         f"no row of the first batch of {examples.shard} can be scored: {error}"
                     ) from error
-                # Behind these rows may be what is wrong with all others.
+                # The other rows may all have another fault: check them without these.
                 rest = rest.take(np.delete(np.arange(len(rest)), list(error.reasons)))
 
 
@@ -219,39 +251,45 @@ def infer_kind(path: str) -> str:
     """The kind of the model at `path`, local or remote.
 
     Raises:
-      ConfigError: nothing is there, or nothing that is known.
+      ConfigError: nothing exists there, or no model of a supported kind.
     """
     local = pathlib.Path(files.local(path))
     if local.is_dir():
-        for name, kind in _FILES.items():
-            if (local / name).exists():
-                return kind
-        found = f"a folder with {files.listing(os.listdir(local))}"
-    elif local.suffix in _ENDINGS:
-        return _ENDINGS[local.suffix]
+        for name, kind in REGISTRY.items():
+            if kind.marker and (local / kind.marker).exists():
+                return name
+        description = f"a folder with {files.listing(os.listdir(local))}"
     else:
-        found = f"the file {local.name}"
-    for end, remedy in _NEARLY.items():
-        if local.name.endswith(end):
-            raise errors.ConfigError(f"{path} is not evaluated as it is: {remedy}")
-    known = [f"a folder with {name} ({kind})" for name, kind in _FILES.items()]
-    known += [f"a file whose name ends in {end} ({kind})" for end, kind in _ENDINGS.items()]
+        for name, kind in REGISTRY.items():
+            if kind.suffix and local.suffix == kind.suffix:
+                return name
+        description = f"the file {local.name}"
+    for suffix, remedy in _REMEDIES.items():
+        if local.name.endswith(suffix):
+            raise errors.ConfigError(f"{path} cannot be evaluated as is: {remedy}")
+    supported = [
+        f"a folder with {kind.marker} ({name})" for name, kind in REGISTRY.items() if kind.marker
+    ]
+    supported += [
+        f"a file named *{kind.suffix} ({name})" for name, kind in REGISTRY.items() if kind.suffix
+    ]
     raise errors.ConfigError(
-        f"{path} is no model of a known kind: found {found}; known are {', '.join(known)}"
+        f"{path} is not a model of a supported kind: it is {description}; supported: "
+        f"{', '.join(supported)}"
     )
 
 
 def _check_digest(spec: ModelSpec, path: str) -> None:
-    if spec.sha256 and (found := files.digest(path)) != spec.sha256:
+    if spec.sha256 and (digest := files.digest(path)) != spec.sha256:
         raise errors.ConfigError(
-            f"its SHA-256 is {found}, and the config says {spec.sha256}: it is another model than "
-            "was meant, and was not loaded"
+            f"its SHA-256 digest is {digest}, but the config requires {spec.sha256}: this is not "
+            "the intended model, and it was not loaded"
         )
 
 
 @contextlib.contextmanager
-def _naming(spec: ModelSpec) -> Iterator[None]:
-    """Puts the version's name and path before the text of a ConfigError."""
+def _name_version(spec: ModelSpec) -> Iterator[None]:
+    """Prefixes the text of a ConfigError with the version's name and path."""
     try:
         yield
     except errors.ConfigError as error:
@@ -259,36 +297,36 @@ def _naming(spec: ModelSpec) -> Iterator[None]:
         raise errors.ConfigError(f"Version {spec.name!r}{path}: {error}") from error
 
 
-def _kind(name: str) -> Loader:
+def _import_kind(name: str) -> Loader:
     if name not in REGISTRY:
         hint = errors.did_you_mean(name, REGISTRY)
         raise errors.ConfigError(
-            f"unknown kind of model {name!r}; known are {', '.join(REGISTRY)}.{hint}"
+            f"unknown model kind {name!r}; valid kinds: {', '.join(REGISTRY)}.{hint}"
         )
-    return cast(Loader, importlib.import_module(REGISTRY[name]))
+    return cast(Loader, importlib.import_module(REGISTRY[name].module))
 
 
-def _no_column(spec: ModelSpec, declared: columns.Input, names: Sequence[str]) -> str:
+def _explain_missing_column(spec: ModelSpec, declared: columns.Input, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(declared.column, names, n=1)
-    nearest = f"; nearest: {near[0]!r}" if near else ""
+    hint = f"; closest: {near[0]!r}" if near else ""
     if fields := [name for name in names if name.startswith(f"{declared.column}.")]:
-        nearest = f"; it is a struct, whose fields are columns: {errors.listed(fields)}"
+        hint = f"; it is a struct, whose fields are columns: {errors.listed(fields)}"
     images = [name for name, _ in spec.images]
     if declared.image is None and (near := difflib.get_close_matches(declared.column, images, 1)):
-        nearest += f"; nearest image: {near[0]!r}"
-    data_has = f"(data has: {', '.join(sorted(names)) or 'no column'}{nearest})"
+        hint += f"; closest image: {near[0]!r}"
+    data_columns = f"(columns: {', '.join(sorted(names)) or 'none'}{hint})"
     if spec.kind == "stored":
         return (
-            f"its predictions' column {declared.column!r} is not in the data {data_has}. Name the "
-            "column that holds them: `predictions: <column>`"
+            f"the column {declared.column!r} of its predictions is not in the data {data_columns}. "
+            "Set `predictions: <column>` to the column that holds them"
         )
     if declared.image is not None:
         return (
-            f"{declared} has no column in the data {data_has}. Name the column that holds it in "
+            f"{declared} has no column in the data {data_columns}. Set the column that holds it in "
             f"the config: `data: {{images: {{{declared.image.name}: {{column: <column>}}}}}}`"
         )
     mapped = f", mapped to {declared.column!r}," if declared.column != declared.name else ""
     return (
-        f"input {declared.name!r}{mapped} has no column in the data {data_has}. Add to this "
+        f"input {declared.name!r}{mapped} has no column in the data {data_columns}. Add to this "
         f"model in the config: `inputs: {{{declared.name}: <column>}}`"
     )

@@ -1,4 +1,4 @@
-"""Arrow columns to the NumPy arrays that a model's inputs take."""
+"""Converts Arrow columns to the NumPy arrays that a model's inputs take."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from evalbeam.transforms.models import images
 
 @dataclass(frozen=True)
 class Input:
-    """What a model takes from a column.
+    """A model's input that is filled from a column.
 
     Attributes:
-      name: the model's name for it.
-      column: the data's name for it.
-      dtype: NumPy's dtype; object for strings, which arrive as bytes; None for numbers and strings
-        as the data has them.
-      shape: of one example, None where any size goes; the whole is None where scalars and lists
-        are taken as the data has them.
-      image: what is made of the column before, if it holds images.
+      name: the input's name in the model.
+      column: the column's name in the data.
+      dtype: the NumPy dtype; object for strings, which are passed as bytes; None to pass numbers
+        and strings as they are in the data.
+      shape: the shape of one example, with None for sizes that may vary; None to pass scalars and
+        lists as they are in the data.
+      image: how images in the column are decoded and scaled, if it holds images.
     """
 
     name: str
@@ -49,26 +49,26 @@ def names(inputs: Iterable[Input]) -> tuple[str, ...]:
 
 
 def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarray]:
-    """By input name, an array [N, *shape] of the input's dtype.
+    """Input name -> an array [N, *shape] of the input's dtype.
 
-    Values are cast where they stay what they are (float64 may round to float32).
+    Values are cast only if the dtype can represent them (float64 may round to float32).
 
     Raises:
-      UnscorableRowsError: rows without a value, with too few or too many of them, or with a value
+      UnscorableRowsError: rows without a value, with too few or too many values, or with a value
         outside the input's dtype.
-      JobError: a column that no input of this dtype or shape can take.
+      JobError: the column cannot fill an input of this dtype or shape.
     """
-    taken, reasons = {}, {}
+    filled, reasons = {}, {}
     for declared in inputs:
         try:
-            taken[declared.name] = examples.memo.once(
+            filled[declared.name] = examples.memo.once(
                 replace(declared, name=""), functools.partial(_array, declared, examples)
             )
         except arrow.UnscorableRowsError as error:
             reasons.update({row: why for row, why in error.reasons.items() if row not in reasons})
     if reasons:
         raise arrow.UnscorableRowsError(reasons)
-    return taken
+    return filled
 
 
 def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
@@ -76,7 +76,7 @@ def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
     # A column that no row of a batch has may be absent.
     column = pa.nulls(len(examples)) if index < 0 else examples.columns.column(index)
     if declared.image is not None:
-        return _pictures(declared, declared.image, column, examples.memo)
+        return _image_array(declared, declared.image, column, examples.memo)
     values, lengths = arrow.flatten(column)
     if not pa.types.is_null(values.type):
         _check_type(declared, values.type)
@@ -84,64 +84,66 @@ def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
     shape = _shape(declared, lengths)
     size = math.prod(shape)
     arrow.refuse(
-        lengths != size, lambda row: f"{declared} takes {size} values, the row has {lengths[row]}"
+        lengths != size,
+        lambda row: f"{declared} takes {size} values, but the row has {lengths[row]}",
     )
     if values.null_count:
         nulls = values.is_null().to_numpy(zero_copy_only=False)
-        arrow.refuse(nulls.reshape(-1, size).any(axis=1), lambda row: f"a null within {declared}")
+        arrow.refuse(nulls.reshape(-1, size).any(axis=1), lambda row: f"null in {declared}")
     return _cast(declared, values, size).reshape(-1, *shape)
 
 
-def _pictures(
+def _image_array(
     declared: Input, image: images.Image, column: pa.Array, shared: memo.Memo
 ) -> np.ndarray:
     if declared.dtype == object:
         raise errors.JobError(
-            f"{declared} takes string: the model decodes by itself. Map the input to the column "
-            f"(`inputs: {{{declared.name}: {declared.column}}}`), or name the image otherwise"
+            f"{declared} takes string: the model decodes images itself. Map the input to the "
+            f"column (`inputs: {{{declared.name}: {declared.column}}}`), or rename the image"
         )
-    array = image.scaled(shared.once(image.decoding, functools.partial(image.decoded, column)))
-    if declared.shape is None or declared.dtype is None:  # A callable takes what it is given.
+    decode = functools.partial(image.decode, column)
+    array = image.rescale(shared.once(image.without_scaling, decode))
+    if declared.shape is None or declared.dtype is None:  # A callable accepts any array.
         return array.astype(np.float32, copy=False)
-    return image.fitted(array, declared.dtype, declared.shape, str(declared))
+    return image.fit(array, declared.dtype, declared.shape, str(declared))
 
 
-def _check_type(declared: Input, found: pa.DataType) -> None:
+def _check_type(declared: Input, kind: pa.DataType) -> None:
     if declared.dtype is None:
-        fits, wanted = arrow.is_number(found) or arrow.is_text(found), "numbers or strings"
+        fits, allowed = arrow.is_number(kind) or arrow.is_text(kind), "numbers or strings"
     elif declared.dtype == object:
-        fits, wanted = arrow.is_text(found), "string"
+        fits, allowed = arrow.is_text(kind), "string"
     else:
-        fits, wanted = arrow.is_number(found), declared.dtype.name
+        fits, allowed = arrow.is_number(kind), declared.dtype.name
     if fits:
         return
-    remedy = "Name a column of that type, or convert the data"
-    if arrow.is_binary(found) and declared.shape is not None:  # No stored prediction.
+    remedy = "Use a column of that type, or convert the data"
+    if arrow.is_binary(kind) and declared.shape is not None:  # Not a stored prediction.
         remedy += (
-            ". Encoded images are declared: "
+            ". If the column holds encoded images, declare them: "
             f"`data: {{images: {{{declared.name}: {{column: {declared.column}}}}}}}`"
         )
-    raise errors.JobError(f"{declared} takes {wanted}, the data has {found}. {remedy}")
+    raise errors.JobError(f"{declared} takes {allowed}, but the data has {kind}. {remedy}")
 
 
 def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
-    """The shape of one example, with the sizes that the model leaves open taken from the rows."""
+    """The shape of one example; sizes that the model leaves open are those of the rows."""
     if declared.shape is None:
-        # Not the first row's length: a damaged row must not condemn the others.
+        # Not the first row's length: one bad row must not make all others unscorable.
         usual = int(np.bincount(lengths).argmax())
         return () if usual == 1 else (usual,)
     fixed = tuple(size for size in declared.shape if size is not None)
     if len(fixed) == len(declared.shape):
         return fixed
-    found, per_step = np.unique(lengths), math.prod(fixed)
-    if len(found) > 1 or found[0] % per_step or len(declared.shape) - len(fixed) > 1:
+    counts, step = np.unique(lengths), math.prod(fixed)
+    if len(counts) > 1 or counts[0] % step or len(declared.shape) - len(fixed) > 1:
         sizes = ", ".join("None" if size is None else str(size) for size in declared.shape)
         raise errors.JobError(
-            f"{declared} takes dense batches of shape [None, {sizes}], and the rows of a batch "
-            f"have {found[0]} to {found[-1]} values, which do not fill one. Export a signature "
+            f"{declared} takes dense batches of shape [None, {sizes}], but the rows of this batch "
+            f"have {counts[0]} to {counts[-1]} values, which cannot fill one. Export a signature "
             "over serialised tf.Examples that pads them"
         )
-    steps = int(found[0]) // per_step
+    steps = int(counts[0]) // step
     return tuple(steps if size is None else size for size in declared.shape)
 
 

@@ -1,4 +1,4 @@
-"""A model's files: local as they are, remote ones as a local copy."""
+"""A model's files: local ones in place, remote ones as a local copy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def local(path: str) -> str:
     """The local path of a model's file or folder; remote ones are copied once per process.
 
     Raises:
-      ConfigError: nothing is there; names what is nearest.
+      ConfigError: the path does not exist; suggests the closest name.
     """
     if "://" in path:
-        folder, name = _copied(path)
+        folder, name = _download(path)
         return os.path.join(folder.name, name)
     if not os.path.exists(path):
         parent, name = os.path.split(os.path.normpath(path))
@@ -31,13 +31,13 @@ def local(path: str) -> str:
         near = difflib.get_close_matches(name, siblings, n=1)
         hint = f" Did you mean {os.path.join(parent, near[0])!r}?" if near else ""
         raise errors.ConfigError(
-            f"{path} does not exist; its folder holds {listing(siblings)}.{hint}"
+            f"{path} does not exist; its folder contains {listing(siblings)}.{hint}"
         )
     return path
 
 
 def tree(path: str) -> list[str]:
-    """The files of a local file or folder, sorted by their relative paths."""
+    """All files of a local file or folder, sorted by relative path."""
     root = pathlib.Path(path)
     if root.is_file():
         return [path]
@@ -45,58 +45,58 @@ def tree(path: str) -> list[str]:
 
 
 def digest(path: str) -> str:
-    """SHA-256 (hex) of a model's file; of a folder, over its sorted relative paths and contents."""
+    """The SHA-256 (hex) of a file; for a folder, over its sorted relative paths and contents."""
     root = local(path)
     if os.path.isfile(root):
-        return _content(root).hexdigest()
+        return _hash_file(root).hexdigest()
     total = hashlib.sha256()
     for file in tree(root):
-        # Of fixed length after a terminated name, so that no two trees give the same bytes.
+        # A terminated name and a digest of fixed length: no two trees give the same bytes.
         total.update(pathlib.Path(os.path.relpath(file, root)).as_posix().encode() + b"\0")
-        total.update(_content(file).digest())
+        total.update(_hash_file(file).digest())
     return total.hexdigest()
 
 
 def size_bytes(path: str) -> int:
-    """The size of a model's"""
+    """The total size of a model's files."""
     return sum(os.path.getsize(file) for file in tree(local(path)))
 
 
-def _content(file: str) -> hashlib._Hash:
-    content = hashlib.sha256()
-    with open(file, "rb") as stream:
+def _hash_file(path: str) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):
-            content.update(chunk)
-    return content
+            digest.update(chunk)
+    return digest
 
 
-def _walk(folder: pathlib.Path, above: frozenset[pathlib.Path]) -> Iterator[str]:
-    """The files below a folder, behind links too, which a model is loaded through as well."""
+def _walk(folder: pathlib.Path, parents: frozenset[pathlib.Path]) -> Iterator[str]:
+    """The files in a folder and its subfolders, following links, as loading a model does."""
     real = folder.resolve()
-    if real in above:
+    if real in parents:
         return
     for entry in folder.iterdir():
         if entry.is_dir():
-            yield from _walk(entry, above | {real})
+            yield from _walk(entry, parents | {real})
         elif entry.is_file():
             yield str(entry)
 
 
 def listing(names: Iterable[str]) -> str:
-    """A few names in order, for a message."""
+    """The first names in order, for a message."""
     ordered = sorted(names)
     more = f" and {len(ordered) - 10} more" if len(ordered) > 10 else ""
     return (", ".join(ordered[:10]) or "nothing") + more
 
 
 @functools.cache
-def _copied(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
-    """A temporary folder, deleted with the process, and the name in it of the model's copy."""
-    # Here, since it imports Beam, which knows the remote filesystems and their credentials.
+def _download(path: str) -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """A temporary folder, deleted when the process ends, and the name of the copy in it."""
+    # Imported here because it imports Beam, which has the remote filesystems and credentials.
     from evalbeam.transforms.formats import files
 
     source = path.rstrip("/")
-    # A folder, or else a file.
+    # A folder, or failing that, a file.
     remote = files.match(source + "/**") or files.match(source)
     if not remote:
         raise errors.ConfigError(f"{path} does not exist, or this machine may not read it")

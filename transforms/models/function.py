@@ -1,4 +1,4 @@
-"""A function over named NumPy arrays: what TFLite, ONNX and TensorFlow.js models are here."""
+"""Models that are functions of named NumPy arrays: TFLite, ONNX and TensorFlow.js."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ class Function:
 
     Args:
       spec: the version.
-      call: the function: arrays of N rows by input, and which outputs are wanted; threads call it
-        at once.
-      takes: the inputs.
-      gives: the outputs.
-      parameters: how many numbers were trained.
-      pid: the process that it runs in, if that is not this one.
+      call: the function, called with arrays of N rows by input and the names of the outputs to
+        return; it must be thread-safe.
+      input_tensors: the inputs.
+      output_tensors: the outputs.
+      parameters: the number of trained parameters.
+      pid: the process that it runs in, if not this one.
 
     Raises:
-      ConfigError: inputs that columns cannot fill, or outputs that cannot be evaluated.
+      ConfigError: columns cannot fill the inputs, or the outputs cannot be evaluated.
     """
 
     def __init__(
         self,
         spec: models.ModelSpec,
         call: Callable[[Arrays, Collection[str]], Arrays],
-        takes: Iterable[tensors.Tensor],
-        gives: Iterable[tensors.Tensor],
+        input_tensors: Iterable[tensors.Tensor],
+        output_tensors: Iterable[tensors.Tensor],
         parameters: int | None = None,
         pid: int | None = None,
     ) -> None:
         self._call = call
-        self._chosen = tensors.chosen(spec.outputs, gives)
-        self.inputs = tensors.inputs(spec, takes)
+        self._names = tensors.choose_outputs(spec.outputs, output_tensors)
+        self.inputs = tensors.bind_inputs(spec, input_tensors)
         if not self.inputs:
-            raise errors.ConfigError("it has no inputs, so its predictions are of no example")
-        self.outputs = tuple(self._chosen)
+            raise errors.ConfigError("it has no inputs, so it cannot predict examples")
+        self.outputs = tuple(self._names)
         self.projection = batch.Projection(columns.names(self.inputs))
         self.parameters = parameters
         self.pid = pid
@@ -50,34 +50,34 @@ class Function:
     def predict(self, examples: batch.Batch) -> Arrays:
         """By output, float32 or float64, [N] or [N, K]; see models.Model."""
         arrays = columns.arrays(self.inputs, examples)
-        results = self._call(arrays, self._chosen.values())
+        results = self._call(arrays, self._names.values())
         return {
-            output: tensors.prediction(name, results[name], len(examples))
-            for output, name in self._chosen.items()
+            output: tensors.to_prediction(name, results[name], len(examples))
+            for output, name in self._names.items()
         }
 
 
-def in_pieces(call: Callable[[Arrays], Arrays], arrays: Arrays, rows: int | None) -> Arrays:
-    """The predictions of N rows by a function that takes exactly `rows` at once; None: any number.
+def call_in_pieces(call: Callable[[Arrays], Arrays], arrays: Arrays, rows: int | None) -> Arrays:
+    """Predicts N rows with a function that takes exactly `rows` rows; None: any number.
 
-    The last piece is filled up with copies of its last row, whose predictions are dropped.
+    The last piece is padded with copies of its last row, whose predictions are dropped.
 
     Raises:
-      JobError: the function does not give one prediction for each row.
+      JobError: the function does not return one prediction per row.
     """
     if rows is None:
         return call(arrays)
     total = len(next(iter(arrays.values())))
     pieces = []
     for start in range(0, total, rows):
-        results = call({name: _piece(array, start, rows) for name, array in arrays.items()})
+        results = call({name: _cut_piece(array, start, rows) for name, array in arrays.items()})
         pieces.append(
-            {name: tensors.prediction(name, array, rows) for name, array in results.items()}
+            {name: tensors.to_prediction(name, array, rows) for name, array in results.items()}
         )
     return {name: np.concatenate([piece[name] for piece in pieces])[:total] for name in pieces[0]}
 
 
-def _piece(array: np.ndarray, start: int, rows: int) -> np.ndarray:
+def _cut_piece(array: np.ndarray, start: int, rows: int) -> np.ndarray:
     piece = array[start : start + rows]
     if len(piece) == rows:
         return piece

@@ -17,65 +17,65 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     """The model, traced once for batches of any size.
 
     Raises:
-      ConfigError: not a `.keras` file, a Lambda layer, code of its own that is not installed, or
-        no inputs known; and what signature.Signature raises.
+      ConfigError: it is not a `.keras` file, has a Lambda layer, needs custom code that is not
+        installed, or does not declare its inputs; or as in signature.Signature.
     """
     if not (os.path.isfile(path) and zipfile.is_zipfile(path)):
         raise errors.ConfigError(
-            "it is no `.keras` file as Keras 3 writes it with `model.save('name.keras')`"
+            "it is not a `.keras` file as written by Keras 3's `model.save('name.keras')`"
         )
     model = _load(spec, path)
     structure = _structure(model)
-    takes = _takes(structure)
+    inputs = _input_specs(structure)
 
     def call(tensors: signature.Tensors) -> signature.Tensors:
-        packed = keras.tree.pack_sequence_as(structure, [tensors[name] for name in takes])
-        return _named(model, model(packed, training=False))
+        packed = keras.tree.pack_sequence_as(structure, [tensors[name] for name in inputs])
+        return _name_outputs(model, model(packed, training=False))
 
     # Not the concrete function alone: through `call` this one keeps the model's variables alive.
-    function = tf.function(call, input_signature=[takes])
-    gives = function.get_concrete_function().structured_outputs
-    return signature.Signature(spec, function, takes, gives, parameters=model.count_params())
+    function = tf.function(call, input_signature=[inputs])
+    outputs = function.get_concrete_function().structured_outputs
+    return signature.Signature(spec, function, inputs, outputs, parameters=model.count_params())
 
 
 def _load(spec: models.ModelSpec, path: str) -> Any:
     try:
         return keras.models.load_model(path, compile=False, safe_mode=not spec.allow_unsafe)
-    except Exception as error:  # Keras raises ValueError, TypeError, and what a layer raises.
+    except Exception as error:  # Keras raises ValueError, TypeError, and anything a layer raises.
         if "Lambda" in str(error) and not spec.allow_unsafe:
             raise errors.ConfigError(
-                "it has a Lambda layer, Python code inside the file, which runs whatever it says. "
-                "If you trust the file, say `allow_unsafe: true`; else export a SavedModel where "
-                "the code is at home (`model.export(folder)`), or replace the layer"
+                "it has a Lambda layer, which is arbitrary Python code inside the file. If you "
+                "trust the file, set `allow_unsafe: true`; otherwise export a SavedModel where the "
+                "model was trained (`model.export(folder)`), or replace the layer"
             ) from error
         raise errors.ConfigError(
-            f"Keras cannot load it: {error}. Layers of your own need their code here; a "
-            "SavedModel (`model.export(folder)`) does not"
+            f"Keras cannot load it: {error}. Custom layers need their code here; a SavedModel "
+            "(`model.export(folder)`) does not"
         ) from error
 
 
 def _structure(model: Any) -> Any:
-    """The symbolic tensors that the model takes: one, a list, or a dict by name."""
+    """The model's symbolic inputs: a tensor, a list, or a dict by name."""
     try:
         return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     except AttributeError as error:
         raise errors.ConfigError(
-            f"it is a {type(model).__name__} that does not say what it takes; build it with "
+            f"it is a {type(model).__name__} that does not declare its inputs; build it with "
             "`keras.Input` before saving, or export a SavedModel: `model.export(folder)`"
         ) from error
 
 
-def _takes(structure: Any) -> dict[str, tf.TensorSpec]:
+def _input_specs(structure: Any) -> dict[str, tf.TensorSpec]:
     """By input name, in the order of the flattened structure; the names of a dict are its keys."""
-    takes = {}
+    specs = {}
     for path, tensor in keras.tree.flatten_with_path(structure):
         name = path[-1] if path and isinstance(path[-1], str) else tensor.name
-        # Keras keeps the batch size of the example a model was built on; it means any.
-        takes[name] = tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
-    return takes
+        # Keras keeps the batch size of the example that a model was built on; any size is valid.
+        specs[name] = tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
+    return specs
 
 
-def _named(model: Any, results: Any) -> signature.Tensors:
+def _name_outputs(model: Any, results: Any) -> signature.Tensors:
     if isinstance(results, dict):
         return results
     if isinstance(results, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What a version costs: its size, the time it takes to load and to predict, its memory."""
+"""Measures what a version costs: size, load time, prediction time, memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from evalbeam.transforms import batch, errors, models
 from evalbeam.transforms.models import files, memory
 
-# Of each version at most so many calls are timed, in about so many seconds.
+# Per version, the most calls to time, and about how many seconds to spend on them.
 _CALLS = 40
 _SECONDS = 0.25
-# Calls before those, which allocate and compile what later ones use.
+# Untimed calls before these, which allocate and compile.
 _WARM_UP = 3
 
 
 @dataclass(frozen=True)
 class Times:
-    """How long predictions took, in microseconds an example, over `calls` of `rows` examples."""
+    """Prediction times, in microseconds per example, over `calls` calls of `rows` examples."""
 
     rows: int
     calls: int
@@ -30,16 +30,16 @@ class Times:
 
 @dataclass(frozen=True)
 class Measures:
-    """What one version costs.
+    """The cost of one version.
 
     Attributes:
-      size_bytes: of its files; None where it has none.
-      parameters: how many numbers were trained; None where that is not known.
-      load_s: what loading took, its library's import left out.
-      memory_bytes: what loading and predicting took at their peak, beyond what the process held
-        before; of a process of its own, all of it. None where the system does not say.
-      batch: predicting batches of the job's size, or of fewer rows where those take long.
-      single: predicting one example at a time.
+      size_bytes: the size of its files; None if it has none.
+      parameters: the number of trained parameters; None if unknown.
+      load_s: the load time in seconds, without importing the library.
+      memory_bytes: the peak memory of loading and predicting, beyond what the process held before;
+        all memory of a separate process. None if the system does not report it.
+      batch: times of predicting batches of the job's size, or fewer rows if those take long.
+      single: times of predicting one example at a time.
     """
 
     size_bytes: int | None
@@ -53,50 +53,50 @@ class Measures:
 def measure(
     specs: Sequence[models.ModelSpec], examples: batch.Batch, batch_size: int
 ) -> tuple[dict[str, Measures], dict[str, str]]:
-    """By version's name, what it costs; and why some could not be measured, by name too.
+    """The measures by version name, and, by name too, why others could not be measured.
 
-    Stored predictions cost nothing now, and are in neither.
+    Stored predictions cost nothing and are in neither.
 
     Args:
-      specs: the versions; they are loaded already.
-      examples: such as all versions can score.
-      batch_size: the job's.
+      specs: the versions, already loaded.
+      examples: examples that all versions can score.
+      batch_size: the job's batch size.
     """
-    one = examples.take(np.arange(1))
-    made, failed, affordable = {}, {}, [batch_size]
+    single = examples.take(np.arange(1))
+    loaded, failed, affordable = {}, {}, [batch_size]
     for spec in specs:
         if spec.kind == "stored":
             continue
         model = models.load(spec)
-        # What the job would survive, by scoring such batches in halves, is no reason to end here.
+        # Do not fail here: the job itself survives such errors by scoring batches in halves.
         try:
-            model.predict(one)
-            affordable.append(_affordable(model, examples))
-            made[spec] = model
+            model.predict(single)
+            affordable.append(_affordable_rows(model, examples))
+            loaded[spec] = model
         except Exception as error:
             failed[spec.name] = f"{type(error).__name__}: {error}"
-    if not made:
+    if not loaded:
         return {}, failed
-    large, predicting = _large(made, examples, min(affordable))
-    batches, singles = _times(made, large), _times(made, one)
-    found = {}
-    for spec, model in made.items():
+    large, predict_bytes = _large_batch(loaded, examples, min(affordable))
+    batches, singles = _time_calls(loaded, large), _time_calls(loaded, single)
+    measures = {}
+    for spec, model in loaded.items():
         loading = models.loading(spec)
-        found[spec.name] = Measures(
+        measures[spec.name] = Measures(
             files.size_bytes(spec.path) if spec.path else None,
             model.parameters,
             loading.seconds,
-            _memory(model, loading, predicting[spec]),
+            _peak_bytes(model, loading, predict_bytes[spec]),
             batches[spec],
             singles[spec],
         )
-    return found, failed
+    return measures, failed
 
 
-def _affordable(model: models.Model, examples: batch.Batch) -> int:
-    """How many rows a few calls can have, a power of two, so that runs can be compared."""
+def _affordable_rows(model: models.Model, examples: batch.Batch) -> int:
+    """How many rows a few calls can afford: a power of two, so that runs are comparable."""
     seconds: list[float] = []
-    # The fastest of some: the first may still be warming up. Of a slow model one says enough.
+    # The fastest of several calls, as the first may still warm up; for a slow model one is enough.
     while len(seconds) < _WARM_UP and sum(seconds) < _SECONDS:
         started = time.perf_counter()
         model.predict(examples)
@@ -105,59 +105,61 @@ def _affordable(model: models.Model, examples: batch.Batch) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
-def _large(
-    made: Mapping[models.ModelSpec, models.Model], examples: batch.Batch, rows: int
+def _large_batch(
+    loaded: Mapping[models.ModelSpec, models.Model], examples: batch.Batch, rows: int
 ) -> tuple[batch.Batch, dict[models.ModelSpec, int | None]]:
-    """A batch of so many of the examples, again and again; of fewer where some model raises.
+    """A batch of this many rows, repeating the examples; fewer if a model fails on it.
 
-    And by version the memory that predicting it took, at the first call, which allocates it.
+    Also returns, by version, the memory that the first call took, which allocates it.
     """
     while True:
         large = examples.take(np.resize(np.arange(len(examples)), rows))
-        taken: dict[models.ModelSpec, int | None] = {}
+        peaks: dict[models.ModelSpec, int | None] = {}
         try:
-            for spec, model in made.items():
-                taken[spec] = _peak(model, large)
-            return large, taken
+            for spec, model in loaded.items():
+                peaks[spec] = _predict_bytes(model, large)
+            return large, peaks
         except Exception as error:
-            if rows == 1:  # It took this one before: the model itself is gone.
+            if rows == 1:  # This row worked before, so the model itself is gone.
                 raise errors.JobError(f"Version {spec.name!r}: {error}") from error
             rows //= 2
 
 
-def _peak(model: models.Model, examples: batch.Batch) -> int | None:
+def _predict_bytes(model: models.Model, examples: batch.Batch) -> int | None:
     watch = memory.Watch()
     model.predict(examples)
     return watch.peak()
 
 
-def _memory(model: models.Model, loading: models.Loading, predicting: int | None) -> int | None:
+def _peak_bytes(
+    model: models.Model, loading: models.Loading, predict_bytes: int | None
+) -> int | None:
     if model.pid is not None:
         return memory.peak_of(model.pid)
-    if loading.peak_bytes is None or loading.kept_bytes is None or predicting is None:
+    if loading.peak_bytes is None or loading.kept_bytes is None or predict_bytes is None:
         return None
-    return max(loading.peak_bytes, loading.kept_bytes + predicting)
+    return max(loading.peak_bytes, loading.kept_bytes + predict_bytes)
 
 
-def _times(
-    made: Mapping[models.ModelSpec, models.Model], examples: batch.Batch
+def _time_calls(
+    loaded: Mapping[models.ModelSpec, models.Model], examples: batch.Batch
 ) -> dict[models.ModelSpec, Times]:
-    """The versions take turns, so that what else the machine does slows all of them alike."""
-    for model in made.values():
+    """Times the versions in turns, so that other load on the machine slows all of them alike."""
+    for model in loaded.values():
         for _ in range(_WARM_UP):
             model.predict(examples)
-    seconds: dict[models.ModelSpec, list[float]] = {spec: [] for spec in made}
-    ends = time.perf_counter() + _SECONDS * len(made)
+    seconds: dict[models.ModelSpec, list[float]] = {spec: [] for spec in loaded}
+    deadline = time.perf_counter() + _SECONDS * len(loaded)
     for _ in range(_CALLS):
-        for spec, model in made.items():
+        for spec, model in loaded.items():
             started = time.perf_counter()
             model.predict(examples)
             seconds[spec].append(time.perf_counter() - started)
-        if time.perf_counter() > ends:
+        if time.perf_counter() > deadline:
             break
-    return {spec: _summary(found, len(examples)) for spec, found in seconds.items()}
+    return {spec: _summarize(calls, len(examples)) for spec, calls in seconds.items()}
 
 
-def _summary(seconds: list[float], rows: int) -> Times:
+def _summarize(seconds: list[float], rows: int) -> Times:
     median, p95 = np.percentile(np.array(seconds) / rows * 1e6, [50, 95]).tolist()
     return Times(rows, len(seconds), median, p95)

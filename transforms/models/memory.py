@@ -1,4 +1,4 @@
-"""How much memory a process has come to hold, where Linux says so."""
+"""Measures the memory of a process, where Linux reports it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import pathlib
 import re
 
-# Written to a process's clear_refs, makes its peak what it holds now; see proc(5).
+# Written to a process's clear_refs, resets its peak to the current value; see proc(5).
 _RESET_PEAK = "5"
 
 
 class Watch:
-    """What this process holds from now on, beyond what it holds now, in bytes.
+    """The memory, in bytes, that this process gains from now on.
 
-    Memory that was freed before and is used again does not show.
+    Reused memory that was freed earlier is not counted.
     """
 
     def __init__(self) -> None:
@@ -23,25 +23,25 @@ class Watch:
             self._before = _read("VmRSS")
 
     def peak(self) -> int | None:
-        """The most so far; None where the system does not say."""
-        most = None if self._before is None else _read("VmHWM")
-        return None if most is None or self._before is None else max(0, most - self._before)
+        """The peak so far; None if the system does not report it."""
+        highest = None if self._before is None else _read("VmHWM")
+        return None if highest is None or self._before is None else max(0, highest - self._before)
 
     def kept(self) -> int | None:
-        """What it holds now."""
+        """The current value; None if the system does not report it."""
         now = None if self._before is None else _read("VmRSS")
         return None if now is None or self._before is None else max(0, now - self._before)
 
 
 def peak_of(pid: int) -> int | None:
-    """The most that another process has ever held, in bytes; None where that is not known."""
+    """The peak memory of another process, in bytes; None if unknown."""
     return _read("VmHWM", pid)
 
 
-def _read(what: str, pid: int | str = "self") -> int | None:
+def _read(field: str, pid: int | str = "self") -> int | None:
     try:
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return None
-    found = re.search(rf"^{what}:\s+(\d+) kB", status, re.M)
-    return int(found[1]) * 1024 if found else None
+    match = re.search(rf"^{field}:\s+(\d+) kB", status, re.M)
+    return int(match[1]) * 1024 if match else None

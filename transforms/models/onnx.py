@@ -1,4 +1,4 @@
-"""ONNX models, through ONNX Runtime: a `.onnx` file, or a folder with `model.onnx` and weights."""
+"""ONNX models, run by ONNX Runtime: a `.onnx` file, or a folder with `model.onnx` and weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ try:
     from onnx import external_data_helper
 except ImportError as error:
     raise errors.ConfigError(
-        f"models of kind onnx need packages of which one cannot be imported ({error}): "
+        f"models of kind onnx need a package that cannot be imported ({error}): "
         "`pip install 'evalbeam[onnx]'`"
     ) from error
 
@@ -37,155 +37,157 @@ _DTYPES = {
     "tensor(bool)": np.bool_,
     "tensor(string)": np.object_,
 }
-# The model in a folder with its weights, as exporters name it.
+# The model's name, by convention, in a folder with its weights.
 _FILE = "model.onnx"
-# It sends operators of its own to a service; no model has them that is not made for it.
+# It runs special operators on a remote service; only models made for it have them.
 _REMOTE = "AzureExecutionProvider"
 _FATAL = 4
 
 
 def load(spec: models.ModelSpec, path: str) -> function.Function:
-    """The model, on the hardware that ONNX Runtime finds; the CPU for what nothing else takes.
+    """The model, on the hardware that ONNX Runtime finds; the CPU runs what nothing else supports.
 
     Raises:
-      ConfigError: weights outside the file and no folder to hold both, ONNX Runtime cannot load it,
-        or an output is no tensor; and what function.Function raises.
+      ConfigError: weights are in another file but not in the same folder, ONNX Runtime cannot load
+        it, or an output is not a tensor; or as in function.Function.
     """
     folder = os.path.isdir(path)
     if folder:
         path = os.path.join(path, _FILE)
-    # Before the session, which has weights of its own: so the two never take memory at once.
-    parameters, elsewhere = _weights(path)
-    # Digest, size and remote copies would lack the other file.
-    if elsewhere and not folder:
+    # Before the session, which loads the weights again, so that only one copy is in memory.
+    parameters, external_file = _read_weights(path)
+    # Digest, size and remote copies would not include the other file.
+    if external_file and not folder:
         raise errors.ConfigError(
-            f"it has weights in another file, {elsewhere!r}. Put both in a folder of their own, "
-            f"the model as {_FILE}, and name the folder"
+            f"it has weights in another file, {external_file!r}. Put both into a separate folder, "
+            f"with the model as {_FILE}, and use the folder as `path`"
         )
-    session = _session(path)
-    takes = {one.name: one for one in session.get_inputs()}
-    gives = {one.name: one for one in session.get_outputs()}
-    for name, one in takes.items():
-        if one.type not in _DTYPES:
+    session = _start_session(path)
+    inputs = {argument.name: argument for argument in session.get_inputs()}
+    outputs = {argument.name: argument for argument in session.get_outputs()}
+    for name, argument in inputs.items():
+        if argument.type not in _DTYPES:
             raise errors.ConfigError(
-                f"input {name!r} is {one.type}; columns fill {', '.join(_DTYPES)}"
+                f"input {name!r} is {argument.type}; columns can fill {', '.join(_DTYPES)}"
             )
     return function.Function(
         spec,
-        _Onnx(session, _rows(takes)),
-        [_tensor(one) for one in takes.values()],
-        [_tensor(one) for one in _evaluable(spec, gives)],
+        _Onnx(session, _fixed_rows(inputs)),
+        [_tensor(argument) for argument in inputs.values()],
+        [_tensor(argument) for argument in _select_tensors(spec, outputs)],
         parameters,
     )
 
 
 class _Onnx:
-    """A session; threads run it at once."""
+    """A session; thread-safe."""
 
     def __init__(self, session: Any, rows: int | None) -> None:
         self._session = session
         self._rows = rows
 
     def __call__(self, arrays: function.Arrays, names: Collection[str]) -> function.Arrays:
-        """The outputs of these names, for any number of rows."""
-        wanted = list(names)
-        taken = {
-            name: _texts(name, array) if array.dtype == object else array
+        """The outputs with these names, for any number of rows."""
+        output_names = list(names)
+        inputs = {
+            name: _decode_texts(name, array) if array.dtype == object else array
             for name, array in arrays.items()
         }
 
         def call(piece: function.Arrays) -> function.Arrays:
-            return dict(zip(wanted, self._session.run(wanted, piece), strict=True))
+            return dict(zip(output_names, self._session.run(output_names, piece), strict=True))
 
-        return function.in_pieces(call, taken, self._rows)
+        return function.call_in_pieces(call, inputs, self._rows)
 
 
-def _weights(path: str) -> tuple[int | None, str]:
-    """How many numbers were trained, and the other file that some of them are in, "" for none.
+def _read_weights(path: str) -> tuple[int | None, str]:
+    """The number of trained parameters, and the external file that holds some, "" for none.
 
-    Counted are the graph's initializers, but for int32 and int64: shapes and indices. So the biases
-    of quantised layers are not counted, nor constants that are nodes, nor the trees of tree
-    operators. None where nothing is.
+    Counts the graph's initializers except int32 and int64, which are shapes and indices. So it does
+    not count the biases of quantised layers, constants that are nodes, or the trees of tree
+    operators. None if nothing was counted.
     """
     try:
         graph = onnx.load_model(path, load_external_data=False).graph
-    except Exception:  # ONNX Runtime, which is asked next, says what is wrong with the file.
+    except Exception:  # ONNX Runtime, which loads it next, reports what is wrong with the file.
         return None, ""
     uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
-    count = sum(math.prod(one.dims) for one in graph.initializer if one.data_type not in uncounted)
-    elsewhere = (
-        external_data_helper.ExternalDataInfo(one).location
-        for one in graph.initializer
-        if external_data_helper.uses_external_data(one)
+    count = sum(
+        math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type not in uncounted
     )
-    return count or None, next(elsewhere, "")
+    external_files = (
+        external_data_helper.ExternalDataInfo(tensor).location
+        for tensor in graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+    )
+    return count or None, next(external_files, "")
 
 
-def _session(path: str) -> Any:
+def _start_session(path: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads.share()
-    # Threads that wait for work in a loop would take the cores from other versions and from Beam.
+    # Threads that busy-wait would take the cores from other versions and from Beam.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What goes wrong is raised too.
+    # Errors are raised anyway.
     options.log_severity_level = _FATAL
-    providers = [one for one in onnxruntime.get_available_providers() if one != _REMOTE]
+    providers = [name for name in onnxruntime.get_available_providers() if name != _REMOTE]
     try:
-        # Without a second attempt, which it would print: without those that fail it starts anyway.
+        # No fallback, which prints a message; providers that fail are skipped in any case.
         return onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # The runtime's exceptions have no common class.
         raise errors.ConfigError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load it: {_told(error)}. If the file "
-            "is damaged, export or copy it again; if an operator is unknown, export with operators "
-            "of ONNX's own and an opset that this version has; if weights are missing, they are in "
-            "files that belong beside it"
+            f"ONNX Runtime {onnxruntime.__version__} cannot load it: {_message(error)}. If "
+            "the file is damaged, export or copy it again; if an operator is unknown, export with "
+            "ONNX's own operators and an opset that this version supports; if weights are missing, "
+            "put their files next to it"
         ) from error
 
 
-def _rows(takes: dict[str, Any]) -> int | None:
-    """How many rows the model takes at once; None for any number."""
-    first = [one.shape[0] for one in takes.values() if one.shape]
-    # 0 is what old exporters write for a size that is open.
+def _fixed_rows(inputs: dict[str, Any]) -> int | None:
+    """The number of rows that the model takes at once; None for any number."""
+    first = [argument.shape[0] for argument in inputs.values() if argument.shape]
+    # Old exporters write 0 for a dynamic size.
     fixed = {size for size in first if isinstance(size, int) and size > 0}
     if len(fixed) > 1:
-        shapes = ", ".join(f"{name!r} {one.shape}" for name, one in takes.items())
+        shapes = ", ".join(f"{name!r} {argument.shape}" for name, argument in inputs.items())
         raise errors.ConfigError(
-            f"its inputs are of different numbers of rows: {shapes}. Export it with a first "
-            "dimension that is open, or the same for all"
+            f"its inputs take different numbers of rows: {shapes}. Export it with a first "
+            "dimension that is dynamic, or the same for all inputs"
         )
     return fixed.pop() if fixed else None
 
 
-def _evaluable(spec: models.ModelSpec, gives: dict[str, Any]) -> list[Any]:
+def _select_tensors(spec: models.ModelSpec, outputs: dict[str, Any]) -> list[Any]:
     """The outputs that are tensors.
 
-    scikit-learn's converter makes a list of maps of probabilities, and gives the decisions beside
-    it as a tensor: these are not to be evaluated in their place, unless the spec says so.
+    scikit-learn's converter outputs probabilities as a list of maps, alongside the decisions as a
+    tensor. The decisions must not be evaluated instead, unless the spec lists them.
     """
-    odd = [one for one in gives.values() if one.type not in _DTYPES]
-    found = [one for one in gives.values() if one.type in _DTYPES]
-    if asked := [one for one in odd if not spec.outputs or one.name in spec.outputs]:
-        instead = f", or choose `outputs: [{found[0].name}]`" if found else ""
+    others = [argument for argument in outputs.values() if argument.type not in _DTYPES]
+    selected = [argument for argument in outputs.values() if argument.type in _DTYPES]
+    if invalid := [other for other in others if not spec.outputs or other.name in spec.outputs]:
+        alternative = f", or set `outputs: [{selected[0].name}]`" if selected else ""
         raise errors.ConfigError(
-            f"output {asked[0].name!r} is {asked[0].type}, no tensor that can be evaluated. "
-            "scikit-learn's converter gives probabilities as a tensor with "
-            f"`options={{'zipmap': False}}`: convert it so{instead}"
+            f"output {invalid[0].name!r} is {invalid[0].type}, not a tensor, and cannot be "
+            "evaluated. To get probabilities as a tensor from scikit-learn's converter, pass "
+            f"`options={{'zipmap': False}}`{alternative}"
         )
-    return found
+    return selected
 
 
-def _tensor(one: Any) -> tensors.Tensor:
-    # No sizes stand for a scalar and for a shape that the model does not tell.
-    sizes = [size if isinstance(size, int) else None for size in one.shape]
+def _tensor(argument: Any) -> tensors.Tensor:
+    # An empty shape is either a scalar or a shape that the model does not declare.
+    sizes = [size if isinstance(size, int) else None for size in argument.shape]
     return tensors.Tensor(
-        one.name, np.dtype(_DTYPES[one.type]), (None, *sizes[1:]) if sizes else None
+        argument.name, np.dtype(_DTYPES[argument.type]), (None, *sizes[1:]) if sizes else None
     )
 
 
-def _texts(name: str, array: np.ndarray) -> np.ndarray:
-    """Strings as the runtime takes them.
+def _decode_texts(name: str, array: np.ndarray) -> np.ndarray:
+    """Bytes as the strings that the runtime takes.
 
     Raises:
-      UnscorableRowsError: rows with bytes that are no text.
+      UnscorableRowsError: rows with bytes that are not UTF-8.
     """
     bad, texts = {}, np.empty(array.size, object)
     for index, value in enumerate(array.flat):
@@ -199,7 +201,7 @@ def _texts(name: str, array: np.ndarray) -> np.ndarray:
     return texts.reshape(array.shape)
 
 
-def _told(error: Exception) -> str:
-    """The runtime's message on one line, without its code and the path, which is said already."""
-    told = " ".join(str(error).split())
-    return (told.rpartition("failed:")[2] or told).rstrip(".")
+def _message(error: Exception) -> str:
+    """The runtime's message on one line, without its error code and the path."""
+    text = " ".join(str(error).split())
+    return (text.rpartition("failed:")[2] or text).rstrip(".")

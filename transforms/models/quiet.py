@@ -1,4 +1,4 @@
-"""Keeps the start-up banners of TensorFlow and LiteRT off the user's screen."""
+"""Suppresses the start-up messages of TensorFlow and LiteRT."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# Lines of absl's C++ log from before it is set up, which no environment variable silences:
-# "I0000 00:00:... port.cc:153] oneDNN custom operations are on", and that there is no GPU.
+# Lines that absl's C++ log writes before it is set up, which no environment variable silences, such
+# as "I0000 00:00:... port.cc:153] oneDNN custom operations are on".
 _BANNER = re.compile(rb"WARNING: All log messages before absl::|[IWE]0000 00:00:")
-_LITERT_NEWS = re.compile(
+_LITERT_MESSAGES = re.compile(
     rb"INFO: |WARNING: Attempting to use a delegate that only supports static-"
 )
 
 
 @contextlib.contextmanager
 def starting_tensorflow() -> Iterator[None]:
-    """Holds back what the process writes to stderr in this block, and drops the banner from it.
+    """Buffers stderr during the block and drops TensorFlow's banner from it.
 
-    Where TensorFlow is loaded already the block runs as it is.
+    Does nothing if TensorFlow is already loaded.
     """
     if "tensorflow" in sys.modules:
         yield
@@ -32,31 +32,31 @@ def starting_tensorflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def starting_litert() -> Iterator[None]:
-    """Holds back what the process writes to stderr in this block, and drops LiteRT's news from it.
+    """Buffers stderr during the block and drops LiteRT's messages from it.
 
-    Its delegate tells, once per process, that it was created; the log has no switch in Python.
+    LiteRT's delegate reports once per process that it was created; Python cannot turn that off.
     """
-    with without(_LITERT_NEWS):
+    with without(_LITERT_MESSAGES):
         yield
 
 
 @contextlib.contextmanager
 def without(lines: re.Pattern[bytes]) -> Iterator[None]:
-    """Holds back what the process writes to stderr in this block, and drops these lines from it.
+    """Buffers what the process writes to stderr during the block, and drops these lines from it.
 
-    A process that aborts in the block takes what was held back with it.
+    If the process aborts in the block, the buffered output is lost.
     """
     sys.stderr.flush()
     screen = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(screen, 2)
             os.close(screen)
-            held.seek(0)
-            for line in held:
+            buffer.seek(0)
+            for line in buffer:
                 if not lines.match(line):
                     os.write(2, line)

@@ -1,4 +1,4 @@
-"""A TensorFlow function over named tensors: what SavedModels and Keras models have in common."""
+"""TensorFlow functions over named tensors, shared by SavedModels and Keras models."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Signature:
 
     Args:
       spec: the version.
-      call: the traced function, open in the number of rows so that no batch size retraces it.
-      takes: by input name, its tf.TensorSpec.
-      gives: by output name, its tf.TensorSpec or symbolic tensor.
-      takes_serialized: whether it takes serialised tf.Examples, through its only input.
-      parameters: how many numbers were trained.
+      call: the function, traced for any number of rows, so that no batch size retraces it.
+      input_specs: input name -> tf.TensorSpec.
+      output_specs: output name -> tf.TensorSpec or symbolic tensor.
+      takes_serialized: whether its only input takes serialised tf.Examples.
+      parameters: the number of trained parameters.
 
     Raises:
-      ConfigError: inputs that columns cannot fill, or outputs that cannot be evaluated.
+      ConfigError: columns cannot fill the inputs, or the outputs cannot be evaluated.
     """
 
     pid = None
@@ -34,17 +34,18 @@ class Signature:
         self,
         spec: models.ModelSpec,
         call: Callable[[Tensors], Tensors],
-        takes: Mapping[str, tf.TensorSpec],
-        gives: Mapping[str, tf.TensorSpec],
+        input_specs: Mapping[str, tf.TensorSpec],
+        output_specs: Mapping[str, tf.TensorSpec],
         takes_serialized: bool = False,
         parameters: int | None = None,
     ) -> None:
         self._call = call
-        self._takes = dict(takes)
+        self._input_specs = dict(input_specs)
         self._takes_serialized = takes_serialized
-        self.inputs = () if takes_serialized else _inputs(spec, takes)
-        self._chosen = tensors.chosen(spec.outputs, map(_tensor, gives, gives.values()))
-        self.outputs = tuple(self._chosen)
+        self.inputs = () if takes_serialized else _bind_inputs(spec, input_specs)
+        output_tensors = map(_tensor, output_specs, output_specs.values())
+        self._names = tensors.choose_outputs(spec.outputs, output_tensors)
+        self.outputs = tuple(self._names)
         self.projection = batch.Projection(columns.names(self.inputs), takes_serialized)
         self.parameters = parameters
 
@@ -52,31 +53,31 @@ class Signature:
         """By output, float32 or float64, [N] or [N, K]; see models.Model."""
         results = self._call(self._tensors(examples))
         return {
-            output: tensors.prediction(name, results[name].numpy(), len(examples))
-            for output, name in self._chosen.items()
+            output: tensors.to_prediction(name, results[name].numpy(), len(examples))
+            for output, name in self._names.items()
         }
 
     def _tensors(self, examples: batch.Batch) -> Tensors:
         if self._takes_serialized:
-            (name,) = self._takes
+            (name,) = self._input_specs
             return {name: serialized.tensor(examples)}
         arrays = columns.arrays(self.inputs, examples)
         return {
-            name: tf.convert_to_tensor(array, self._takes[name].dtype)
+            name: tf.convert_to_tensor(array, self._input_specs[name].dtype)
             for name, array in arrays.items()
         }
 
 
-def _inputs(
-    spec: models.ModelSpec, takes: Mapping[str, tf.TensorSpec]
+def _bind_inputs(
+    spec: models.ModelSpec, input_specs: Mapping[str, tf.TensorSpec]
 ) -> tuple[columns.Input, ...]:
-    declared = [_tensor(name, one) for name, one in takes.items()]
-    tensors.refuse_fixed_rows(declared)
-    return tensors.inputs(spec, declared)
+    input_tensors = [_tensor(name, input_spec) for name, input_spec in input_specs.items()]
+    tensors.refuse_fixed_rows(input_tensors)
+    return tensors.bind_inputs(spec, input_tensors)
 
 
 def _tensor(name: str, spec: tf.TensorSpec) -> tensors.Tensor:
-    """The spec of a dense tensor; a sparse or ragged one has no shape that a column could fill."""
+    """A spec as a Tensor; without a shape if sparse or ragged, as no column can fill these."""
     dense = isinstance(spec, (tf.TensorSpec, tf.Tensor)) and spec.shape.rank is not None
     shape = tuple(spec.shape.as_list()) if dense else None
     return tensors.Tensor(name, np.dtype(spec.dtype.as_numpy_dtype), shape)

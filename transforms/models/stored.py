@@ -1,4 +1,4 @@
-"""Predictions made earlier: columns of the data, scalars or lists."""
+"""Stored predictions: columns of the data, scalars or lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalbeam.transforms.models import columns
 
 @dataclass(frozen=True)
 class Stored:
-    """Columns that stand in for a model."""
+    """Columns of predictions, used as a model."""
 
     inputs: tuple[columns.Input, ...]
     parameters: None = None
@@ -34,19 +34,19 @@ class Stored:
 
 
 def load(spec: models.ModelSpec, path: str) -> Stored:
-    """The spec's columns; there is nothing to load."""
+    """The columns in the spec; loads nothing."""
     if not spec.predictions:
-        raise errors.ConfigError("it names no column; write `predictions: <column>`")
+        raise errors.ConfigError("it has no column of predictions; set `predictions: <column>`")
     pairs = dict(spec.predictions)
     unknown = [output for output in spec.outputs if output not in pairs]
     if unknown:
         raise errors.ConfigError(
-            f"unknown output {unknown[0]!r}; its predictions are of {errors.listed(pairs)}"
+            f"unknown output {unknown[0]!r}; it has predictions for {errors.listed(pairs)}"
         )
-    chosen = spec.outputs or tuple(pairs)
+    outputs = spec.outputs or tuple(pairs)
     return Stored(
         tuple(
-            columns.Input("" if len(chosen) == 1 else output, pairs[output], np.dtype("f8"), None)
-            for output in chosen
+            columns.Input("" if len(outputs) == 1 else output, pairs[output], np.dtype("f8"), None)
+            for output in outputs
         )
     )

@@ -1,4 +1,4 @@
-"""What kinds of model have in common: named tensors in, named tensors out."""
+"""Shared by all kinds of model: named input and output tensors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from evalbeam.transforms.models import columns
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output, as the model declares it.
+    """An input or output, as declared by the model.
 
     Attributes:
-      name: the model's name for it.
-      dtype: NumPy's; object for strings.
-      shape: None for sizes that are open, the first of them the rows; the whole is None where
-        even their number is open.
+      name: the name in the model.
+      dtype: the NumPy dtype; object for strings.
+      shape: the sizes, with None for dynamic ones; the first is the number of rows. None if the
+        rank is unknown.
     """
 
     name: str
@@ -31,23 +31,25 @@ class Tensor:
         return f"{dtype} of shape {'unknown' if self.shape is None else list(self.shape)}"
 
 
-def refuse_fixed_rows(takes: Iterable[Tensor]) -> None:
-    """Raises ConfigError for an input of a fixed number of rows."""
-    for tensor in takes:
+def refuse_fixed_rows(input_tensors: Iterable[Tensor]) -> None:
+    """Raises ConfigError if an input takes a fixed number of rows."""
+    for tensor in input_tensors:
         if tensor.shape and tensor.shape[0] is not None:
             raise errors.ConfigError(
-                f"input {tensor.name!r} has the shape {list(tensor.shape)}, batches of exactly "
-                f"{tensor.shape[0]}. Export the model with None as its first dimension"
+                f"input {tensor.name!r} has the shape {list(tensor.shape)}, so it takes only "
+                f"batches of {tensor.shape[0]}. Export the model with None as its first dimension"
             )
 
 
-def inputs(spec: models.ModelSpec, takes: Iterable[Tensor]) -> tuple[columns.Input, ...]:
-    """What the model takes from the columns: those that the spec maps, else those of its names.
+def bind_inputs(
+    spec: models.ModelSpec, input_tensors: Iterable[Tensor]
+) -> tuple[columns.Input, ...]:
+    """Binds each input to the column or image that the spec maps it to, else to that of its name.
 
     Raises:
-      ConfigError: a mapping of something else than an input, or an input that no column fills.
+      ConfigError: the spec maps a name that is not an input, or no column can fill an input.
     """
-    by_name = {tensor.name: tensor for tensor in takes}
+    by_name = {tensor.name: tensor for tensor in input_tensors}
     mapped, images = dict(spec.inputs), dict(spec.images)
     for name in mapped:
         if name not in by_name:
@@ -55,60 +57,59 @@ def inputs(spec: models.ModelSpec, takes: Iterable[Tensor]) -> tuple[columns.Inp
                 f"`inputs` maps {name!r}, but the model's inputs are "
                 f"{errors.listed(by_name)}.{errors.did_you_mean(name, by_name)}"
             )
-    found = []
+    inputs = []
     for name, tensor in by_name.items():
         if not tensor.shape:
             raise errors.ConfigError(
-                f"input {name!r} is {tensor}; a column fills dense tensors of shape [None] or "
+                f"input {name!r} is {tensor}; a column can fill dense tensors of shape [None] or "
                 "[None, ...]. Export a signature with such inputs, or one over serialised "
                 "tf.Examples"
             )
         column = mapped.get(name, name)
         image = images.get(column)
-        found.append(
+        inputs.append(
             columns.Input(
                 name, image.column if image else column, tensor.dtype, tensor.shape[1:], image
             )
         )
-    return tuple(found)
+    return tuple(inputs)
 
 
-def chosen(wanted: Sequence[str], gives: Iterable[Tensor]) -> dict[str, str]:
-    """The outputs to evaluate, by the name that they have in results, the model's own.
+def choose_outputs(requested: Sequence[str], output_tensors: Iterable[Tensor]) -> dict[str, str]:
+    """Name in results -> name in the model, of the outputs to evaluate; () requests all.
 
     Raises:
-      ConfigError: an unknown output, or one that cannot be evaluated.
+      ConfigError: an output is unknown or cannot be evaluated.
     """
-    by_name = {tensor.name: tensor for tensor in gives}
-    for name in wanted:
+    by_name = {tensor.name: tensor for tensor in output_tensors}
+    for name in requested:
         if name not in by_name:
             raise errors.ConfigError(
                 f"unknown output {name!r}; the model's outputs are "
                 f"{errors.listed(sorted(by_name))}.{errors.did_you_mean(name, by_name)}"
             )
-    # Sorted: TensorFlow restores a signature's outputs in no order to rely on.
-    taken = tuple(wanted) or tuple(sorted(by_name))
-    for name in taken:
+    # Sorted: TensorFlow restores a signature's outputs in arbitrary order.
+    chosen = tuple(requested) or tuple(sorted(by_name))
+    for name in chosen:
         tensor = by_name[name]
         if not is_number(tensor.dtype) or len(tensor.shape or (None,)) not in (1, 2):
             raise errors.ConfigError(
-                f"output {name!r} is {tensor}; numbers of shape [None] or [None, K] can be "
-                f"evaluated. Choose with `outputs: [...]` among "
-                f"{errors.listed(sorted(by_name))}"
+                f"output {name!r} is {tensor}; only numbers of shape [None] or [None, K] can be "
+                f"evaluated. Choose among {errors.listed(sorted(by_name))} with `outputs: [...]`"
             )
-    return {"" if len(taken) == 1 else name: name for name in taken}
+    return {"" if len(chosen) == 1 else name: name for name in chosen}
 
 
-def prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:
-    """A model's output as predictions: float32 or float64, [N] or [N, K]; [N, 1] is [N].
+def to_prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:
+    """Converts a model's output to float32 or float64, [N] or [N, K]; [N, 1] becomes [N].
 
     Raises:
-      JobError: it has another number of rows, or another rank.
+      JobError: the number of rows or the rank is wrong.
     """
     if array.ndim not in (1, 2) or len(array) != rows:
         raise errors.JobError(
             f"output {name!r} has the shape {list(array.shape)} for {rows} examples; it must be "
-            f"[{rows}] or [{rows}, K]. A model must give one prediction for each example"
+            f"[{rows}] or [{rows}, K]: a model must return one prediction per example"
         )
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64 if array.dtype.kind in "biu" else np.float32)
@@ -117,5 +118,5 @@ def prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:
 
 def is_number(dtype: np.dtype) -> bool:
     """Whether values of this dtype can be predictions."""
-    # bfloat16 and its kin, which are not NumPy's own, are of kind V.
+    # Non-native dtypes such as bfloat16 are of kind V.
     return dtype.kind in "biufV"

@@ -1,4 +1,4 @@
-"""TFLite models: float, float16, dynamic-range and full-integer, through LiteRT."""
+"""TFLite models (float, float16, dynamic-range and full-integer), run by LiteRT."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ _FLOATS = (
     schema.TensorType.FLOAT64,
     schema.TensorType.BFLOAT16,
 )
-# What LiteRT calls the TensorFlow operators that only its Flex delegate has.
+# LiteRT's prefix for TensorFlow operators, which only its Flex delegate supports.
 _SELECT_TF = "Flex"
-# How LiteRT says that it found the fault before it computed anything: no data would mend it.
+# In LiteRT's errors from before any computation, which occur with any data.
 _UNPREPARED = "failed to prepare"
-# Relative; of what the order of sums may change between sizes. Too small costs speed only.
+# Relative, for the order of sums, which may differ between sizes. Too small only costs speed.
 _PROBE_TOLERANCE = 1e-3
 
 
 def load(spec: models.ModelSpec, path: str) -> function.Function:
-    """The spec's signature, or the model itself where it has none.
+    """The spec's signature, or the model itself if it has no signatures.
 
     Raises:
-      ConfigError: no TFLite file or a damaged one, operators that LiteRT does not have, or no such
-        signature; and what function.Function raises.
+      ConfigError: it is not a TFLite file, is damaged, needs operators that LiteRT does not
+        support, or has no such signature; or as in function.Function.
     """
     if not os.path.isfile(path):
-        raise errors.ConfigError("it is no file, as a TFLite model is")
-    # Read rather than mapped into memory: a file that is written anew while its model is in use
-    # would end the process.
+        raise errors.ConfigError("it is not a file, but a TFLite model is a single file")
+    # Read rather than memory-mapped: overwriting the file while the model is in use would crash the
+    # process.
     content = pathlib.Path(path).read_bytes()
     with quiet.starting_litert():
         try:
-            return _loaded(spec, content)
-        # What LiteRT raises, and what a file gives whose names or shapes are not to be read.
+            return _load(spec, content)
+        # Raised by LiteRT, or here for names or shapes that cannot be read.
         except (ValueError, RuntimeError) as error:
             raise errors.ConfigError(
-                f"LiteRT cannot read its {len(content)} bytes: {_told(error)}. It is no TFLite "
-                "file, or a damaged one: export or copy it again"
+                f"LiteRT cannot read its {len(content)} bytes: {_message(error)}. It is not a "
+                "TFLite file, or it is damaged: export or copy it again"
             ) from error
 
 
-def _loaded(spec: models.ModelSpec, content: bytes) -> function.Function:
-    # It verifies all offsets of the file, so that one cut short is refused, not followed.
+def _load(spec: models.ModelSpec, content: bytes) -> function.Function:
+    # LiteRT verifies all offsets, so it rejects truncated files.
     start = functools.partial(
         litert.Interpreter, model_content=content, num_threads=threads.share()
     )
@@ -65,74 +65,79 @@ def _loaded(spec: models.ModelSpec, content: bytes) -> function.Function:
     graph = schema.Model.GetRootAs(content, 0)
     custom = _custom_operators(graph)
     _refuse_select_tf(custom)
-    lite = _Lite(start, interpreter, _signature(spec, interpreter), _keeps_state(graph))
-    loaded = function.Function(spec, lite, lite.takes, lite.gives, _parameters(graph))
+    lite = _Lite(start, interpreter, _choose_signature(spec, interpreter), _keeps_state(graph))
+    model = function.Function(
+        spec, lite, lite.input_tensors, lite.output_tensors, _count_parameters(graph)
+    )
     try:
-        lite.find_rows(tensors.chosen(spec.outputs, lite.gives).values())
+        lite.find_rows(tensors.choose_outputs(spec.outputs, lite.output_tensors).values())
     except RuntimeError as error:
         needs = f" with the custom operators {', '.join(custom)}" if custom else ""
         raise errors.ConfigError(
-            f"LiteRT cannot run the model{needs}: {_told(error)}. Convert it again, with "
-            "operators that LiteRT has, or evaluate the model that it was converted from"
+            f"LiteRT cannot run the model{needs}: {_message(error)}. Convert it again with "
+            "operators that LiteRT supports, or evaluate the model that it was converted from"
         ) from error
-    return loaded
+    return model
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """An input or output as the interpreter stores it.
+    """An input or output as stored by the interpreter.
 
     Attributes:
-      name: the signature's name for it, or the tensor's.
-      dtype: as it is stored; object for strings.
-      shape: the sizes that it has when it is loaded.
-      open: which of them may vary.
-      scale, zero_point: of a quantised tensor, value = (stored - zero_point) * scale; scale 0
-        where it is not quantised.
+      name: the name in the signature, or of the tensor.
+      dtype: the stored dtype; object for strings.
+      shape: the sizes when the model is loaded.
+      dynamic: which of the sizes may vary.
+      scale, zero_point: of a quantised tensor, value = (stored - zero_point) * scale; scale is 0 if
+        it is not quantised.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
-    open: tuple[bool, ...]
+    dynamic: tuple[bool, ...]
     scale: float
     zero_point: int
 
     @property
     def tensor(self) -> tensors.Tensor:
-        """What is declared to the columns and results: any number of rows, numbers unquantised."""
-        sizes = [None if free else size for size, free in zip(self.shape, self.open, strict=True)]
+        """The tensor as seen from outside: any number of rows, values not quantised."""
+        sizes = [
+            None if dynamic else size
+            for size, dynamic in zip(self.shape, self.dynamic, strict=True)
+        ]
         dtype = np.dtype(np.float32) if self.scale else self.dtype
         return tensors.Tensor(self.name, dtype, (None, *sizes[1:]) if sizes else ())
 
     def quantize(self, values: np.ndarray) -> np.ndarray:
-        """Values as the tensor has them: quantised to the nearest step, ties to the even one.
+        """Values as stored: quantised to the nearest step, ties to even.
 
         Raises:
-          UnscorableRowsError: rows with NaN, for which integers have no value.
+          UnscorableRowsError: rows with NaN, which integers cannot represent.
         """
         if not self.scale:
             return values
         arrow.refuse(
             np.isnan(values).reshape(len(values), -1).any(axis=1),
-            lambda row: f"input {self.name!r} is quantised, which has no value NaN",
+            lambda row: f"input {self.name!r} is quantised and cannot represent NaN",
         )
-        range_ = np.iinfo(self.dtype)
+        limits = np.iinfo(self.dtype)
         with np.errstate(over="ignore"):
             steps = np.rint(values / np.float32(self.scale)) + np.float32(self.zero_point)
-        return np.clip(steps, range_.min, range_.max).astype(self.dtype)
+        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
 
     def probe(self, rows: int, rng: np.random.Generator) -> np.ndarray:
-        """Values to try the model with, unlike from row to row."""
+        """Values to try the model with, different in each row."""
         shape = (rows, *self.shape[1:])
         if self.tensor.dtype.kind == "f":
             return rng.random(shape).astype(self.tensor.dtype)
-        # As indices into the smallest table, as texts of numbers.
+        # Valid as indices into even the smallest table, and as texts of numbers.
         bits = rng.integers(0, 2, shape)
         return bits.astype(bytes if self.dtype == object else np.int8).astype(self.dtype)
 
     def dequantize(self, stored: np.ndarray) -> np.ndarray:
-        """The inverse, up to rounding; float32 where the tensor is quantised."""
+        """The inverse, up to rounding; float32 if the tensor is quantised."""
         if not self.scale:
             return stored
         return (stored.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
@@ -142,10 +147,10 @@ class _Lite:
     """A signature of an interpreter, called by one thread at a time.
 
     Args:
-      start: makes an interpreter, for when one is in ruins.
-      interpreter: the first.
-      signature: None for the model itself.
-      keeps_state: whether tensors outlive a call, as those of recurrent layers do.
+      start: creates an interpreter, to replace a broken one.
+      interpreter: the first one.
+      signature: the signature's name; None for the model itself.
+      keeps_state: whether tensors keep their values between calls, as in recurrent layers.
     """
 
     def __init__(
@@ -163,121 +168,121 @@ class _Lite:
         if self._signature is None:
             self._run: Any = _Unsigned(self._interpreter)
         else:
-            # It resizes and allocates at each call, which does nothing for the size at hand.
+            # It resizes and allocates in each call, which is free if the size has not changed.
             self._run = self._interpreter.get_signature_runner(self._signature)
-        takes, gives = self._run.get_input_details(), self._run.get_output_details()
-        self._takes = {name: _stored(name, details) for name, details in takes.items()}
-        self._gives = {name: _stored(name, details) for name, details in gives.items()}
+        inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
+        self._inputs = {name: _stored(name, details) for name, details in inputs.items()}
+        self._outputs = {name: _stored(name, details) for name, details in outputs.items()}
 
     @property
-    def takes(self) -> list[tensors.Tensor]:
+    def input_tensors(self) -> list[tensors.Tensor]:
         """The inputs."""
-        return [one.tensor for one in self._takes.values()]
+        return [stored.tensor for stored in self._inputs.values()]
 
     @property
-    def gives(self) -> list[tensors.Tensor]:
+    def output_tensors(self) -> list[tensors.Tensor]:
         """The outputs."""
-        return [one.tensor for one in self._gives.values()]
+        return [stored.tensor for stored in self._outputs.values()]
 
     def __call__(self, arrays: function.Arrays, names: Collection[str]) -> function.Arrays:
-        """The outputs of these names, for any number of rows."""
-        return self._in_pieces(arrays, names, self._rows)
+        """The outputs with these names, for any number of rows."""
+        return self._call_in_pieces(arrays, names, self._rows)
 
     def find_rows(self, names: Collection[str]) -> None:
-        """Finds whether the model takes any number of rows, or only its own.
+        """Finds out whether the model takes any number of rows, or only the exported number.
 
-        Many a model is exported with one row, yet takes more; others fail then, or mix the rows
-        with each other, which only shows in what they give. So those are tried with more rows than
-        their own, and believed if each row's outputs are what they are in pieces of its own size.
+        Many models are exported with one row but take more; others then fail, or mix rows with each
+        other, which only shows in their outputs. So the model is tried with one row more than
+        exported, and accepted if each row's outputs are the same as in pieces of the exported size.
 
         Raises:
           RuntimeError: the model cannot be run with any number of rows.
         """
-        # Those that are open have one row at first.
-        own = max(one.shape[0] for one in self._takes.values())
-        declared_open = all(one.open[0] for one in self._takes.values())
+        # A dynamic number of rows is 1 when the model is loaded.
+        exported = max(stored.shape[0] for stored in self._inputs.values())
+        is_dynamic = all(stored.dynamic[0] for stored in self._inputs.values())
         rng = np.random.default_rng(0)
-        probe = {name: one.probe(own + 1, rng) for name, one in self._takes.items()}
+        probe = {name: stored.probe(exported + 1, rng) for name, stored in self._inputs.items()}
         try:
-            alone = self._in_pieces(probe, names, own)
+            separate = self._call_in_pieces(probe, names, exported)
         except RuntimeError as error:
-            # Where sizes beside the rows are open, or the values matter, the data may fit.
-            sized = not any(any(one.open[1:]) for one in self._takes.values())
-            if sized and _UNPREPARED in str(error):
+            # If sizes other than the rows are dynamic, or the values matter, the data may work.
+            has_fixed_sizes = not any(any(stored.dynamic[1:]) for stored in self._inputs.values())
+            if has_fixed_sizes and _UNPREPARED in str(error):
                 raise
-            self._rows = None if declared_open else own
+            self._rows = None if is_dynamic else exported
             self._use(self._start())
             return
-        except errors.JobError:  # It does not give a prediction for each row, however it is run.
+        except errors.JobError:  # It does not return one prediction per row for any size.
             return
         try:
-            together = self._in_pieces(probe, names, None)
+            together = self._call_in_pieces(probe, names, None)
         except RuntimeError:
-            self._rows = own
-            self._use(self._start())  # The size that failed has left the interpreter in ruins.
+            self._rows = exported
+            self._use(self._start())  # The failed resize has broken the interpreter.
             return
-        if not declared_open and not all(self._agree(name, together, alone) for name in names):
-            self._rows = own
+        if not is_dynamic and not all(self._agree(name, together, separate) for name in names):
+            self._rows = exported
 
-    def _in_pieces(
+    def _call_in_pieces(
         self, arrays: function.Arrays, names: Collection[str], rows: int | None
     ) -> function.Arrays:
-        stored = {name: self._takes[name].quantize(array) for name, array in arrays.items()}
+        stored = {name: self._inputs[name].quantize(array) for name, array in arrays.items()}
 
         def call(piece: function.Arrays) -> function.Arrays:
             results = self._run(**piece)
             if self._keeps_state:
                 self._interpreter.reset_all_variables()
-            return {name: self._gives[name].dequantize(results[name]) for name in names}
+            return {name: self._outputs[name].dequantize(results[name]) for name in names}
 
         with self._lock:
-            return function.in_pieces(call, stored, rows)
+            return function.call_in_pieces(call, stored, rows)
 
-    def _agree(self, name: str, together: function.Arrays, alone: function.Arrays) -> bool:
-        one, other = together[name], alone[name]
-        return one.size == other.size and np.allclose(
-            one.reshape(other.shape),
-            other,
+    def _agree(self, name: str, together: function.Arrays, separate: function.Arrays) -> bool:
+        actual, expected = together[name], separate[name]
+        return actual.size == expected.size and np.allclose(
+            actual.reshape(expected.shape),
+            expected,
             rtol=_PROBE_TOLERANCE,
-            # Sums in another order may round to the step beside.
-            atol=self._gives[name].scale or 1e-6,
+            # Sums in another order may round to the next quantisation step.
+            atol=self._outputs[name].scale or 1e-6,
             equal_nan=True,
         )
 
 
 class _Unsigned:
-    """What an interpreter's signature runner is, for a model that has no signature."""
+    """A substitute for the interpreter's signature runner, for models without signatures."""
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
-        self._takes = _readable(interpreter.get_input_details())
-        self._gives = _readable(interpreter.get_output_details())
+        self._inputs = _shorten_names(interpreter.get_input_details())
+        self._outputs = _shorten_names(interpreter.get_output_details())
 
     def get_input_details(self) -> dict[str, Mapping[str, Any]]:
-        """By name, as LiteRT has them."""
-        return self._takes
+        """The inputs' details by name, as in LiteRT."""
+        return self._inputs
 
     def get_output_details(self) -> dict[str, Mapping[str, Any]]:
-        """By name, as LiteRT has them."""
-        return self._gives
+        """The outputs' details by name, as in LiteRT."""
+        return self._outputs
 
     def __call__(self, **arrays: np.ndarray) -> function.Arrays:
         """All outputs."""
         for name, array in arrays.items():
-            self._interpreter.resize_tensor_input(self._takes[name]["index"], array.shape)
+            self._interpreter.resize_tensor_input(self._inputs[name]["index"], array.shape)
         self._interpreter.allocate_tensors()
         for name, array in arrays.items():
-            self._interpreter.set_tensor(self._takes[name]["index"], array)
+            self._interpreter.set_tensor(self._inputs[name]["index"], array)
         self._interpreter.invoke()
         return {
             name: self._interpreter.get_tensor(details["index"])
-            for name, details in self._gives.items()
+            for name, details in self._outputs.items()
         }
 
 
-def _readable(listed: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Tensors by their names, without what converters put around them where that is no loss."""
-    by_name = {details["name"]: details for details in listed}
+def _shorten_names(tensor_details: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Tensors by name, without the converters' prefix and suffix if the names stay unique."""
+    by_name = {details["name"]: details for details in tensor_details}
     short = [name.removeprefix("serving_default_").removesuffix(":0") for name in by_name]
     names = short if len(set(short)) == len(short) else by_name
     return dict(zip(names, by_name.values(), strict=True))
@@ -285,7 +290,7 @@ def _readable(listed: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any
 
 def _stored(name: str, details: Mapping[str, Any]) -> _Stored:
     dtype = np.dtype(object if details["dtype"] is np.bytes_ else details["dtype"])
-    # LiteRT leaves this empty where all sizes are fixed in a file of an old converter.
+    # Empty in files of old converters if all sizes are fixed.
     declared = list(details["shape_signature"]) or list(details["shape"])
     scales = details["quantization_parameters"]["scales"]
     quantized = len(scales) == 1 and dtype in _QUANTIZED
@@ -299,18 +304,18 @@ def _stored(name: str, details: Mapping[str, Any]) -> _Stored:
     )
 
 
-def _signature(spec: models.ModelSpec, interpreter: Any) -> str | None:
-    known = list(interpreter.get_signature_list())
-    if spec.signature in known:
+def _choose_signature(spec: models.ModelSpec, interpreter: Any) -> str | None:
+    names = list(interpreter.get_signature_list())
+    if spec.signature in names:
         return spec.signature
-    unsaid = spec.signature == models.ModelSpec.signature
-    if unsaid and len(known) <= 1:
-        return known[0] if known else None
-    has = errors.listed(known) or "none at all: leave `signature` out"
+    is_default = spec.signature == models.ModelSpec.signature
+    if is_default and len(names) <= 1:
+        return names[0] if names else None
+    listed = errors.listed(names) or "none: omit `signature`"
     raise errors.ConfigError(
-        f"it has several signatures, {has}: name one with `signature: {known[0]}`"
-        if unsaid
-        else f"unknown signature {spec.signature!r}; it has {has}"
+        f"it has several signatures, {listed}: choose one, as in `signature: {names[0]}`"
+        if is_default
+        else f"unknown signature {spec.signature!r}; it has {listed}"
     )
 
 
@@ -326,7 +331,7 @@ def _refuse_select_tf(custom: Iterable[str]) -> None:
     if selected:
         raise errors.ConfigError(
             f"it has TensorFlow's operators {', '.join(selected)} (SELECT_TF_OPS), which LiteRT "
-            "does not have. Convert it with TFLITE_BUILTINS alone, or evaluate the model that it "
+            "does not support. Convert it with TFLITE_BUILTINS only, or evaluate the model that it "
             "was converted from"
         )
 
@@ -335,19 +340,18 @@ def _keeps_state(graph: Any) -> bool:
     return any(tensor.IsVariable() for tensor in _tensors(graph))
 
 
-def _parameters(graph: Any) -> int:
-    """The numbers in the constants that are floats or quantised; the others are shapes and axes.
+def _count_parameters(graph: Any) -> int:
+    """The number of values in constants that are floats or quantised; others are shapes and axes.
 
-    The converter has folded batch normalisation into its neighbours, so it may be fewer than were
-    trained.
+    May be fewer than were trained, as the converter folds batch normalisation into other layers.
     """
     sizes = {}
     for tensor in _tensors(graph):
         buffer, quantization = graph.Buffers(tensor.Buffer()), tensor.Quantization()
-        # Beyond 2 GB the data are behind the flatbuffer, at an offset.
-        constant = buffer.DataLength() or buffer.Offset() > 1
-        quantized = quantization is not None and quantization.ScaleLength()
-        if constant and (tensor.Type() in _FLOATS or quantized):
+        # In files beyond 2 GB the data follow the flatbuffer, at an offset.
+        is_constant = buffer.DataLength() or buffer.Offset() > 1
+        is_quantized = quantization is not None and quantization.ScaleLength()
+        if is_constant and (tensor.Type() in _FLOATS or is_quantized):
             shape = (tensor.Shape(axis) for axis in range(tensor.ShapeLength()))
             sizes[tensor.Buffer()] = math.prod(shape)
     return sum(sizes.values())
@@ -356,9 +360,9 @@ def _parameters(graph: Any) -> int:
 def _tensors(graph: Any) -> Iterator[Any]:
     for index in range(graph.SubgraphsLength()):
         subgraph = graph.Subgraphs(index)
-        yield from (subgraph.Tensors(one) for one in range(subgraph.TensorsLength()))
+        yield from map(subgraph.Tensors, range(subgraph.TensorsLength()))
 
 
-def _told(error: Exception) -> str:
-    """LiteRT's messages, which it puts together without a space, on one line."""
+def _message(error: Exception) -> str:
+    """LiteRT's messages on one line; it joins them without a space."""
     return " ".join(str(error).replace("Node number", ". Node number").split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""How many threads a model's runtime may use."""
+"""The number of threads that a model's runtime may use."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 
 
 def share() -> int:
-    """The cores of this process, or its share of them where several work on this machine.
+    """The number of cores of this process, or its share if several processes share the machine.
 
-    Whoever starts worker processes tells each of them its share in the variable that TensorFlow
-    reads; other runtimes would take all cores in each process.
+    Worker processes get their share in the environment variable that TensorFlow reads; other
+    runtimes would use all cores in each process.
     """
-    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if threads.isdigit() and int(threads):
+        return int(threads)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""The merged table to results: metrics of each slice, versions against one another."""
+"""From the merged table to results: metrics of each slice, and comparisons of versions."""

@@ -1,51 +1,31 @@
-"""Versions against one another, over the same rows of every slice."""
+"""Compares versions over the same rows of every slice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evalbeam.transforms.metrics import metric, plan
-from evalbeam.transforms.results import finish
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How far a conversion's metrics may be from the original's, as shares of the original's.
-
-    Attributes:
-      good, acceptable: up to these, either way.
-      bad: a worsening by more than this.
-    """
-
-    good: float = 0.01
-    acceptable: float = 0.02
-    bad: float = 0.05
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two versions to compare; the candidate is judged by `bounds` if it is a conversion."""
-
-    baseline: str
-    candidate: str
-    bounds: Bounds | None = None
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics.evaluation import Bounds, Pair
+from evalbeam.transforms.metrics.plan import Plan
+from evalbeam.transforms.results.finish import Block
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A candidate's values beside the baseline's, in the shape of `metric.Values`.
+    """A candidate's values and the baseline's, in the shape of `metric.Values`.
 
     Attributes:
-      key: the candidate's.
+      key: the candidate's key.
       baseline: the version it is compared with.
-      thresholds: of the values, if they have some.
+      thresholds: the thresholds of the values, if any.
       before, after: float64, the baseline's values and the candidate's.
-      relative: float64, how much better the candidate is (see `changes`); NaN where the metric has
-        no better way.
-      verdicts: object, a conversion's (see `verdicts`); None where there is nothing to judge.
+      relative: float64, how much better the candidate is (see `measure_changes`); NaN if the metric
+        has no preferred direction.
+      verdicts: object, the verdicts of a conversion (see `judge`); None if there is nothing to
+        judge.
     """
 
     key: metric.Key
@@ -63,20 +43,13 @@ class Difference:
             return self.after - self.before
 
 
-def conversions(pairs: Iterable[Pair]) -> tuple[tuple[str, str], ...]:
-    """Originals and what was converted from them."""
-    return tuple((pair.baseline, pair.candidate) for pair in pairs if pair.bounds is not None)
-
-
 # From the best to the worst.
 VERDICTS = ("good", "acceptable", "better", "worse", "bad")
-# Values at a bound are within it, whatever the last bit of their quotient says.
+# A value at a bound is within it, whatever the last bit of the quotient.
 _ROUNDING = 1e-9
 
 
-def differences(
-    block: finish.Block, planned: plan.Plan, pairs: Sequence[Pair]
-) -> Iterator[Difference]:
+def compare(block: Block, planned: Plan, pairs: Sequence[Pair]) -> Iterator[Difference]:
     """The differences of all metrics that both versions of a pair have."""
     for pair in pairs:
         for key, result in block.results.items():
@@ -86,11 +59,11 @@ def differences(
             if not isinstance(before, metric.Values) or before.thresholds != result.thresholds:
                 continue
             relative = np.full(result.values.shape, np.nan)
-            if better := planned.direction(key.metric):
-                relative = changes(before.values, result.values, better)
-            judged = np.full(relative.shape, None)
+            if direction := planned.direction(key.metric):
+                relative = measure_changes(before.values, result.values, direction)
+            verdicts = np.full(relative.shape, None)
             if pair.bounds is not None:
-                judged = verdicts(relative, pair.bounds)
+                verdicts = judge(relative, pair.bounds)
             yield Difference(
                 key=key,
                 baseline=pair.baseline,
@@ -98,39 +71,38 @@ def differences(
                 before=before.values,
                 after=result.values,
                 relative=relative,
-                verdicts=judged,
+                verdicts=verdicts,
             )
 
 
-def changes(before: np.ndarray, after: np.ndarray, better: int) -> np.ndarray:
-    """How much better (positive) or worse the values after are, as a share of those before.
+def measure_changes(before: np.ndarray, after: np.ndarray, direction: int) -> np.ndarray:
+    """How much better (positive) or worse the values became, as a share of `before`.
 
-    From 0 or infinity any change is infinite, as is the loss of a value that was defined. NaN where
-    the one before is.
+    Any change from 0 or infinity is infinite, and so is a value that is no longer defined. NaN
+    where `before` is NaN.
 
     Args:
-      before, after: float64 of one shape.
-      better: 1 where higher values are better, -1 where lower ones are.
+      before, after: float64, of the same shape.
+      direction: 1 if higher values are better, -1 if lower values are.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        moved = better * (after - before)
-        share = np.where(np.isinf(before), moved, moved / np.abs(before))
-        changed = np.where(before == after, 0.0, share)
-    return np.where(np.isnan(after) & ~np.isnan(before), -np.inf, changed)
+        gain = direction * (after - before)
+        share = np.where(np.isinf(before), gain, gain / np.abs(before))
+        changes = np.where(before == after, 0.0, share)
+    return np.where(np.isnan(after) & ~np.isnan(before), -np.inf, changes)
 
 
-def verdicts(changed: np.ndarray, bounds: Bounds) -> np.ndarray:
-    """What changes, as shares, mean for a conversion; object of their shape, None for NaN.
+def judge(changes: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """The verdicts on a conversion's changes (shares): object of their shape, None for NaN.
 
-    "good" and "acceptable" are within the bounds of these names either way; beyond them are
-    "better" (which is not the same model either), "worse", and "bad" for a worsening beyond that
-    bound.
+    "good" and "acceptable" are within these bounds, in either direction. Beyond them, a gain is
+    "better" (not the same model either) and a loss "worse", or "bad" beyond that bound.
     """
-    size = np.abs(changed) * (1 - _ROUNDING)
-    found = np.full(changed.shape, None, object)
-    found[changed > 0] = "better"
-    found[changed < 0] = "worse"
-    found[(changed < 0) & (size > bounds.bad)] = "bad"
-    found[size <= bounds.acceptable] = "acceptable"
-    found[size <= bounds.good] = "good"
-    return found
+    size = np.abs(changes) * (1 - _ROUNDING)
+    verdicts = np.full(changes.shape, None, object)
+    verdicts[changes > 0] = "better"
+    verdicts[changes < 0] = "worse"
+    verdicts[(changes < 0) & (size > bounds.bad)] = "bad"
+    verdicts[size <= bounds.acceptable] = "acceptable"
+    verdicts[size <= bounds.good] = "good"
+    return verdicts

@@ -1,1 +1,1 @@
-"""Results to files: one module for each kind of output."""
+"""Writes results to files: a module for each kind of output."""

@@ -1,13 +1,22 @@
-"""The merged table of sums as Parquet files, and back.
+"""Writes and reads a run's state: everything that its results are computed from.
 
-One file for each partition of the slices: a row for each sum, and in the file's metadata what the
-numbers in it mean.
+evaluation.json    what was evaluated, and the version of the state's format
+index.json         the list of the table and TFMA files, with their digests
+table-*.parquet    the merged table of sums, a file for each partition of the slices: a row for
+                   each sum; the file's metadata says what its numbers mean
+tfma-*.tfrecord    what TFMA computed, in the same partitions
+ledger.json        the rows read and scored, in total
+run.json           the run: config, models, data, measured costs, runner
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from pathlib import Path
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +24,20 @@ import pyarrow.parquet as pq
 
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples import slices
-from evalbeam.transforms.metrics import table
+from evalbeam.transforms.formats import files, tfrecord
+from evalbeam.transforms.ledger import Ledger
+from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.table import Layout, Sums, Table
+from evalbeam.transforms.results.index import Index, Kind, Part
 
-_VERSION = 1
+# The version of the state's format.
+VERSION = 2
+
+EVALUATION = "evaluation.json"
+INDEX = "index.json"
+LEDGER = "ledger.json"
+RUN = "run.json"
+
 _SCHEMA = pa.schema(
     [
         pa.field("statistic", pa.dictionary(pa.int32(), pa.string())),
@@ -28,23 +48,157 @@ _SCHEMA = pa.schema(
         pa.field("rounding", pa.float64()),
     ]
 )
+_BLOCK_BYTES = 1 << 20
 
 
-def write(sums: table.Table, path: str | Path) -> None:
-    """Writes a partition of the table."""
+@dataclass(frozen=True)
+class State:
+    """A run's state without its sums, which workers read.
+
+    Attributes:
+      folder: the local folder or URL.
+      evaluation: the evaluation whose sums are kept.
+      results: the evaluation of the run's results; differs if they were made with `--config`.
+      index: the index of the parts.
+      ledger: the rows read and scored, in total.
+      run: the description of the run, for its manifest.
+    """
+
+    folder: str
+    evaluation: Evaluation
+    results: Evaluation
+    index: Index
+    ledger: Ledger
+    run: dict[str, Any]
+
+
+def load(run: str) -> State:
+    """The state of a run folder, local or remote.
+
+    Raises:
+      ConfigError: it is not a run folder, or its state is missing, incomplete, damaged or in
+        another version of the format.
+    """
+    folder = posixpath.join(run.rstrip("/"), "state")
+    stored = _read_json(folder, EVALUATION)
+    version = stored.get("version")
+    if version != VERSION:
+        raise errors.ConfigError(
+            f"{folder}: written in version {version} of the state's format; this evalbeam reads "
+            f"version {VERSION}. Use the evalbeam that wrote it (manifest.json names its version), "
+            "or run the evaluation again"
+        )
+    try:
+        evaluation, results = (
+            Evaluation.from_json(json.dumps(stored[name])) for name in ("evaluation", "results")
+        )
+        index = Index.from_json(_read_text(folder, INDEX))
+        ledger = Ledger.from_entries([_read_json(folder, LEDGER)])
+    except (KeyError, TypeError, ValueError) as e:
+        raise errors.ConfigError(f"{folder}: damaged: {e}") from e
+    sizes = {posixpath.basename(path): size for path, size in files.match(f"{folder}/*").items()}
+    for part in index.parts:
+        if sizes.get(part.name) != part.nbytes:
+            status = "is missing" if part.name not in sizes else f"has {sizes[part.name]:,} bytes"
+            raise errors.ConfigError(
+                f"{folder}: incomplete: {part.name} {status}, but {INDEX} lists it with "
+                f"{part.nbytes:,} bytes. Restore it from a backup, or run the evaluation again"
+            )
+    return State(folder, evaluation, results, index, ledger, _read_json(folder, RUN))
+
+
+def dump_evaluation(kept: Evaluation, results: Evaluation) -> str:
+    """The content of evaluation.json: the evaluation of the sums, and that of the results."""
+    entries = {
+        "version": VERSION,
+        "evaluation": json.loads(kept.to_json()),
+        "results": json.loads(results.to_json()),
+    }
+    return json.dumps(entries, indent=1) + "\n"
+
+
+def write_table(table: Table, folder: str, partition: int, partitions: int) -> Part:
+    """Writes a partition of the table, with sorted slices."""
+    name = f"table-{partition:05d}-of-{partitions:05d}.parquet"
+    # Neither a task that dies nor two concurrent attempts leave a partial file.
+    with files.writing(posixpath.join(folder, name)) as path:
+        _write_parquet(table, path)
+        cells = sum(len(sums.keys) for sums in table.sums.values())
+        return _describe_part(path, name, "table", partition, len(table.slices), cells)
+
+
+def write_records(
+    records: Iterable[bytes], kind: Kind, folder: str, partition: int, partitions: int
+) -> Part:
+    """Writes the serialized messages that TFMA computed for a partition's slices."""
+    name = f"tfma-{kind}-{partition:05d}-of-{partitions:05d}.tfrecord"
+    with files.writing(posixpath.join(folder, name)) as path:
+        with open(path, "wb") as file:
+            tfrecord.write(file, list(records))
+        return _describe_part(path, name, kind, partition, 0, 0)
+
+
+def read_table(folder: str, part: Part) -> Table:
+    """Reads a partition of a table.
+
+    Raises:
+      JobError: the file is damaged.
+    """
+    content = _read(folder, part)
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            meta = json.loads(file.schema_arrow.metadata[b"evalbeam"])
+            stored = file.read()
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as e:
+        raise errors.JobError(f"{folder}/{part.name}: not a readable table of sums: {e}") from e
+    layouts = {name: Layout(**shape) for name, shape in meta["statistics"].items()}
+    keys = tuple(
+        slices.SliceKey(split, tuple((column, value) for column, value in pairs))
+        for split, *pairs in meta["slices"]
+    )
+    # The rows of a statistic are contiguous, in the order of the layouts.
+    counts = stored["statistic"].value_counts()
+    lengths = dict(zip(*(counts.field(i).to_pylist() for i in range(2)), strict=True))
+    sums, start = {}, 0
+    for name, layout in layouts.items():
+        rows = stored.slice(start, lengths.get(name, 0))
+        start += len(rows)
+        owner, unit, cell = (
+            rows[column].to_numpy().astype(np.int64) for column in ("slice", "unit", "cell")
+        )
+        low = rows["rounding"].to_numpy()
+        sums[name] = Sums(
+            (owner * layout.units + unit) * layout.cells + cell,
+            rows["sum"].to_numpy(),
+            low if low.any() else None,
+        )
+    return Table(keys, layouts, sums)
+
+
+def read_records(folder: str, part: Part) -> list[bytes]:
+    """Reads TFMA's serialized messages; raises JobError if the file is damaged."""
+    content = _read(folder, part)
+    messages: list[bytes] = []
+    for run in tfrecord.records(iter([content])):
+        if isinstance(run, files.Damage):
+            raise errors.JobError(f"{folder}/{part.name}: {run.reason}")
+        messages += run
+    return messages
+
+
+def _write_parquet(table: Table, path: str) -> None:
     meta = {
-        "version": _VERSION,
-        "slices": [[key.split, *map(list, key.pairs)] for key in sums.slices],
+        "slices": [[key.split, *map(list, key.pairs)] for key in table.slices],
         "statistics": {
             name: {"units": layout.units, "cells": layout.cells}
-            for name, layout in sums.layouts.items()
+            for name, layout in table.layouts.items()
         },
     }
     schema = _SCHEMA.with_metadata({"evalbeam": json.dumps(meta)})
-    names = pa.array(list(sums.layouts), pa.string())
+    names = pa.array(list(table.layouts), pa.string())
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for number, (name, layout) in enumerate(sums.layouts.items()):
-            stored = sums.sums[name]
+        for number, (name, layout) in enumerate(table.layouts.items()):
+            stored = table.sums[name]
             owner, rest = np.divmod(stored.keys, layout.stride)
             unit, cell = np.divmod(rest, layout.cells)
             code = pa.array(np.full(len(owner), number, np.int32))
@@ -58,38 +212,47 @@ def write(sums: table.Table, path: str | Path) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def read(path: str | Path) -> table.Table:
-    """Reads a partition of a table; raises JobError where the file is none."""
-    try:
-        with pq.ParquetFile(path) as file:
-            meta = json.loads(file.schema_arrow.metadata[b"evalbeam"])
-            stored = file.read()
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as e:
-        raise errors.JobError(f"{path}: not a readable table of sums: {e}") from e
-    if meta["version"] != _VERSION:
+def _describe_part(
+    path: str, name: str, kind: Kind, partition: int, count: int, cells: int
+) -> Part:
+    digest, nbytes = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            nbytes += len(block)
+    return Part(name, kind, partition, count, cells, nbytes, digest.hexdigest())
+
+
+def _read(folder: str, part: Part) -> bytes:
+    path = posixpath.join(folder, part.name)
+    with files.open_raw(path) as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != part.sha256:
         raise errors.JobError(
-            f"{path}: written in version {meta['version']} of the table's format; this evalbeam "
-            f"reads version {_VERSION}"
+            f"{path}: damaged: its SHA-256 digest differs from the one in {INDEX}. Restore it from "
+            "a backup, or run the evaluation again"
         )
-    layouts = {name: table.Layout(**shape) for name, shape in meta["statistics"].items()}
-    keys = tuple(
-        slices.SliceKey(split, tuple((column, value) for column, value in pairs))
-        for split, *pairs in meta["slices"]
-    )
-    # The rows of a statistic stand together, in the order of the layouts.
-    counts = stored["statistic"].value_counts()
-    lengths = dict(zip(*(counts.field(i).to_pylist() for i in range(2)), strict=True))
-    sums, start = {}, 0
-    for name, layout in layouts.items():
-        rows = stored.slice(start, lengths.get(name, 0))
-        start += len(rows)
-        owner, unit, cell = (
-            rows[column].to_numpy().astype(np.int64) for column in ("slice", "unit", "cell")
-        )
-        low = rows["rounding"].to_numpy()
-        sums[name] = table.Sums(
-            (owner * layout.units + unit) * layout.cells + cell,
-            rows["sum"].to_numpy(),
-            low if low.any() else None,
-        )
-    return table.Table(keys, layouts, sums)
+    return content
+
+
+def _read_text(folder: str, name: str) -> str:
+    path = posixpath.join(folder, name)
+    try:
+        with files.open_raw(path) as file:
+            return file.read().decode()
+    except (OSError, errors.JobError, UnicodeDecodeError) as e:
+        raise errors.ConfigError(
+            f"{path} cannot be read ({getattr(e, 'strerror', None) or e}): "
+            f"{posixpath.dirname(folder)} is not a run folder with a complete state"
+        ) from e
+
+
+def _read_json(folder: str, name: str) -> dict[str, Any]:
+    text = _read_text(folder, name)
+    try:
+        entries = json.loads(text)
+    except ValueError as e:
+        raise errors.ConfigError(f"{folder}/{name}: damaged: {e}") from e
+    if not isinstance(entries, dict):
+        raise errors.ConfigError(f"{folder}/{name}: damaged: not a JSON object")
+    return entries

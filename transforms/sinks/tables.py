@@ -1,4 +1,4 @@
-"""Results as long Parquet tables: a row for each number."""
+"""Writes results as long Parquet tables: a row for each number, the rows of a slice contiguous."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import dataset
+from pyarrow.dataset import Dataset
 
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.results import compare, finish
@@ -29,10 +30,10 @@ _WHICH = [
     ("threshold", pa.float64()),
 ]
 
-# The columns that tell results of one slice and version apart.
+# The columns that identify a result of a slice and version.
 WHICH = tuple(name for name, _ in _WHICH)
 
-# Intervals and tests have their columns already, so that readers need not change when they come.
+# Columns for intervals and tests are reserved, so that readers need not change later.
 METRICS = pa.schema(
     [
         *_WHERE,
@@ -80,109 +81,166 @@ COMPARISONS = pa.schema(
 )
 
 
-class Writer(contextlib.AbstractContextManager["Writer"]):
-    """Writes metrics.parquet, confusion.parquet and comparisons.parquet into a local folder.
+SCHEMAS = {"metrics": METRICS, "confusion": CONFUSION, "comparisons": COMPARISONS}
 
-    Slices of fewer than `least` examples are left out, a whole split excepted.
+# A table with more rows is a folder of parts instead of a file.
+_FILE_ROWS = 500_000
+
+
+class Writer(contextlib.AbstractContextManager["Writer"]):
+    """Writes blocks of results as the tables of SCHEMAS.
+
+    Slices of fewer than `least` examples are omitted, except for a whole split.
+
+    Args:
+      paths: by table, the local file to write.
+      least: the minimum slice size.
+
+    Attributes:
+      rows: by table, the number of rows written.
     """
 
-    def __init__(self, folder: Path, least: int) -> None:
+    def __init__(self, paths: Mapping[str, str], least: int) -> None:
         self._least = least
-        self._metrics = pq.ParquetWriter(folder / "metrics.parquet", METRICS, compression="zstd")
-        self._confusion = pq.ParquetWriter(
-            folder / "confusion.parquet", CONFUSION, compression="zstd"
-        )
-        self._comparisons = pq.ParquetWriter(
-            folder / "comparisons.parquet", COMPARISONS, compression="zstd"
-        )
+        self._writers = {
+            name: pq.ParquetWriter(paths[name], schema, compression="zstd")
+            for name, schema in SCHEMAS.items()
+        }
+        self.rows = dict.fromkeys(SCHEMAS, 0)
 
     def add(self, block: finish.Block, differences: Sequence[compare.Difference]) -> None:
         """Writes a block's rows."""
         kept = np.array([not key.pairs for key in block.slices]) | (block.examples >= self._least)
         names = _Names.of(block)
-        self._metrics.write_table(_metrics(block, names, kept))
-        self._confusion.write_table(_confusion(block, names, kept))
-        self._comparisons.write_table(_comparisons(block, names, kept, differences))
+        for name, rows in (
+            ("metrics", _tabulate_metrics(block, names, kept)),
+            ("confusion", _tabulate_confusion(block, names, kept)),
+            ("comparisons", _tabulate_comparisons(block, names, kept, differences)),
+        ):
+            self._writers[name].write_table(rows)
+            self.rows[name] += len(rows)
 
     def __exit__(self, *_: object) -> None:
-        for writer in (self._metrics, self._confusion, self._comparisons):
+        for writer in self._writers.values():
             writer.close()
 
 
-def verdicts(folder: Path, split: str) -> pd.DataFrame:
-    """The rows of comparisons.parquet of a split that have a verdict.
+def assemble(parts: Sequence[Path], rows: int, target: Path) -> None:
+    """Assembles a table from its parts: `target` is a file, or a folder of parts for many rows.
 
-    Not those of classes: there are many, and their averages say what is asked.
+    The order of rows is reproducible: by slice in a file, and by part in a folder.
     """
-    wanted = (pc.field("split") == split) & pc.field("verdict").is_valid()
-    wanted &= pc.field("class_id").is_null()
-    return pq.read_table(folder / "comparisons.parquet", filters=wanted).to_pandas()
+    if rows > _FILE_ROWS:
+        target.mkdir()
+        for number, part in enumerate(parts):
+            part.rename(target / f"part-{number:05d}-of-{len(parts):05d}.parquet")
+    elif len(parts) == 1:
+        parts[0].rename(target)
+    else:
+        pq.write_table(
+            _sort_rows(pa.concat_tables(map(pq.read_table, parts))), target, compression="zstd"
+        )
+
+
+def read(path: Path) -> Dataset:
+    """Opens a table, a file or a folder of parts, without reading it into memory."""
+    return dataset.dataset(path, format="parquet")
+
+
+def _sort_rows(table: pa.Table) -> pa.Table:
+    """The rows, sorted by slice (`metrics.table.sort_key`)."""
+    schema = table.schema
+    names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    for column in names:
+        place = schema.get_field_index(column)
+        table = table.set_column(place, column, table[column].cast(pa.string()))
+    split, name = table["split"], table["slice"]
+    # An escaped `;` is part of a value.
+    separators = pc.count_substring(pc.replace_substring_regex(name, r"\\.", ""), ";")
+    columns = pc.if_else(pc.equal(name, "overall"), 0, pc.add(separators, 1))
+    order = pc.sort_indices(
+        pa.table({"split": split, "columns": columns, "slice": name}),
+        sort_keys=[(key, "ascending") for key in ("split", "columns", "slice")],
+    )
+    # Dictionaries in the order of the rows, whatever their order in the parts.
+    return table.take(order).combine_chunks().cast(schema)
 
 
 @dataclass(frozen=True)
 class _Names:
-    """What the slices of a block are called in a table."""
+    """The names of a block's slices, encoded as in a table: int32[S] codes, and dictionaries."""
 
     split: np.ndarray
-    splits: list[str]
+    splits: pa.Array
+    slice: np.ndarray
     slices: pa.Array
 
     @staticmethod
     def of(block: finish.Block) -> _Names:
-        splits = sorted({key.split for key in block.slices})
-        split = np.array([splits.index(key.split) for key in block.slices], np.int32)
-        return _Names(split, splits, pa.array([str(key) for key in block.slices]))
+        # Each name once, although splits share names: otherwise equal files would differ in bytes.
+        split = pa.array([key.split for key in block.slices]).dictionary_encode()
+        name = pa.array([str(key) for key in block.slices]).dictionary_encode()
+        return _Names(
+            split.indices.to_numpy(), split.dictionary, name.indices.to_numpy(), name.dictionary
+        )
 
     def columns(self, row: np.ndarray) -> dict[str, pa.Array]:
-        """The columns `split` and `slice` of rows of these slices, int64[N]."""
+        """The columns `split` and `slice` for the slices `row` (int64[N])."""
         return {
             "split": pa.DictionaryArray.from_arrays(self.split[row], self.splits),
-            "slice": pa.DictionaryArray.from_arrays(row.astype(np.int32), self.slices),
+            "slice": pa.DictionaryArray.from_arrays(self.slice[row], self.slices),
         }
 
 
-def _metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
-    found = {k: result for k, result in block.results.items() if isinstance(result, metric.Values)}
-    return _long(
+def _tabulate_metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
+    values = {key: r for key, r in block.results.items() if isinstance(r, metric.Values)}
+    return _tabulate(
         METRICS,
         names,
         np.flatnonzero(kept),
-        [{"model": key.model, **_which(key)} for key in found],
-        [result.thresholds for result in found.values()],
-        {"value": [result.values for result in found.values()]},
+        [{"model": key.model, **_identify(key)} for key in values],
+        [result.thresholds for result in values.values()],
+        {"value": [result.values for result in values.values()]},
         {"n": block.examples, "weight_sum": block.weights},
     )
 
 
-def _comparisons(
-    block: finish.Block, names: _Names, kept: np.ndarray, found: Sequence[compare.Difference]
+def _tabulate_comparisons(
+    block: finish.Block,
+    names: _Names,
+    kept: np.ndarray,
+    differences: Sequence[compare.Difference],
 ) -> pa.Table:
-    return _long(
+    return _tabulate(
         COMPARISONS,
         names,
         np.flatnonzero(kept),
-        [{"baseline": d.baseline, "candidate": d.key.model, **_which(d.key)} for d in found],
-        [one.thresholds for one in found],
+        [
+            {"baseline": d.baseline, "candidate": d.key.model, **_identify(d.key)}
+            for d in differences
+        ],
+        [d.thresholds for d in differences],
         {
-            "before": [one.before for one in found],
-            "after": [one.after for one in found],
-            "difference": [one.values for one in found],
-            "relative": [one.relative for one in found],
-            "verdict": [one.verdicts for one in found],
+            "before": [d.before for d in differences],
+            "after": [d.after for d in differences],
+            "difference": [d.values for d in differences],
+            "relative": [d.relative for d in differences],
+            "verdict": [d.verdicts for d in differences],
         },
         {"n": block.examples},
     )
 
 
-def _confusion(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
+def _tabulate_confusion(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
     if not block.counts:
         return CONFUSION.empty_table()
-    which = np.repeat(np.arange(len(block.counts)), [len(one.counts) for one in block.counts])
+    which = np.repeat(np.arange(len(block.counts)), [len(part.counts) for part in block.counts])
     row, threshold, actual, predicted, count = (
-        np.concatenate([getattr(one, name) for one in block.counts])
+        np.concatenate([getattr(part, name) for part in block.counts])
         for name in ("rows", "at", "actual", "predicted", "counts")
     )
-    inside = kept[row]
+    by_slice = np.argsort(row, kind="stable")
+    inside = by_slice[kept[row[by_slice]]]
     columns = {
         **names.columns(row[inside]),
         "threshold": pa.array(threshold[inside], from_pandas=True),  # NaN: none
@@ -191,12 +249,14 @@ def _confusion(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table
         "count": pa.array(count[inside]),
     }
     for name in ("model", "output", "class_id"):
-        of_each = pa.array([getattr(one, name) for one in block.counts], CONFUSION.field(name).type)
-        columns[name] = of_each.take(pa.array(which[inside]))
-    return _table(CONFUSION, columns)
+        values = pa.array(
+            [getattr(part, name) for part in block.counts], CONFUSION.field(name).type
+        )
+        columns[name] = values.take(pa.array(which[inside]))
+    return _build_table(CONFUSION, columns)
 
 
-def _which(key: metric.Key) -> dict[str, str | int | bool | None]:
+def _identify(key: metric.Key) -> dict[str, str | int | bool | None]:
     return {
         "output": key.output,
         "metric": key.metric,
@@ -208,7 +268,7 @@ def _which(key: metric.Key) -> dict[str, str | int | bool | None]:
     }
 
 
-def _long(
+def _tabulate(
     schema: pa.Schema,
     names: _Names,
     rows: np.ndarray,
@@ -217,40 +277,41 @@ def _long(
     values: Mapping[str, Sequence[np.ndarray]],
     of_slices: Mapping[str, np.ndarray],
 ) -> pa.Table:
-    """A row for each result, slice of `rows` (int64) and threshold, in this order.
+    """A row for each slice of `rows`, result and threshold, in this order.
 
     Args:
-      schema: the table's.
-      names: of the block's slices.
-      rows: the slices that are wanted.
-      keys: for each result, its columns of one value.
-      thresholds: of each result, if it has some.
-      values: columns, for each result an array of all the block's slices [S] or [S, T].
-      of_slices: further columns, a number for each of the block's slices.
+      schema: the schema of the table.
+      names: the names of the block's slices.
+      rows: int64, the slices to tabulate.
+      keys: for each result, the columns that identify it.
+      thresholds: for each result, its thresholds, if any.
+      values: by column, for each result an array over all of the block's slices, [S] or [S, T].
+      of_slices: by column, a number for each of the block's slices.
     """
     if not keys:
         return schema.empty_table()
-    widths = [len(one or (None,)) for one in thresholds]
-    which = pa.array(np.repeat(np.arange(len(keys)), np.multiply(widths, len(rows))))
-    row = np.concatenate([np.repeat(rows, width) for width in widths])
-    at = np.concatenate([np.tile(one or (np.nan,), len(rows)) for one in thresholds])
+    widths = [len(at or (None,)) for at in thresholds]
+    which = pa.array(np.tile(np.repeat(np.arange(len(keys)), widths), len(rows)))
+    row = np.repeat(rows, sum(widths))
+    at = np.concatenate([at or (np.nan,) for at in thresholds])
     columns = {
         **names.columns(row),
-        "threshold": pa.array(at, from_pandas=True),  # NaN: none
+        "threshold": pa.array(np.tile(at, len(rows)), from_pandas=True),  # NaN: none
     }
     for name, results in values.items():
-        flat = np.concatenate([one[rows].reshape(-1) for one in results])
+        by_slice = [result[rows].reshape(len(rows), -1) for result in results]
+        flat = np.concatenate(by_slice, axis=1).reshape(-1)
         columns[name] = pa.array(flat, schema.field(name).type)
     for name in keys[0]:
-        of_each = pa.array([key[name] for key in keys], schema.field(name).type)
-        columns[name] = of_each.take(which)
+        column = pa.array([key[name] for key in keys], schema.field(name).type)
+        columns[name] = column.take(which)
     for name, numbers in of_slices.items():
         columns[name] = pa.array(numbers[row]).cast(schema.field(name).type)
-    return _table(schema, columns)
+    return _build_table(schema, columns)
 
 
-def _table(schema: pa.Schema, columns: Mapping[str, pa.Array]) -> pa.Table:
-    """The schema's columns; those that are not given are null."""
+def _build_table(schema: pa.Schema, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """The table of a schema; missing columns are null."""
     size = len(columns["slice"])
     arrays = [
         columns[field.name] if field.name in columns else pa.nulls(size, field.type)

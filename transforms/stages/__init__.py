@@ -1,1 +1,1 @@
-"""Beam transforms, with as little logic as possible: the one folder that imports Beam."""
+"""Beam transforms with as little logic as possible; only this folder imports Beam."""

@@ -1,12 +1,12 @@
-"""What bundles add up and merge: anything with an identity and an associative `merge`."""
+"""Merges anything that has an identity and an associative `merge`."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 import apache_beam as beam
+from apache_beam.coders import typecoders
 from apache_beam.transforms import window
 from apache_beam.utils import timestamp, windowed_value
 
@@ -14,14 +14,14 @@ _M = TypeVar("_M", bound="Mergeable")
 
 
 class Mergeable(Protocol):
-    """Something of which two are as good as one."""
+    """A value that merges with another of its type."""
 
     def merge(self: _M, other: _M) -> _M:
-        """Both together; neither is changed."""
+        """The merged value; changes neither operand."""
 
 
 class Merge(beam.CombineFn):
-    """Merges whatever the collection holds, from `empty`, the identity."""
+    """Merges the elements of a collection; `empty` is the identity."""
 
     def __init__(self, empty: Mergeable) -> None:
         self._empty = empty
@@ -31,16 +31,31 @@ class Merge(beam.CombineFn):
         return self._empty
 
     def add_input(self, total: Mergeable, part: Mergeable) -> Mergeable:
-        """One more."""
+        """Merges one more value."""
         return total.merge(part)
 
     def merge_accumulators(self, parts: Iterable[Mergeable]) -> Mergeable:
-        """All of them."""
-        return functools.reduce(lambda one, other: one.merge(other), parts, self._empty)
+        """Merges in pairs, so that each of many large values is copied only a few times."""
+        # At most one total of each size, like the bits of a binary counter.
+        totals: list[tuple[int, Mergeable]] = []
+        for part in parts:
+            size = 1
+            while totals and totals[-1][0] == size:
+                part = totals.pop()[1].merge(part)
+                size *= 2
+            totals.append((size, part))
+        total = self._empty
+        for _, part in reversed(totals):
+            total = part.merge(total)
+        return total
 
     def extract_output(self, total: Mergeable) -> Mergeable:
-        """What they add up to."""
+        """The merged value."""
         return total
+
+    def get_accumulator_coder(self) -> beam.coders.Coder:
+        """The coder of the merged values: totals are shuffled, too."""
+        return typecoders.registry.get_coder(type(self._empty))
 
 
 def in_global_window(value: object) -> windowed_value.WindowedValue:

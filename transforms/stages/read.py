@@ -1,4 +1,4 @@
-"""Shards to batches of decoded examples."""
+"""Reads shards into batches of decoded examples."""
 
 from __future__ import annotations
 
@@ -13,52 +13,53 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import metric
 
-from evalbeam.transforms import batch, errors, formats, ledger
-from evalbeam.transforms.stages import coders  # noqa: F401
+from evalbeam.transforms import errors, formats
+from evalbeam.transforms.batch import Batch, DeadLetter, Projection, Shard
+from evalbeam.transforms.ledger import Ledger, ShardCounts
+from evalbeam.transforms.stages import coders  # noqa: F401  # registers coders
 
 _T = TypeVar("_T")
 
-# Batches read before they are used; two, since neither reading nor predicting is steady.
+# Batches to read ahead; two, since neither reading nor predicting takes constant time.
 _AHEAD = 2
 
 BATCHES = "batches"
 LEDGERS = "ledgers"
 
 
-# Not frozen: Beam sets a transform's label. Compared by identity, as Beam expects.
-@dataclass(eq=False)
-class Read(beam.PTransform[pvalue.PCollection[tuple[batch.Shard, ...]], pvalue.DoOutputsTuple]):
-    """Decodes the columns of a projection from shards, into batches of one size.
+@dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
+class Read(beam.PTransform[pvalue.PCollection[tuple[Shard, ...]], pvalue.DoOutputsTuple]):
+    """Decodes the columns of a projection from shards into batches of one size.
 
-    The input is a PCollection of tasks, the shards to read one after the other; the output has
-    two:
-      batches (main): `Batch`, of `batch_size` rows, the last of a shard shorter.
-      ledgers: a `Ledger` for each task, of its shards and of what could not be read.
+    The input is a PCollection of tasks; a task is the shards to read one after the other. There are
+    two outputs:
+      batches (main): `Batch`es of `batch_size` rows; the last one of a shard may be shorter.
+      ledgers: a `Ledger` for each task, with its shards and the rows that could not be read.
 
-    A shard that cannot be opened fails its task with JobError, so that the runner retries it.
+    A shard that cannot be opened fails its task with a JobError, so that the runner retries it.
 
     Attributes:
       projection: what to decode.
-      batch_size: rows in a batch.
+      batch_size: rows per batch.
     """
 
-    projection: batch.Projection
+    projection: Projection
     batch_size: int
 
-    def expand(self, tasks: pvalue.PCollection[tuple[batch.Shard, ...]]) -> pvalue.DoOutputsTuple:
-        """Spreads the tasks over the workers, and never what is read from them."""
+    def expand(self, tasks: pvalue.PCollection[tuple[Shard, ...]]) -> pvalue.DoOutputsTuple:
+        """Spreads the tasks over the workers; what is read is never shuffled."""
         return (
             tasks
             | "Spread tasks over workers" >> beam.Reshuffle()
             | "Read and decode"
             >> beam.ParDo(_ReadShards(self.projection, self.batch_size))
-            .with_output_types(batch.Batch)
+            .with_output_types(Batch)
             .with_outputs(LEDGERS, main=BATCHES)
         )
 
 
 class _ReadShards(beam.DoFn):
-    def __init__(self, projection: batch.Projection, batch_size: int) -> None:
+    def __init__(self, projection: Projection, batch_size: int) -> None:
         self.projection = projection
         self.batch_size = batch_size
         self.examples_read = metric.Metrics.counter("evalbeam", "examples_read")
@@ -66,41 +67,39 @@ class _ReadShards(beam.DoFn):
         self.batches = metric.Metrics.counter("evalbeam", "batches")
 
     def process(
-        self, task: tuple[batch.Shard, ...]
-    ) -> Iterator[batch.Batch | pvalue.TaggedOutput[str, object]]:
-        entered = ledger.Ledger()
-        for item in _ahead(itertools.chain.from_iterable(map(self._read, task))):
-            if isinstance(item, batch.Batch):
+        self, task: tuple[Shard, ...]
+    ) -> Iterator[Batch | pvalue.TaggedOutput[str, object]]:
+        ledger = Ledger()
+        for item in _read_ahead(itertools.chain.from_iterable(map(self._read, task))):
+            if isinstance(item, Batch):
                 self.batches.inc()
                 yield item
-            elif isinstance(item, batch.DeadLetter):
+            elif isinstance(item, DeadLetter):
                 self.dead.inc(item.rows or 1)
-                entered.dead_letters.append(item)
+                ledger.dead_letters.append(item)
             else:
                 self.examples_read.inc(item.rows + item.dead_letters)
-                entered.shards.append(item)
-        yield pvalue.TaggedOutput(LEDGERS, entered)
+                ledger.shards.append(item)
+        yield pvalue.TaggedOutput(LEDGERS, ledger)
 
-    def _read(
-        self, shard: batch.Shard
-    ) -> Iterator[batch.Batch | batch.DeadLetter | ledger.ShardCounts]:
+    def _read(self, shard: Shard) -> Iterator[Batch | DeadLetter | ShardCounts]:
         rows = dead = 0
         try:
             for item in formats.get(shard.format).read(shard, self.projection, self.batch_size):
-                if isinstance(item, batch.Batch):
+                if isinstance(item, Batch):
                     rows += len(item)
                 else:
-                    dead += item.rows or 1  # of an unknown number, at least one
+                    dead += item.rows or 1  # at least one if the number is unknown
                 yield item
         except Exception as error:
             raise errors.JobError(f"Cannot read {shard}: {error}") from error
-        yield ledger.ShardCounts(shard.split, shard.path, shard.piece, rows, dead)
+        yield ShardCounts(shard.split, shard.path, shard.piece, rows, dead)
 
 
-def _ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The items, the next ones made while one is used: decoding and predicting release the GIL."""
+def _read_ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """Yields the items; meanwhile, reads the next ones: decoding and predicting release the GIL."""
     with futures.ThreadPoolExecutor(1, "read-ahead") as pool:
-        coming = collections.deque(pool.submit(next, items, None) for _ in range(_AHEAD))
-        while (item := coming.popleft().result()) is not None:
-            coming.append(pool.submit(next, items, None))
+        pending = collections.deque(pool.submit(next, items, None) for _ in range(_AHEAD))
+        while (item := pending.popleft().result()) is not None:
+            pending.append(pool.submit(next, items, None))
             yield item

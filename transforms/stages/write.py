@@ -1,50 +1,145 @@
-"""Writes what the workers found to where the run is staged; publishing is the driver's."""
+"""Writes the workers' results to where the run is staged; the driver publishes them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
 
+from evalbeam.transforms.examples import slices
 from evalbeam.transforms.formats import files
-from evalbeam.transforms.metrics import table
+from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.table import Table
+from evalbeam.transforms.results import index
+from evalbeam.transforms.results.index import Index, Number
 from evalbeam.transforms.sinks import state
+from evalbeam.transforms.stages import aggregate
+from evalbeam.transforms.tfma import eval_config, result_files
 
 
 @dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
-class WriteState(beam.PTransform):
-    """PCollection[(partition, Table)] -> `state/part-P-of-N.parquet` in `folder`."""
+class WriteTables(beam.PTransform):
+    """PCollection[(partition, Table)] -> PCollection[Index], and a file for each in `folder`."""
 
-    folder: str
+    evaluation: Evaluation
     partitions: int
+    folder: str
 
-    def expand(self, tables: pvalue.PCollection[tuple[int, table.Table]]) -> pvalue.PCollection:
+    def expand(self, tables: pvalue.PCollection[tuple[int, Table]]) -> pvalue.PCollection:
         """One file for each partition that has slices."""
-        return tables | "Write table" >> beam.Map(_write_state, self.folder, self.partitions)
+        wanted = {
+            (term.column, slices.canonical(term.value))
+            for term in self.evaluation.terms()
+            if term.value is not None
+        }
+        return tables | "Write table" >> beam.Map(
+            _write_table, self.folder, self.partitions, wanted
+        )
 
 
-def _write_state(numbered: tuple[int, table.Table], folder: str, partitions: int) -> str:
-    number, sums = numbered
-    name = f"part-{number:05d}-of-{partitions:05d}.parquet"
-    path = f"{folder}/{name}"
-    # A task that dies, or two attempts at once, leave no half file.
-    with files.writing(path) as written:
-        state.write(sums.ordered(), written)
-    return path
+def _write_table(
+    numbered: tuple[int, Table],
+    folder: str,
+    partitions: int,
+    wanted: Collection[tuple[str, slices.Value]],
+) -> Index:
+    number, table = numbered
+    table = table.sort()
+    part = state.write_table(table, folder, number, partitions)
+    return index.index_table(part, table, wanted)
+
+
+@dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
+class WriteMessages(beam.PTransform):
+    """PCollection[Message], computed by TFMA -> PCollection[Index], and files in `folder`."""
+
+    evaluation: Evaluation
+    partitions: int
+    folder: str
+
+    def expand(self, messages: pvalue.PCollection[result_files.Message]) -> pvalue.PCollection:
+        """Two files for each partition, to be read where its sums are finished."""
+        return (
+            messages
+            | "By partition" >> beam.Map(_by_partition, self.partitions)
+            | "Gather messages" >> beam.GroupByKey()
+            | "Write messages"
+            >> beam.Map(_write_messages, self.evaluation, self.folder, self.partitions)
+        )
+
+
+def _by_partition(
+    message: result_files.Message, partitions: int
+) -> tuple[int, result_files.Message]:
+    key = message.key
+    return 0 if key is None else aggregate.assign_partition(key, partitions), message
+
+
+def _write_messages(
+    numbered: tuple[int, Iterable[result_files.Message]],
+    evaluation: Evaluation,
+    folder: str,
+    partitions: int,
+) -> Index:
+    number, messages = numbered[0], list(numbered[1])
+    contents = {
+        kind: sorted(message.content for message in messages if message.kind == kind)
+        for kind in result_files.KINDS
+    }
+    parts = tuple(
+        state.write_records(contents[kind], kind, folder, number, partitions)
+        for kind in result_files.KINDS
+    )
+    values = result_files.read_numbers(
+        result_files.Messages.parse(**contents),
+        eval_config.build_for_tfma(evaluation),
+        evaluation.models,
+    )
+    return Index(
+        parts=parts,
+        numbers=tuple(Number(key, numbers.thresholds) for key, numbers in values.items()),
+    )
+
+
+@dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
+class WriteTotal(beam.PTransform):
+    """PCollection[Index] -> PCollection[Index] with the merged one, and its file `path`."""
+
+    path: str
+
+    def expand(self, indexes: pvalue.PCollection[Index]) -> pvalue.PCollection:
+        """Indexes are small, so a single worker merges them."""
+        return (
+            indexes
+            | "To one key" >> beam.Map(_with_one_key)
+            | "Gather" >> beam.GroupByKey()
+            | "Write index" >> beam.Map(_write_total, self.path)
+        )
+
+
+def _with_one_key(part: Index) -> tuple[None, Index]:
+    return None, part
+
+
+def _write_total(gathered: tuple[None, Iterable[Index]], path: str) -> Index:
+    total = index.merge_all(gathered[1])
+    with files.writing(path) as written, open(written, "w", encoding="utf-8") as file:
+        file.write(total.to_json())
+    return total
 
 
 @dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
 class WriteJson(beam.PTransform):
-    """PCollection of dataclasses -> one JSON object a line, in the file `path`; none, no file."""
+    """PCollection of dataclasses -> JSON lines in the file `path`; no file if it is empty."""
 
     path: str
 
     def expand(self, items: pvalue.PCollection) -> pvalue.PCollection:
-        """All in one file: there are few of them, or the run fails."""
+        """A single file: there are few elements, or the run fails."""
         return (
             items
             | "To JSON" >> beam.Map(_to_json)

@@ -1,1 +1,1 @@
-"""All that knows TFMA: its EvalConfig, its metric classes, its evaluators and its result files."""
+"""Everything specific to TFMA: its EvalConfig, metric classes, evaluators and result files."""

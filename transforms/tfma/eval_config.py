@@ -1,8 +1,4 @@
-"""TFMA's part: its EvalConfig in and out, its protos, and which metrics it knows.
-
-TFMA takes 16 seconds to import. Its protos do not need it, so nothing here imports it but
-`check_metric`, and that only for what no columnar kernel computes.
-"""
+"""Reads and writes TFMA's EvalConfig, without importing TFMA, which takes 16 seconds."""
 
 from __future__ import annotations
 
@@ -16,8 +12,13 @@ from google.protobuf import json_format, text_format
 
 from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics import metric, plan
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
+from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import protos
+
+# The values that `disabled_outputs` may have.
+_OUTPUTS = ("metrics", "plots", "attributions", "validations", "eval_config.json")
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Model:
     """A ModelSpec. The columns are (output, column) pairs, output "" for the only one.
 
     Attributes:
-      name: the version; "" where the config has one without a name.
+      name: the version; "" for a single model without a name.
       baseline: whether the other versions are compared with it.
       signature: the SavedModel's signature; "" for the default.
-      labels, predictions, weights: where labels, stored predictions and example weights are.
+      labels, predictions, weights: the columns of labels, stored predictions and example weights.
     """
 
     name: str
@@ -44,16 +45,16 @@ class Threshold:
     """A MetricThreshold: bounds of a metric's value, or of its change against the baseline.
 
     Attributes:
-      metric: the metric; None where the config names one only by `name`.
+      metric: the metric; None if the config names it only by `name`.
       name: the metric's name in the results.
-      slices: the slices it holds for; None: for all.
-      lower, upper: bounds of the value; None: unbounded.
+      slices: the slices that it applies to; None for all.
+      lower, upper: bounds of the value; None if unbounded.
       absolute, relative: bounds of the candidate's value minus the baseline's, and of that divided
-        by the baseline's: the least where higher is better, the most where lower is.
-      higher_is_better: the direction of a change; None for a value.
+        by the baseline's: the minimum if higher is better, the maximum if lower is.
+      higher_is_better: the direction of a change; None for a bound on the value.
     """
 
-    metric: plan.MetricSpec | None
+    metric: MetricSpec | None
     name: str
     slices: slices.Spec | None
     lower: float | None = None
@@ -64,51 +65,35 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class CrossSlices:
-    """A CrossSlicingSpec: the slices of `others` are compared with those of `baseline`.
-
-    No `others` means all slices but the baseline's.
-    """
-
-    baseline: slices.Spec
-    others: tuple[slices.Spec, ...]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an EvalConfig asks for, in our terms.
+class Contents:
+    """The contents of an EvalConfig, in our terms.
 
     Attributes:
-      models: its ModelSpecs.
-      slices: its SlicingSpecs; the whole data where it names none, as TFMA has it.
-      metrics: its metrics, one by one.
-      tfma_metrics: MetricsSpecs, serialised, with a query key or output weights: for TFMA only.
+      models: the ModelSpecs.
+      slices: the slicing specs; the whole data if there are none, as in TFMA.
+      metrics: the individual metrics.
+      tfma_metrics: MetricsSpecs with a query key or output weights, as JSON: for TFMA only.
       thresholds: the bounds on metrics, for gates.
-      cross_slices: the slices that are compared with each other.
-      min_slice_size: slices of fewer examples are left out, the overall one excepted.
-      intervals: whether confidence intervals are asked for, by whatever method; None where it
-        does not say.
-      disabled_outputs: outputs not to be written, such as "plots".
-      tfma_only: sentences about what only `--engine tfma` honours.
+      min_slice_size: slices of fewer examples are omitted, except the overall one.
+      intervals: whether confidence intervals are requested, by any method; None if not specified.
+      tfma_only: sentences on what only `--engine tfma` supports.
     """
 
     models: tuple[Model, ...]
     slices: tuple[slices.Spec, ...]
-    metrics: tuple[plan.MetricSpec, ...]
-    tfma_metrics: tuple[bytes, ...]
+    metrics: tuple[MetricSpec, ...]
+    tfma_metrics: tuple[str, ...]
     thresholds: tuple[Threshold, ...]
-    cross_slices: tuple[CrossSlices, ...]
     min_slice_size: int
     intervals: bool | None
-    disabled_outputs: tuple[str, ...]
     tfma_only: tuple[str, ...]
 
 
 def read_eval_config(path: str) -> Any:
-    """The EvalConfig of a local file: text proto, JSON, or the eval_config.json of a TFMA result.
+    """Reads the EvalConfig of a local file: text proto, JSON, or eval_config.json of a TFMA result.
 
     Raises:
-      ConfigError: a file that is absent or is no EvalConfig; names file, line and what is wrong.
+      ConfigError: the file is missing or is not an EvalConfig; names the file and line.
     """
     try:
         content = pathlib.Path(path).read_text(encoding="utf-8")
@@ -129,96 +114,128 @@ def read_eval_config(path: str) -> Any:
         raise errors.ConfigError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
     except json_format.ParseError as error:
         raise errors.ConfigError(
-            f"{path}, {_place(content, str(error))}not a TFMA EvalConfig: {error}"
+            f"{path}, {_find_line(content, str(error))}not a TFMA EvalConfig: {error}"
         ) from error
 
 
-def _place(content: str, message: str) -> str:
-    """The line of the field that a message names, which the JSON parser does not tell."""
+def _find_line(content: str, message: str) -> str:
+    """The line of the field that the JSON parser's message names, which does not have the line."""
     quoted = message.split('"')[1::2]
     lines = content.splitlines()
     for name in quoted:
-        found = [i for i, line in enumerate(lines, start=1) if f'"{name}"' in line]
-        if len(found) == 1:
-            return f"line {found[0]}: "
+        numbers = [i for i, line in enumerate(lines, start=1) if f'"{name}"' in line]
+        if len(numbers) == 1:
+            return f"line {numbers[0]}: "
     return ""
 
 
-def evaluation(config: Any) -> Evaluation:
-    """What an EvalConfig asks for.
+def interpret(config: Any) -> Contents:
+    """Interprets an EvalConfig; `tfma_only` of the result lists what our engine does not support.
 
     Raises:
-      ConfigError: what TFMA itself refuses or silently gets wrong; `tfma_only` of the result tells
-        what TFMA computes and the columnar engine does not.
+      ConfigError: something that TFMA rejects or silently gets wrong.
     """
-    models = tuple(_model(spec) for spec in config.model_specs)
+    models = tuple(_interpret_model(spec) for spec in config.model_specs)
     _check_models(models)
-    configured: list[plan.MetricSpec] = []
-    whole: list[bytes] = []
+    metric_specs: list[MetricSpec] = []
+    tfma_metrics: list[str] = []
     thresholds: list[Threshold] = []
     for spec in config.metrics_specs:
         _check_names(spec, models)
-        # As in TFMA, a single model is every metric's, whatever either calls it.
-        of = tuple(spec.model_names) if len(models) > 1 else ()
-        translated = [(given, _metric_specs(spec, given, of)) for given in spec.metrics]
+        # As in TFMA, every metric is for the single model, whatever its name.
+        names = tuple(spec.model_names) if len(models) > 1 else ()
+        interpreted = [
+            (metric_config, _interpret_metric(spec, metric_config, names))
+            for metric_config in spec.metrics
+        ]
         if spec.query_key or spec.output_weights:
-            whole.append(spec.SerializeToString(deterministic=True))
+            tfma_metrics.append(json_format.MessageToJson(spec, indent=None))
         else:
-            configured += [one for _, several in translated for one in several]
+            metric_specs += [metric_spec for _, variants in interpreted for metric_spec in variants]
         thresholds += [
-            bound
-            for given, several in translated
-            for one in several
-            for bound in _metric_thresholds(given, one)
+            threshold
+            for metric_config, variants in interpreted
+            for metric_spec in variants
+            for threshold in _interpret_thresholds(metric_config, metric_spec)
         ]
         for name, threshold in sorted(spec.thresholds.items()):
-            thresholds += _bounds(Threshold(None, name, None), threshold)
-        for name, sliced in sorted(spec.per_slice_thresholds.items()):
-            thresholds += _per_slice(Threshold(None, name, None), sliced.thresholds)
+            thresholds += _bound(Threshold(None, name, None), threshold)
+        for name, per_slice in sorted(spec.per_slice_thresholds.items()):
+            thresholds += _bound_slices(Threshold(None, name, None), per_slice.thresholds)
     options = config.options
-    return Evaluation(
+    _check_outputs(options)
+    return Contents(
         models=models,
-        slices=tuple(dict.fromkeys(map(_spec, config.slicing_specs))) or ((),),
-        metrics=tuple(dict.fromkeys(configured)),
-        tfma_metrics=tuple(whole),
+        slices=tuple(dict.fromkeys(map(_interpret_slices, config.slicing_specs))) or ((),),
+        metrics=tuple(dict.fromkeys(metric_specs)),
+        tfma_metrics=tuple(tfma_metrics),
         thresholds=tuple(thresholds),
-        cross_slices=tuple(
-            CrossSlices(_spec(cross.baseline_spec), tuple(map(_spec, cross.slicing_specs)))
-            for cross in config.cross_slicing_specs
-        ),
         min_slice_size=max(1, options.min_slice_size.value),
         intervals=(
             options.compute_confidence_intervals.value
             if options.HasField("compute_confidence_intervals")
             else None
         ),
-        disabled_outputs=tuple(options.disabled_outputs.values),
-        tfma_only=tuple(_tfma_only(config)),
+        tfma_only=tuple(_list_tfma_only(config)),
     )
 
 
-def eval_config(
+def describe_run(evaluation: Evaluation) -> Any:
+    """The EvalConfig that describes a run: the user's, completed, if there is one."""
+    models, heads = evaluation.models, evaluation.heads
+    if evaluation.eval_config is None:
+        config = build(
+            *(models, heads, evaluation.slices, evaluation.metrics),
+            *(evaluation.baseline, evaluation.weight),
+        )
+    else:
+        user_config = json_format.Parse(evaluation.eval_config, protos.config_pb2.EvalConfig())
+        config = complete(user_config, models, heads, evaluation.baseline, evaluation.weight)
+    if evaluation.min_slice_size > 1:
+        config.options.min_slice_size.value = evaluation.min_slice_size
+    return config
+
+
+def build_for_tfma(evaluation: Evaluation) -> Any:
+    """The EvalConfig of what TFMA must compute, or None."""
+    if evaluation.engine == "tfma":
+        return describe_run(evaluation)
+    specs = [planned.spec for planned in plan(evaluation).by_tfma]
+    if not specs and not evaluation.tfma_metrics:
+        return None
+    return build(
+        *(evaluation.models, evaluation.heads, evaluation.slices, specs),
+        *(evaluation.baseline, evaluation.weight, evaluation.tfma_metrics),
+    )
+
+
+def parse_metrics_spec(text: str) -> Any:
+    """Parses a MetricsSpec in JSON."""
+    return json_format.Parse(text, protos.config_pb2.MetricsSpec())
+
+
+def build(
     models: Sequence[str],
     heads: Sequence[labels.Head],
     specs: Sequence[slices.Spec],
-    configured: Sequence[plan.MetricSpec],
+    metric_specs: Sequence[MetricSpec],
     baseline: str | None = None,
     weight: str | None = None,
-    tfma_metrics: Sequence[bytes] = (),
+    tfma_metrics: Sequence[str] = (),
 ) -> Any:
     """The EvalConfig that describes a run, with TFMA's defaults filled in.
 
-    A slice column in bins stands there as a feature key. As TFMA has it, a single model has the
-    name "", whatever it is called.
+    A slice column in bins becomes a feature key. As in TFMA, a single model has the name "",
+    whatever its version.
 
     Args:
       models: the versions.
-      heads: what is evaluated.
-      specs: the slices.
-      configured: the metrics.
+      heads: the outputs to evaluate.
+      specs: the slicing specs.
+      metric_specs: the metrics.
       baseline: the version that the others are compared with.
-      weight: the column of the examples' weights.
-      tfma_metrics: further MetricsSpecs, serialised, see `Evaluation`.
+      weight: the column of the example weights.
+      tfma_metrics: further MetricsSpecs, as JSON, see `Contents`.
     """
     config = protos.config_pb2.EvalConfig()
     _add_models(config, models, heads, baseline, weight)
@@ -230,38 +247,40 @@ def eval_config(
             },
         )
     outputs = [head.output for head in heads] if len(heads) > 1 else []
-    groups: dict[plan.MetricSpec, Any] = {}
-    for one in configured:
-        settings = replace(one, class_name="", config="{}", module="", native=False)
+    groups: dict[MetricSpec, Any] = {}
+    for metric_spec in metric_specs:
+        settings = replace(metric_spec, class_name="", config="{}", module="", native=False)
         if settings not in groups:
             groups[settings] = config.metrics_specs.add()
-            _describe(settings, outputs, groups[settings])
+            _fill_settings(groups[settings], settings, outputs)
         groups[settings].metrics.add(
-            class_name=one.class_name, module=one.module, config=one.config
+            class_name=metric_spec.class_name,
+            module=metric_spec.module,
+            config=metric_spec.config,
         )
-    for serialized in tfma_metrics:
-        config.metrics_specs.add().ParseFromString(serialized)
+    for text in tfma_metrics:
+        json_format.Parse(text, config.metrics_specs.add())
     _name_models(config, models)
     return config
 
 
-def completed(
-    given: Any,
+def complete(
+    user_config: Any,
     models: Sequence[str],
     heads: Sequence[labels.Head],
     baseline: str | None = None,
     weight: str | None = None,
 ) -> Any:
-    """A user's EvalConfig as a run's: with the run's versions, labels and weights.
+    """Completes a user's EvalConfig with a run's versions, labels and weights.
 
-    Slices, metrics, thresholds and options stay as given, and so does what its ModelSpecs say
-    beyond that. See `eval_config` for the arguments.
+    Slices, metrics, thresholds and options stay as they are, and so do the signatures and model
+    types of its ModelSpecs. See `build` for the arguments.
     """
     config = protos.config_pb2.EvalConfig()
-    config.CopyFrom(given)
+    config.CopyFrom(user_config)
     del config.model_specs[:]
     _add_models(config, models, heads, baseline, weight)
-    by_name = {spec.name: spec for spec in given.model_specs}
+    by_name = {spec.name: spec for spec in user_config.model_specs}
     for name, spec in zip(models, config.model_specs, strict=True):
         if name in by_name:
             spec.signature_name = by_name[name].signature_name
@@ -270,54 +289,55 @@ def completed(
     return config
 
 
-def config_json(given: Any) -> str:
-    """The arguments of a MetricConfig as a JSON object; TFMA lets its braces be left out.
+def normalize_config(metric_config: Any) -> str:
+    """The arguments of a MetricConfig as a JSON object; in TFMA its braces are optional.
 
     Raises:
-      ConfigError: they are no JSON.
+      ConfigError: they are not JSON.
     """
-    raw = given.config.strip()
+    raw = metric_config.config.strip()
     text = raw if raw.startswith("{") else f"{{{raw}}}"
     try:
         return json.dumps(json.loads(text), sort_keys=True)
     except json.JSONDecodeError as error:
         raise errors.ConfigError(
-            f"EvalConfig: config of {given.class_name} is not JSON: {error.msg} in {given.config!r}"
+            f"EvalConfig: config of {metric_config.class_name} is not JSON: {error.msg} in "
+            f"{metric_config.config!r}"
         ) from error
 
 
-def _model(spec: Any) -> Model:
+def _interpret_model(spec: Any) -> Model:
     return Model(
         name=spec.name,
         baseline=spec.is_baseline,
         signature=spec.signature_name,
-        labels=_columns(spec, "label"),
-        predictions=_columns(spec, "prediction"),
-        weights=_columns(spec, "example_weight"),
+        labels=_read_columns(spec, "label"),
+        predictions=_read_columns(spec, "prediction"),
+        weights=_read_columns(spec, "example_weight"),
     )
 
 
-def _columns(spec: Any, kind: str) -> tuple[tuple[str, str], ...]:
-    one, several = getattr(spec, f"{kind}_key"), getattr(spec, f"{kind}_keys")
-    if one and several:
+def _read_columns(spec: Any, kind: str) -> tuple[tuple[str, str], ...]:
+    single, by_output = getattr(spec, f"{kind}_key"), getattr(spec, f"{kind}_keys")
+    if single and by_output:
         raise errors.ConfigError(
             f"EvalConfig: model_specs {spec.name!r} has both {kind}_key and {kind}_keys; use "
             f"{kind}_key for one output, {kind}_keys for several"
         )
-    return (("", one),) if one else tuple(sorted(several.items()))
+    return (("", single),) if single else tuple(sorted(by_output.items()))
 
 
 def _check_models(models: Sequence[Model]) -> None:
     names = [model.name for model in models]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise errors.ConfigError(f"EvalConfig: several model_specs have the name {doubled[0]!r}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise errors.ConfigError(f"EvalConfig: several model_specs have the name {repeated[0]!r}")
     if len(names) > 1 and "" in names:
-        raise errors.ConfigError("EvalConfig: with several model_specs each needs a name")
+        raise errors.ConfigError("EvalConfig: if there are several model_specs, each needs a name")
     baselines = [model.name for model in models if model.baseline]
     if len(baselines) > 1:
         raise errors.ConfigError(
-            f"EvalConfig: {' and '.join(map(repr, baselines))} are both baselines; only one may be"
+            f"EvalConfig: {' and '.join(map(repr, baselines))} are both baselines; keep one"
         )
 
 
@@ -326,15 +346,15 @@ def _check_names(spec: Any, models: Sequence[Model]) -> None:
     for name in spec.model_names:
         if len(names) > 1 and name not in names:
             raise errors.ConfigError(
-                f"EvalConfig: metrics_specs has model_names {name!r}; the model_specs are "
+                f"EvalConfig: metrics_specs has model_names {name!r}, but the model_specs are "
                 f"{errors.listed(names)}"
             )
 
 
-def _spec(spec: Any) -> slices.Spec:
+def _interpret_slices(spec: Any) -> slices.Spec:
     if spec.slice_keys_sql:
         raise errors.ConfigError(
-            "EvalConfig: slicing_specs with slice_keys_sql; TFMA itself cannot run them, as "
+            "EvalConfig: slicing_specs has slice_keys_sql, which TFMA itself cannot run, as "
             "tfx_bsl is shipped without SQL. Use feature_keys and feature_values, or a column that "
             "holds the slice"
         )
@@ -348,56 +368,69 @@ def _spec(spec: Any) -> slices.Spec:
     return tuple(sorted(terms, key=lambda term: term.column))
 
 
-def _tfma_only(config: Any) -> Iterator[str]:
+def _check_outputs(options: Any) -> None:
+    for name in options.disabled_outputs.values:
+        if name not in _OUTPUTS:
+            raise errors.ConfigError(
+                f"EvalConfig: options.disabled_outputs has {name!r}; valid outputs: "
+                f"{errors.listed(_OUTPUTS)}.{errors.did_you_mean(name, _OUTPUTS)}"
+            )
+
+
+def _list_tfma_only(config: Any) -> Iterator[str]:
     if config.cross_slicing_specs:
-        yield "cross_slicing_specs compare slices with each other"
+        yield "cross_slicing_specs (comparisons of slices)"
     options = config.options
     if options.include_default_metrics.value:
-        yield "options.include_default_metrics computes the metrics compiled into tf_keras models"
+        yield "options.include_default_metrics (metrics compiled into tf_keras models)"
     for spec in config.model_specs:
         for name in ("preprocessing_function_names", "padding_options"):
             if spec.HasField(name) if name == "padding_options" else getattr(spec, name):
-                yield f"model_specs {spec.name!r} has {name}"
+                yield f"model_specs {spec.name!r}: {name}"
     for spec in config.metrics_specs:
-        crossed = [m for m in spec.metrics if m.cross_slice_thresholds]
-        if crossed or spec.cross_slice_thresholds:
-            yield "cross_slice_thresholds bound the difference of two slices"
+        across_slices = [m for m in spec.metrics if m.cross_slice_thresholds]
+        if across_slices or spec.cross_slice_thresholds:
+            yield "cross_slice_thresholds (bounds on the difference of two slices)"
 
 
-def _metric_specs(spec: Any, given: Any, models: tuple[str, ...]) -> list[plan.MetricSpec]:
-    """One for each weighting, and for binarize and aggregate, which are two metrics in TFMA."""
-    base = plan.MetricSpec(
-        class_name=given.class_name,
-        config=config_json(given),
-        module="" if _is_own_module(given) else given.module,
+def _interpret_metric(spec: Any, metric_config: Any, models: tuple[str, ...]) -> list[MetricSpec]:
+    """A MetricSpec for each weighting, and for binarize and aggregate: separate metrics in TFMA."""
+    base = MetricSpec(
+        class_name=metric_config.class_name,
+        config=normalize_config(metric_config),
+        module="" if _is_default_module(metric_config) else metric_config.module,
         models=models,
         outputs=tuple(spec.output_names),
     )
-    ways = []
-    if any(_lists(spec.binarize).values()):
-        ways.append(replace(base, **_lists(spec.binarize)))  # type: ignore[arg-type]
+    variants = []
+    if any(_read_binarize(spec.binarize).values()):
+        variants.append(replace(base, **_read_binarize(spec.binarize)))  # type: ignore[arg-type]
     if spec.HasField("aggregate"):
-        ways.append(_aggregated(base, spec.aggregate))
+        variants.append(_aggregate(base, spec.aggregate))
     weightings: list[bool | None] = [None]
     if spec.HasField("example_weights"):
         weightings = [True] * spec.example_weights.weighted
         weightings += [False] * spec.example_weights.unweighted
         if not weightings:
             raise errors.ConfigError(
-                f"EvalConfig: metrics_specs of {given.class_name} has example_weights, but sets "
-                "neither weighted nor unweighted; TFMA then computes nothing. Set one, or both"
+                f"EvalConfig: metrics_specs of {metric_config.class_name} has example_weights with "
+                "neither weighted nor unweighted, so TFMA would compute nothing. Set one or both"
             )
-    return [replace(way, weighted=weighted) for way in ways or [base] for weighted in weightings]
+    return [
+        replace(variant, weighted=weighted)
+        for variant in variants or [base]
+        for weighted in weightings
+    ]
 
 
-def _is_own_module(given: Any) -> bool:
-    """Whether a module, as TFMA writes it into configs, is where TFMA finds the class anyway."""
-    package, _, rest = given.module.partition(".")
-    own = package in ("tf_keras", "tensorflow_model_analysis") and "metrics" in rest
-    return own and given.class_name in metrics.REGISTRY
+def _is_default_module(metric_config: Any) -> bool:
+    """Whether the module, which TFMA writes into configs, is where TFMA looks by default."""
+    package, _, rest = metric_config.module.partition(".")
+    default = package in ("tf_keras", "tensorflow_model_analysis") and "metrics" in rest
+    return default and metric_config.class_name in metrics.REGISTRY
 
 
-def _lists(binarize: Any) -> dict[str, tuple[int, ...]]:
+def _read_binarize(binarize: Any) -> dict[str, tuple[int, ...]]:
     return {
         "class_ids": tuple(binarize.class_ids.values),
         "k_list": tuple(binarize.k_list.values),
@@ -405,7 +438,7 @@ def _lists(binarize: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _aggregated(base: plan.MetricSpec, aggregate: Any) -> plan.MetricSpec:
+def _aggregate(base: MetricSpec, aggregate: Any) -> MetricSpec:
     kind = aggregate.WhichOneof("type")
     if kind is None or not getattr(aggregate, kind):
         raise errors.ConfigError(
@@ -417,12 +450,12 @@ def _aggregated(base: plan.MetricSpec, aggregate: Any) -> plan.MetricSpec:
     if top_k and weights:
         raise errors.ConfigError(
             f"EvalConfig: aggregate of {base.class_name} has both class_weights and top_k_list; "
-            "TFMA takes one of them"
+            "keep one, as TFMA supports only one of them"
         )
     if kind != "micro_average" and not (top_k or weights):
         raise errors.ConfigError(
-            f"EvalConfig: {kind} of {base.class_name} needs class_weights, which name the classes "
-            "to average (weight 1 for each counts them alike)"
+            f"EvalConfig: {kind} of {base.class_name} needs class_weights for the classes to "
+            "average (a weight of 1 each counts them equally)"
         )
     return replace(
         base,
@@ -432,32 +465,36 @@ def _aggregated(base: plan.MetricSpec, aggregate: Any) -> plan.MetricSpec:
     )
 
 
-def _metric_thresholds(given: Any, one: plan.MetricSpec) -> Iterator[Threshold]:
-    name = one.arguments.get("name") or metric.snake_case(one.class_name)
-    yield from _bounds(Threshold(one, name, None), given.threshold)
-    yield from _per_slice(Threshold(one, name, None), given.per_slice_thresholds)
+def _interpret_thresholds(metric_config: Any, metric_spec: MetricSpec) -> Iterator[Threshold]:
+    name = metric_spec.arguments.get("name") or metric.snake_case(metric_spec.class_name)
+    unbounded = Threshold(metric_spec, name, None)
+    yield from _bound(unbounded, metric_config.threshold)
+    yield from _bound_slices(unbounded, metric_config.per_slice_thresholds)
 
 
-def _per_slice(unbounded: Threshold, given: Iterable[Any]) -> Iterator[Threshold]:
-    for part in given:
-        if not part.slicing_specs:
+def _bound_slices(unbounded: Threshold, messages: Iterable[Any]) -> Iterator[Threshold]:
+    for message in messages:
+        if not message.slicing_specs:
             raise errors.ConfigError(
-                f"EvalConfig: per_slice_thresholds of {unbounded.name} has no slicing_specs; name "
-                "them, or use threshold for all slices"
+                f"EvalConfig: per_slice_thresholds of {unbounded.name} has no slicing_specs; add "
+                "some, or use threshold for all slices"
             )
-        for spec in part.slicing_specs:
-            yield from _bounds(replace(unbounded, slices=_spec(spec)), part.threshold)
+        for spec in message.slicing_specs:
+            sliced = replace(unbounded, slices=_interpret_slices(spec))
+            yield from _bound(sliced, message.threshold)
 
 
-def _bounds(unbounded: Threshold, given: Any) -> Iterator[Threshold]:
+def _bound(unbounded: Threshold, message: Any) -> Iterator[Threshold]:
     """The bounds of the value and of the change; a MetricThreshold may have both."""
-    if given.HasField("value_threshold"):
-        value = given.value_threshold
+    if message.HasField("value_threshold"):
+        value = message.value_threshold
         yield replace(
-            unbounded, lower=_number(value, "lower_bound"), upper=_number(value, "upper_bound")
+            unbounded,
+            lower=_read_number(value, "lower_bound"),
+            upper=_read_number(value, "upper_bound"),
         )
-    if given.HasField("change_threshold"):
-        change = given.change_threshold
+    if message.HasField("change_threshold"):
+        change = message.change_threshold
         if not change.direction:
             raise errors.ConfigError(
                 f"EvalConfig: change_threshold of {unbounded.name} needs a direction, "
@@ -465,13 +502,13 @@ def _bounds(unbounded: Threshold, given: Any) -> Iterator[Threshold]:
             )
         yield replace(
             unbounded,
-            absolute=_number(change, "absolute"),
-            relative=_number(change, "relative"),
+            absolute=_read_number(change, "absolute"),
+            relative=_read_number(change, "relative"),
             higher_is_better=change.direction == protos.config_pb2.HIGHER_IS_BETTER,
         )
 
 
-def _number(message: Any, field: str) -> float | None:
+def _read_number(message: Any, field: str) -> float | None:
     return getattr(message, field).value if message.HasField(field) else None
 
 
@@ -482,11 +519,11 @@ def _add_models(
     baseline: str | None,
     weight: str | None,
 ) -> None:
-    several = len(models) > 1
+    has_several = len(models) > 1
     for name in models:
         model = config.model_specs.add(
-            name=name if several else "",
-            is_baseline=several and name == baseline,
+            name=name if has_several else "",
+            is_baseline=has_several and name == baseline,
             example_weight_key=weight or "",
         )
         if len(heads) == 1:
@@ -496,7 +533,7 @@ def _add_models(
 
 
 def _name_models(config: Any, models: Sequence[str]) -> None:
-    """Names the models of each metric as TFMA's own defaults do."""
+    """Names the models of each metric as TFMA's defaults do."""
     for spec in config.metrics_specs:
         if len(models) == 1:
             spec.model_names[:] = [""]
@@ -504,17 +541,17 @@ def _name_models(config: Any, models: Sequence[str]) -> None:
             spec.model_names.extend(models)
 
 
-def _describe(settings: plan.MetricSpec, outputs: Sequence[str], into: Any) -> None:
-    into.model_names.extend(settings.models)
-    into.output_names.extend(settings.outputs or outputs)
+def _fill_settings(message: Any, settings: MetricSpec, outputs: Sequence[str]) -> None:
+    message.model_names.extend(settings.models)
+    message.output_names.extend(settings.outputs or outputs)
     for name in ("class_ids", "k_list", "top_k_list"):
         if values := getattr(settings, name):
-            getattr(into.binarize, name).values.extend(values)
+            getattr(message.binarize, name).values.extend(values)
     if settings.aggregate:
-        setattr(into.aggregate, f"{settings.aggregate}_average", True)
+        setattr(message.aggregate, f"{settings.aggregate}_average", True)
         if settings.aggregate_top_k:
-            into.aggregate.top_k_list.values.extend(settings.aggregate_top_k)
-        into.aggregate.class_weights.update(dict(settings.class_weights))
+            message.aggregate.top_k_list.values.extend(settings.aggregate_top_k)
+        message.aggregate.class_weights.update(dict(settings.class_weights))
     if settings.weighted is not None:
-        into.example_weights.weighted = settings.weighted
-        into.example_weights.unweighted = not settings.weighted
+        message.example_weights.weighted = settings.weighted
+        message.example_weights.unweighted = not settings.weighted

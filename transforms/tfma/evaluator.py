@@ -1,14 +1,13 @@
 """Evaluates with TFMA's own evaluators, for metrics without a columnar kernel and for comparison.
 
-Everything here is per example and in Python, as it is in TFMA. Importing this module imports TFMA,
-16 seconds: import it where it is needed only.
+Everything here runs in Python for each example, as in TFMA. Importing this module imports TFMA,
+which takes 16 seconds: import it only where it is needed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +22,14 @@ from tensorflow_model_analysis.evaluators import (
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import config_util
-from tensorflow_model_analysis.writers import (
-    eval_config_writer,
-    metrics_plots_and_validations_writer,
-)
+from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer
 
 from evalbeam.transforms import arrow, batch, errors
 from evalbeam.transforms.examples import labels, slices
+from evalbeam.transforms.tfma.result_files import Message
 
-# Their merge_accumulators takes the first accumulator and then merges all of them into it, the
-# first one included: what that bundle saw counts twice.
+# Their merge_accumulators merges all accumulators into the first one, including the first one
+# itself, so its bundle counts twice.
 _COUNT_TWICE = tuple(
     f"tensorflow_model_analysis.metrics.{module}"
     for module in (
@@ -46,38 +43,30 @@ _COUNT_TWICE = tuple(
 
 
 @dataclass(eq=False)  # Not frozen: Beam sets the label of a transform when it is applied.
-class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], dict[str, Any]]):
-    """PCollection[Scored] of one split -> a TFMA result folder.
-
-    The result is TFMA's writers' own: by writer, the files it wrote.
+class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], pvalue.PCollection]):
+    """PCollection[Scored] of one split -> PCollection[Message].
 
     Attributes:
-      eval_config: the serialised EvalConfig, see `eval_config.eval_config`.
+      eval_config: the serialized EvalConfig, see `eval_config.build_for_tfma`.
       models: the versions, in the order of its model_specs.
-      heads: what is evaluated.
-      slices: the slices; they, not the config's slicing_specs, decide who is in which slice.
-      model_locations: each version's path, for display.
-      output: the folder, on a filesystem that all workers share.
-      correct: whether to mend TFMA's five merges that count a bundle twice; without it, TFMA is
-        left as it is.
+      heads: the outputs to evaluate.
+      slices: the slicing specs to use; those of `eval_config` are ignored.
+      correct: whether to fix TFMA's five merges that count a bundle twice.
     """
 
     eval_config: bytes
     models: tuple[str, ...]
     heads: tuple[labels.Head, ...]
     slices: tuple[slices.Spec, ...]
-    model_locations: Mapping[str, str]
-    output: str
     correct: bool
 
-    def expand(self, scored: pvalue.PCollection[batch.Scored]) -> dict[str, Any]:
-        """TFMA's evaluator and writers behind our examples.
+    def expand(self, scored: pvalue.PCollection[batch.Scored]) -> pvalue.PCollection:
+        """Applies TFMA's evaluator to our examples.
 
         Raises:
-          ConfigError: what TFMA refuses in the config or in the metrics.
+          ConfigError: TFMA rejects the config or a metric.
         """
         several = len(self.models) > 1
-        names = self.models if several else ("",)
         extracts = scored | "ToExtracts" >> beam.ParDo(
             _ToExtracts(self.models, self.heads, self.slices)
         )
@@ -89,36 +78,31 @@ class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], dict[st
             with _correct_merges() if self.correct else contextlib.nullcontext():
                 evaluation = extracts | evaluator.stage_name >> evaluator.ptransform
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-            raise errors.ConfigError(f"TFMA refuses the evaluation: {error}") from error
-        outputs = {
-            key: os.path.join(self.output, key)
-            for key in (
-                constants.METRICS_KEY,
-                constants.PLOTS_KEY,
-                constants.ATTRIBUTIONS_KEY,
-                constants.VALIDATIONS_KEY,
-            )
-            if key not in config.options.disabled_outputs.values
-        }
-        writers = (
-            metrics_plots_and_validations_writer.MetricsPlotsAndValidationsWriter(outputs, config),
-            eval_config_writer.EvalConfigWriter(
-                self.output,
-                config,
-                model_locations={
-                    name: self.model_locations[model]
-                    for name, model in zip(names, self.models, strict=True)
-                },
-            ),
-        )
-        return {
-            writer.stage_name: evaluation | writer.stage_name >> writer.ptransform
-            for writer in writers
-        }
+            raise errors.ConfigError(f"TFMA rejects the evaluation: {error}") from error
+        return (
+            evaluation[constants.METRICS_KEY] | "Metrics" >> beam.Map(_to_metrics),
+            evaluation[constants.PLOTS_KEY] | "Plots" >> beam.Map(_to_plots),
+        ) | "Messages" >> beam.Flatten()
+
+
+def _to_metrics(values: Any) -> Message:
+    message = metrics_plots_and_validations_writer.convert_slice_metrics_to_proto(values, [])
+    return Message(_to_slice_key(values[0]), "metrics", message.SerializeToString())
+
+
+def _to_plots(values: Any) -> Message:
+    message = metrics_plots_and_validations_writer.convert_slice_plots_to_proto(values, [])
+    return Message(_to_slice_key(values[0]), "plots", message.SerializeToString())
+
+
+def _to_slice_key(slice_key: Any) -> slices.SliceKey | None:
+    if slicer_lib.is_cross_slice_key(slice_key):
+        return None
+    return slices.SliceKey(batch.MAIN_SPLIT, tuple(slice_key))
 
 
 class _ToExtracts(beam.DoFn):
-    """Scored batches to the extracts of single examples that TFMA's own extractors make."""
+    """Converts scored batches to extracts of single examples, as made by TFMA's extractors."""
 
     def __init__(
         self,
@@ -137,63 +121,63 @@ class _ToExtracts(beam.DoFn):
         examples = scored.batch
         names, arrays = examples.columns.schema.names, examples.columns.columns
         extracts: dict[str, Any] = {
-            constants.FEATURES_KEY: dict(zip(names, map(_values, arrays), strict=True)),
-            constants.LABELS_KEY: self._layout(lambda _, output: scored.labels[output]),
-            constants.PREDICTIONS_KEY: self._layout(
+            constants.FEATURES_KEY: dict(zip(names, map(_split_values, arrays), strict=True)),
+            constants.LABELS_KEY: self._arrange(lambda _, output: scored.labels[output]),
+            constants.PREDICTIONS_KEY: self._arrange(
                 lambda model, output: scored.predictions[model, output]
             ),
-            constants.SLICE_KEY_TYPES_KEY: _slice_keys(self._encoder, examples),
+            constants.SLICE_KEY_TYPES_KEY: _list_slice_keys(self._encoder, examples),
         }
         if (weights := scored.weights) is not None:
-            extracts[constants.EXAMPLE_WEIGHTS_KEY] = self._layout(lambda *_: weights)
+            extracts[constants.EXAMPLE_WEIGHTS_KEY] = self._arrange(lambda *_: weights)
         for row in range(len(scored)):
-            yield _row(extracts, row)
+            yield _take_row(extracts, row)
 
-    def _layout(self, values: Callable[[str, str], np.ndarray]) -> Any:
-        """By model and output, each level only where there are several; examples are vectors."""
+    def _arrange(self, get: Callable[[str, str], np.ndarray]) -> Any:
+        """Values by model and output, with a level only if there are several; each is a vector."""
 
-        def of(model: str, output: str) -> np.ndarray:
-            found = values(model, output)
-            return found.reshape(len(found), -1)
+        def get_vectors(model: str, output: str) -> np.ndarray:
+            values = get(model, output)
+            return values.reshape(len(values), -1)
 
         by_model = {
-            model: {output: of(model, output) for output in self._outputs}
+            model: {output: get_vectors(model, output) for output in self._outputs}
             if len(self._outputs) > 1
-            else of(model, self._outputs[0])
+            else get_vectors(model, self._outputs[0])
             for model in self._models
         }
         return by_model if len(self._models) > 1 else by_model[self._models[0]]
 
 
-def _row(extracts: Any, row: int) -> Any:
+def _take_row(extracts: Any, row: int) -> Any:
     if isinstance(extracts, dict):
-        return {key: _row(values, row) for key, values in extracts.items()}
+        return {key: _take_row(values, row) for key, values in extracts.items()}
     return extracts[row]
 
 
-def _values(column: pa.Array) -> list[np.ndarray]:
-    """Each row's values; text as bytes, as tf.Example has it, and a missing value as no value."""
+def _split_values(column: pa.Array) -> list[np.ndarray]:
+    """The values of each row: text as bytes, as in tf.Example; empty for a missing value."""
     flat, lengths = arrow.flatten(column)
     if pa.types.is_string(flat.type) or pa.types.is_large_string(flat.type):
         flat = flat.cast(pa.binary())
     return np.split(flat.to_numpy(zero_copy_only=False), np.cumsum(lengths)[:-1])
 
 
-def _slice_keys(encoder: slices.Encoder, examples: batch.Batch) -> list[np.ndarray]:
-    found: list[list[Any]] = [[] for _ in range(len(examples))]
+def _list_slice_keys(encoder: slices.Encoder, examples: batch.Batch) -> list[np.ndarray]:
+    by_row: list[list[Any]] = [[] for _ in range(len(examples))]
     for members in encoder.encode(examples):
         rows = range(len(examples)) if members.rows is None else members.rows.tolist()
         for row, slice_id in zip(rows, members.ids.tolist(), strict=True):
-            found[row].append(encoder.keys[slice_id].pairs)
-    return [slicer_lib.slice_keys_to_numpy_array(keys) for keys in found]
+            by_row[row].append(encoder.keys[slice_id].pairs)
+    return [slicer_lib.slice_keys_to_numpy_array(keys) for keys in by_row]
 
 
 class _CorrectCombineFn(tfma_evaluator._ComputationsCombineFn):
-    """TFMA's combiner of all metrics, with no bundle merged twice."""
+    """TFMA's combiner of all metrics, which merges no bundle twice."""
 
     def merge_accumulators(self, accumulators: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
         by_combiner = zip(*accumulators, strict=True)
-        # `next(iter(accumulators))` takes the first out of an iterator, but not out of a list.
+        # `next(iter(accumulators))` consumes the first element of an iterator, but not of a list.
         return [
             combiner.merge_accumulators(
                 iter(parts) if _counts_twice(combiner) else parts, *args, **kwargs
@@ -208,9 +192,9 @@ def _counts_twice(combiner: beam.CombineFn) -> bool:
 
 @contextlib.contextmanager
 def _correct_merges() -> Iterator[None]:
-    """Pipelines that are built meanwhile merge correctly.
+    """Pipelines built in this context merge correctly.
 
-    TFMA makes its combiner deep inside, from a name in its module: no argument reaches it.
+    TFMA looks its combiner up by name in its module, so only a patch can replace it.
     """
     original = tfma_evaluator._ComputationsCombineFn
     tfma_evaluator._ComputationsCombineFn = _CorrectCombineFn

@@ -1,4 +1,4 @@
-"""TFMA's protos, without TFMA, which takes 16 seconds to import."""
+"""TFMA's protos, without importing TFMA, which takes 16 seconds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from google.protobuf import wrappers_pb2
 
 _PACKAGE = "tensorflow_model_analysis"
-_NEEDED = wrappers_pb2.DESCRIPTOR  # TFMA's protos refer to this file; importing it makes it known.
+_NEEDED = wrappers_pb2.DESCRIPTOR  # TFMA's protos depend on this file; importing it registers it.
 
 
 def _load(name: str) -> ModuleType:
-    """One of TFMA's generated modules, from its file.
+    """Loads one of TFMA's generated modules from its file.
 
-    By path and not as a part of TFMA, whose package imports all of TFMA. The descriptor pool takes
-    the same file twice and gives the same classes, whether TFMA comes before or after.
+    By path rather than from its package, which imports all of TFMA. The descriptor pool accepts the
+    same file twice and returns the same classes, whether TFMA is imported before or after.
     """
     package = importlib.util.find_spec(_PACKAGE)
     assert package is not None

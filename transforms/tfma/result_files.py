@@ -1,44 +1,45 @@
-"""A run's results as a TFMA result folder, and the way back.
+"""Writes a run's results as a TFMA result folder, and reads TFMA's own results.
 
-TFMA's own writer makes a Python object of each threshold of each plot. A plot is nothing but
-doubles, so here NumPy lays out its bytes, for all slices of a block at once. Fields that are 0
-stand there explicitly, which to a proto parser is the same message.
+TFMA's writer creates a Python object for each threshold of each plot. A plot consists of doubles
+only, so NumPy lays out its bytes here, for all slices of a block at once. Fields that are 0 are
+written explicitly, which proto parsers read as the same message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from google.protobuf import json_format
 
-from evalbeam.transforms import batch, errors
+from evalbeam.transforms import batch
 from evalbeam.transforms.examples import slices
-from evalbeam.transforms.formats import files, tfrecord
+from evalbeam.transforms.formats import tfrecord
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.results import finish
+from evalbeam.transforms.results.index import Number
 from evalbeam.transforms.tfma import eval_config, protos
 
-# TFMA knows one data set; results of other splits have no place in its folder.
+# A TFMA result has a single data set, so it omits other splits.
 _SPLIT = batch.MAIN_SPLIT
 
-# A row of a block -> the bytes of a message.
-_Row = Callable[[int], bytes]
+# Encodes a row of a block as the bytes of a message.
+_Encoder = Callable[[int], bytes]
 
 _VARINT, _DOUBLE, _BYTES = 0, 1, 2  # wire types
 
-# Two plots whose default names TFMA leaves out of their keys, so that they share a message.
+# Plots whose default names TFMA omits from their keys, so that they share a message.
 _CONFUSION_PLOT, _CALIBRATION_PLOT = "confusion_matrix_plot", "calibration_plot"
 
-# The doubles of ConfusionMatrixAtThreshold, in the order of `_rates`.
+# The doubles of ConfusionMatrixAtThreshold, in the order of `_compute_rates`.
 _CONFUSION_FIELDS = (
     "threshold",
     "true_positives",
@@ -55,205 +56,280 @@ _CONFUSION_FIELDS = (
 
 
 @dataclass(frozen=True)
+class Message:
+    """What TFMA computed for a slice: a serialized MetricsForSlice or PlotsForSlice.
+
+    `key` is None for a comparison of two slices.
+    """
+
+    key: slices.SliceKey | None
+    kind: Literal["metrics", "plots"]
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Messages:
     """The records of a TFMA result: its MetricsForSlice and its PlotsForSlice messages."""
 
     metrics: tuple[Any, ...] = ()
     plots: tuple[Any, ...] = ()
 
+    @staticmethod
+    def parse(metrics: Iterable[bytes], plots: Iterable[bytes]) -> Messages:
+        """Parses serialized messages."""
+        pb2 = protos.metrics_for_slice_pb2
+        return Messages(
+            tuple(map(pb2.MetricsForSlice.FromString, metrics)),
+            tuple(map(pb2.PlotsForSlice.FromString, plots)),
+        )
+
 
 _NOTHING = Messages()
 
+_CONFIG_FILE = "eval_config.json"
+KINDS: tuple[Literal["metrics", "plots"], ...] = ("metrics", "plots")
+
+
+def file_name(kind: str, number: int, count: int) -> str:
+    """The file name of a part of a TFMA result."""
+    return f"{kind}-{number:05d}-of-{count:05d}.tfrecord"
+
 
 class Writer(contextlib.AbstractContextManager["Writer"]):
-    """Writes metrics, plots and eval_config.json into a local folder, which it creates.
+    """Writes the metrics and plots of blocks of results as a part of a TFMA result.
 
-    Beside the versions' metrics stand their differences from the baseline's, candidate minus
-    baseline. Slices of other splits than "eval" are left out; those of fewer examples than the
-    config's min_slice_size have a remark in place of results, as TFMA has it.
+    It adds the differences of metrics, candidate minus baseline. Slices of splits other than "eval"
+    are omitted; slices with fewer examples than `least` have an error message instead of results,
+    as in TFMA.
 
     Args:
-      folder: where to.
+      paths: by kind, the file to write; disabled kinds are omitted.
       config: the run's EvalConfig, which names the versions and the baseline.
-      model_locations: each version's path, for display.
-      data_location: the data's path, for display.
-      data_format: the data's format, for display.
-      extra: what TFMA computed of the same versions; it joins our results slice by slice.
+      least: the minimum slice size.
+      extra: what TFMA computed for the same slices, to be added to our results.
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        config: Any,
-        model_locations: Mapping[str, str],
-        data_location: str,
-        data_format: str,
-        extra: Messages = _NOTHING,
+        self, paths: Mapping[str, str], config: Any, least: int, extra: Messages = _NOTHING
     ) -> None:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_config(folder, config, model_locations, data_location, data_format)
         self._config = config
-        self._extra_metrics, self._extra_plots = _by_slice(extra.metrics), _by_slice(extra.plots)
-        self._metrics = open(folder / "metrics-00000-of-00001.tfrecord", "wb")  # noqa: SIM115
-        self._plots = open(folder / "plots-00000-of-00001.tfrecord", "wb")  # noqa: SIM115
+        self._least = least
+        self._extra = {
+            "metrics": _group_by_slice(extra.metrics),
+            "plots": _group_by_slice(extra.plots),
+        }
+        self._files = {kind: open(path, "wb") for kind, path in paths.items()}  # noqa: SIM115
 
     def add(self, block: finish.Block) -> None:
-        """Writes a block's slices; no slice stands in two blocks."""
-        minimum = self._config.options.min_slice_size.value
-        metrics_of = _metrics(block.results, self._config)
-        plots_of = _plots(block.plots, self._config)
-        drawn = {row: place for place, row in enumerate(block.plotted.tolist())}
-        metrics, plots = [], []
+        """Writes a block's slices; no slice may be in two blocks."""
+        encode_metrics = _make_metrics_encoder(block.results, self._config)
+        encode_plots = _make_plots_encoder(block.plots, self._config)
+        plotted = {row: place for place, row in enumerate(block.plotted.tolist())}
+        records: dict[str, list[bytes]] = {kind: [] for kind in KINDS}
         for row, key in enumerate(block.slices):
             if key.split != _SPLIT:
                 continue
-            slice_key = _slice_key(key)
+            slice_key = _serialize_slice_key(key)
             head = _field(1, slice_key)
-            more_metrics = self._extra_metrics.pop(slice_key, [])
-            more_plots = self._extra_plots.pop(slice_key, [])
-            if key.pairs and block.examples[row] < minimum:
-                metrics.append(head + _too_small(minimum))
-                plots.append(head)
+            extra = {kind: self._extra[kind].pop(slice_key, []) for kind in KINDS}
+            if key.pairs and block.examples[row] < self._least:
+                records["metrics"].append(head + _explain_omission(self._least))
+                records["plots"].append(head)
                 continue
-            rest = b"".join(map(_without_slice, more_metrics))
-            metrics.append(head + metrics_of(row) + rest)
-            plots.append(head + plots_of(drawn.get(row), more_plots))
-        tfrecord.write(self._metrics, metrics)
-        tfrecord.write(self._plots, plots)
+            rest = b"".join(map(_remove_slice, extra["metrics"]))
+            records["metrics"].append(head + encode_metrics(row) + rest)
+            records["plots"].append(head + encode_plots(plotted.get(row), extra["plots"]))
+        for kind, file in self._files.items():
+            tfrecord.write(file, records[kind])
 
     def __exit__(self, *_: object) -> None:
-        left = ((self._extra_metrics, self._metrics), (self._extra_plots, self._plots))
-        for by_slice, file in left:
-            messages = [message for found in by_slice.values() for message in found]
+        for kind, file in self._files.items():
+            messages = itertools.chain.from_iterable(self._extra[kind].values())
             tfrecord.write(file, [message.SerializeToString() for message in messages])
             file.close()
 
 
-def read(folder: str | Path) -> Messages:
-    """The records of a TFMA result folder, local or remote.
+def write_config(
+    folder: Path,
+    config: Any,
+    model_locations: Mapping[str, str],
+    data_location: str,
+    data_format: str,
+) -> None:
+    """Writes eval_config.json, unless it is disabled, and creates the folder.
 
-    Raises:
-      JobError: a damaged file.
+    Args:
+      folder: the folder of the TFMA result.
+      config: the run's EvalConfig.
+      model_locations: each version's path, for display.
+      data_location, data_format: the data's path and format, for display.
     """
-    folder, pb2 = str(folder), protos.metrics_for_slice_pb2
-    return Messages(
-        tuple(map(pb2.MetricsForSlice.FromString, _records(folder, "metrics"))),
-        tuple(map(pb2.PlotsForSlice.FromString, _records(folder, "plots"))),
+    folder.mkdir(parents=True, exist_ok=True)
+    if _CONFIG_FILE in config.options.disabled_outputs.values:
+        return
+    # load_eval_result looks up a model by the name in its metrics' keys.
+    if len(config.model_specs) < 2:
+        model_locations = {"": next(iter(model_locations.values()), "")}
+    run = protos.config_pb2.EvalRun(
+        eval_config=config,
+        version=protos.version(),
+        data_location=data_location,
+        file_format=data_format,
+        model_locations=model_locations,
+    )
+    (folder / _CONFIG_FILE).write_text(
+        json_format.MessageToJson(run, sort_keys=True) + "\n", encoding="utf-8"
     )
 
 
-def joined(
-    blocks: Iterable[finish.Block], messages: Messages, config: Any, models: Sequence[str]
-) -> Iterator[finish.Block]:
-    """Our blocks with the numbers that TFMA computed, where they have none of the same key.
+@dataclass(frozen=True)
+class SliceValues:
+    """The values of a metric that TFMA computed, by serialized slice key: a number or an array."""
 
-    Arrays join where an argument of their metric is a list of as many numbers: their thresholds.
-    Text, matrices and plots do not; they are in the messages. Nor do the differences that TFMA
-    takes of every metric, which are ours to take; a metric that itself compares two versions
-    names the baseline in its key. Where a slice has no such number it is NaN.
+    thresholds: tuple[float, ...] | None
+    values: Mapping[bytes, np.ndarray]
+
+
+def read_numbers(
+    messages: Messages, config: Any, models: Sequence[str]
+) -> dict[metric.Key, SliceValues]:
+    """Reads the numbers in the messages, by metric.
+
+    An array is read if an argument of its metric is a list of the same length: its thresholds.
+    Text, matrices and plots are ignored, and so are the differences that TFMA adds to every metric,
+    since we compute them ourselves. A metric that itself compares two versions has the baseline in
+    its key.
 
     Args:
-      blocks: our results.
-      messages: TFMA's.
-      config: the EvalConfig they were made with.
-      models: the versions; the only one stands for TFMA's "".
+      messages: TFMA's messages.
+      config: the EvalConfig that TFMA used.
+      models: the versions; TFMA's name "" is the only one of them.
     """
-    found = _numbers(messages, config, models)
-    if not found:
-        yield from blocks
-        return
-    for block in blocks:
-        theirs = {}
-        slice_keys = [_slice_key(key) if key.split == _SPLIT else b"" for key in block.slices]
-        inside = np.array([key.split == _SPLIT for key in block.slices])
-        for key, (thresholds, by_slice) in found.items():
-            shape = () if thresholds is None else (len(thresholds),)
-            nothing = np.full(shape, np.nan)
-            rows = [
-                by_slice.get(slice_key, nothing) if one else nothing
-                for slice_key, one in zip(slice_keys, inside, strict=True)
-            ]
-            theirs[key] = metric.Values(np.stack(rows), thresholds)
-        yield replace(block, results={**theirs, **block.results})
+    baseline = _find_baseline(config)
+    arguments = _list_arguments(config)
+    thresholds: dict[metric.Key, tuple[float, ...] | None] = {}
+    values: dict[metric.Key, dict[bytes, np.ndarray]] = {}
+    for message in messages.metrics:
+        if not message.HasField("slice_key"):
+            continue
+        slice_key = message.slice_key.SerializeToString(deterministic=True)
+        plain = {
+            _serialize_metric(e.key) for e in message.metric_keys_and_values if not e.key.is_diff
+        }
+        for entry in message.metric_keys_and_values:
+            if entry.key.is_diff and _serialize_metric(entry.key) in plain:
+                continue
+            value = _read_value(entry.value)
+            at = arguments.get((entry.key.name, value.size)) if value.ndim else None
+            if value.size == 0 or (value.ndim and at is None):
+                continue
+            key = _read_key(entry.key, models, baseline if entry.key.is_diff else None)
+            thresholds.setdefault(key, at)
+            values.setdefault(key, {})[slice_key] = value
+    return {key: SliceValues(thresholds[key], values[key]) for key in values}
 
 
-def _metrics(results: Mapping[metric.Key, metric.Result], config: Any) -> _Row:
-    """The metric_keys_and_values of a row: all plain numbers in one go, then the others."""
+def join(
+    block: finish.Block, computed: Mapping[metric.Key, SliceValues], expected: Sequence[Number]
+) -> finish.Block:
+    """Adds the numbers that TFMA computed to the block; our results of the same keys stay.
+
+    Args:
+      block: our results.
+      computed: TFMA's numbers, see `read_numbers`.
+      expected: the numbers that TFMA computed for any slice; NaN where a slice lacks one.
+    """
+    slice_keys = [
+        _serialize_slice_key(key) if key.split == _SPLIT else None for key in block.slices
+    ]
+    results = {}
+    for number in expected:
+        missing = np.full(() if number.thresholds is None else len(number.thresholds), np.nan)
+        values = computed[number.key].values if number.key in computed else {}
+        rows = [missing if key is None else values.get(key, missing) for key in slice_keys]
+        results[number.key] = metric.Values(np.stack(rows), number.thresholds)
+    return replace(block, results={**results, **block.results})
+
+
+def _make_metrics_encoder(results: Mapping[metric.Key, metric.Result], config: Any) -> _Encoder:
+    """Encodes the metric_keys_and_values of a row: all plain numbers at once, then the others."""
     prefixes: list[bytes] = []
     columns: list[np.ndarray] = []
-    others: list[_Row] = []
-    for key, is_diff, result in _with_differences(results, config):
-        head = _field(1, _metric_key(key, is_diff, config))
+    others: list[_Encoder] = []
+    for key, is_diff, result in _add_differences(results, config):
+        head = _field(1, _serialize_metric_key(key, is_diff, config))
         if isinstance(result, metric.Values) and result.values.ndim == 1:
             body = head + _open(2, 11) + _open(1, 9) + _tag(1, _DOUBLE)
             prefixes.append(_open(51, len(body) + 8) + body)
             columns.append(result.values)
         else:
-            others.append(_entry(51, head, _value(result)))
+            others.append(_make_entry_encoder(51, head, _make_value_encoder(result)))
     if not columns:
-        return lambda row: b"".join(other(row) for other in others)
+        return lambda row: b"".join(encode(row) for encode in others)
     numbers = _interleave(prefixes, np.stack(columns, axis=1))
-    return lambda row: b"".join([numbers[row].tobytes(), *(other(row) for other in others)])
+    return lambda row: b"".join([numbers[row].tobytes(), *(encode(row) for encode in others)])
 
 
-def _value(result: metric.Result) -> _Row:
-    """A MetricValue."""
+def _make_value_encoder(result: metric.Result) -> _Encoder:
+    """Encodes a MetricValue."""
     if isinstance(result, metric.Values):
-        return _array(result.values)
+        return _make_array_encoder(result.values)
     if isinstance(result, metric.Confusions):
-        matrices = _confusions(result)
-        return lambda row: _field(5, matrices(row))
+        encode_confusions = _make_confusions_encoder(result)
+        return lambda row: _field(5, encode_confusions(row))
     assert isinstance(result, metric.ClassMatrices)
-    classes = _class_matrices(result)
-    return lambda row: _field(11, classes(row))
+    encode_classes = _make_class_matrices_encoder(result)
+    return lambda row: _field(11, encode_classes(row))
 
 
-def _plots(
+def _make_plots_encoder(
     results: Mapping[metric.Key, metric.Result], config: Any
 ) -> Callable[[int | None, Sequence[Any]], bytes]:
-    """The plot_keys_and_values of a row, joined with those of TFMA's messages of the slice."""
-    drawn = [(_plot_key(key, config), *_plot(result)) for key, result in results.items()]
+    """Encodes the plot_keys_and_values of a row, merged with those of TFMA's messages."""
+    encoders = [
+        (_serialize_plot_key(key, config), *_make_plot_encoder(result))
+        for key, result in results.items()
+    ]
 
-    def plots_of(row: int | None, extra: Sequence[Any]) -> bytes:
+    def encode_plots(row: int | None, extra: Sequence[Any]) -> bytes:
         data: dict[bytes, list[bytes]] = {}
         if row is not None:
-            for key, number, of_row in drawn:
-                data.setdefault(key, []).append(_field(number, of_row(row)))
+            for key, number, encode in encoders:
+                data.setdefault(key, []).append(_field(number, encode(row)))
         for message in extra:
             for entry in message.plot_keys_and_values:
                 parts = data.setdefault(entry.key.SerializeToString(deterministic=True), [])
                 parts.append(entry.value.SerializeToString())
-        # Several parts of a plot, one after the other, are a proto's way of merging them.
+        # Concatenated serialized messages are parsed as the merged message.
         return b"".join(
             _field(8, _field(1, key) + _field(2, b"".join(parts))) for key, parts in data.items()
         )
 
-    return plots_of
+    return encode_plots
 
 
-def _plot(result: metric.Result) -> tuple[int, _Row]:
-    """The field of PlotData and its content."""
+def _make_plot_encoder(result: metric.Result) -> tuple[int, _Encoder]:
+    """The field number in PlotData, and an encoder of its content."""
     if isinstance(result, metric.Buckets):
-        return 1, _buckets(result)
+        return 1, _make_buckets_encoder(result)
     if isinstance(result, metric.Confusions):
-        return 2, _confusions(result)
+        return 2, _make_confusions_encoder(result)
     if isinstance(result, metric.ClassMatrices):
-        return 4, _class_matrices(result)
+        return 4, _make_class_matrices_encoder(result)
     assert isinstance(result, metric.LabelMatrices)
-    return 5, _label_matrices(result)
+    return 5, _make_label_matrices_encoder(result)
 
 
-def _with_differences(
+def _add_differences(
     results: Mapping[metric.Key, metric.Result], config: Any
 ) -> Iterator[tuple[metric.Key, bool, metric.Result]]:
-    """Every result, whether it is a difference, and the differences from the baseline."""
-    baseline = _baseline(config)
+    """Every result and its difference from the baseline, with whether it is a difference."""
+    baseline = _find_baseline(config)
     for key, result in results.items():
-        compares = key.baseline is not None
-        yield key, compares, result
+        is_diff = key.baseline is not None
+        yield key, is_diff, result
         before = None if baseline is None else results.get(replace(key, model=baseline))
-        if before is None or compares or key.model == baseline:
+        if before is None or is_diff or key.model == baseline:
             continue
         if isinstance(result, metric.Values) and isinstance(before, metric.Values):
             yield key, True, replace(result, values=result.values - before.values)
@@ -268,12 +344,12 @@ def _with_differences(
             yield key, True, replace(result, counts=tuple(after - old for after, old in pairs))
 
 
-def _baseline(config: Any) -> str | None:
+def _find_baseline(config: Any) -> str | None:
     return next((spec.name for spec in config.model_specs if spec.is_baseline), None)
 
 
-def _array(values: np.ndarray) -> _Row:
-    """MetricValue.array_value of float64[slices, T]."""
+def _make_array_encoder(values: np.ndarray) -> _Encoder:
+    """Encodes MetricValue.array_value of float64[slices, T]."""
     array = protos.metrics_for_slice_pb2.ArrayValue(
         data_type=protos.metrics_for_slice_pb2.ArrayValue.FLOAT64, shape=values.shape[1:]
     )
@@ -282,17 +358,17 @@ def _array(values: np.ndarray) -> _Row:
     return lambda row: _field(7, head + doubles[row].tobytes())
 
 
-def _confusions(result: metric.Confusions) -> _Row:
-    """ConfusionMatrixAtThresholds."""
-    values = _rates(result)
+def _make_confusions_encoder(result: metric.Confusions) -> _Encoder:
+    """Encodes ConfusionMatrixAtThresholds."""
+    values = _compute_rates(result)
     message = protos.metrics_for_slice_pb2.ConfusionMatrixAtThresholds.ConfusionMatrixAtThreshold
     numbers = [message.DESCRIPTOR.fields_by_name[name].number for name in _CONFUSION_FIELDS]
     tags = [_tag(number, _DOUBLE) for number in numbers]
-    return _elements(tags, values)
+    return _make_elements_encoder(tags, values)
 
 
-def _rates(result: metric.Confusions) -> np.ndarray:
-    """float64[slices, T, 11]; what is undefined is what TFMA's Matrices.to_proto makes of it."""
+def _compute_rates(result: metric.Confusions) -> np.ndarray:
+    """float64[slices, T, 11]; undefined rates have the values of TFMA's Matrices.to_proto."""
     tp, tn, fp, fn = result.tp, result.tn, result.fp, result.fn
     precision = _ratio(tp, tp + fp, 1.0)
     recall = _ratio(tp, tp + fn, 0.0)
@@ -320,40 +396,40 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float) -> 
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _buckets(result: metric.Buckets) -> _Row:
-    """CalibrationHistogramBuckets; the three sums are wrapped doubles."""
+def _make_buckets_encoder(result: metric.Buckets) -> _Encoder:
+    """Encodes CalibrationHistogramBuckets; the three sums are wrapped doubles."""
     shape = result.scores.shape
     lower = np.broadcast_to(np.array([-np.inf, *result.edges]), shape)
     upper = np.broadcast_to(np.array([*result.edges, np.inf]), shape)
     values = np.stack([lower, upper, result.weights, result.labels, result.scores], axis=-1)
     wrapped = [_open(number, 9) + _tag(1, _DOUBLE) for number in (3, 4, 5)]
-    return _elements([_tag(1, _DOUBLE), _tag(2, _DOUBLE), *wrapped], values)
+    return _make_elements_encoder([_tag(1, _DOUBLE), _tag(2, _DOUBLE), *wrapped], values)
 
 
-def _class_matrices(result: metric.ClassMatrices) -> _Row:
-    """MultiClassConfusionMatrixAtThresholds; -1 is "no prediction", as in TFMA."""
+def _make_class_matrices_encoder(result: metric.ClassMatrices) -> _Encoder:
+    """Encodes MultiClassConfusionMatrixAtThresholds; -1 is "no prediction", as in TFMA."""
     classes = result.counts[0].shape[1]
     predicted = (-1, *range(classes))  # our last column is TFMA's first
-    counts = [np.roll(one, 1, axis=-1)[..., None] for one in result.counts]
-    return _matrices(result.thresholds, predicted, counts, fields=(3,))
+    counts = [np.roll(matrix, 1, axis=-1)[..., None] for matrix in result.counts]
+    return _make_matrices_encoder(result.thresholds, predicted, counts, fields=(3,))
 
 
-def _label_matrices(result: metric.LabelMatrices) -> _Row:
-    """MultiLabelConfusionMatrixAtThresholds."""
+def _make_label_matrices_encoder(result: metric.LabelMatrices) -> _Encoder:
+    """Encodes MultiLabelConfusionMatrixAtThresholds."""
     predicted = range(result.counts[0].shape[1])
-    return _matrices(result.thresholds, predicted, result.counts, fields=(6, 5, 4, 3))
+    return _make_matrices_encoder(result.thresholds, predicted, result.counts, fields=(6, 5, 4, 3))
 
 
-def _matrices(
+def _make_matrices_encoder(
     thresholds: Sequence[float],
     predicted: Sequence[int],
     counts: Sequence[np.ndarray],
     fields: Sequence[int],
-) -> _Row:
-    """For each threshold a matrix of the (actual, predicted) pairs that occur.
+) -> _Encoder:
+    """Encodes for each threshold a matrix of the (actual, predicted) pairs that occur.
 
-    `counts`, for each threshold, is float64[slices, K, L, F]: for each of the L classes
-    `predicted` the F doubles of an entry, whose field numbers are `fields`.
+    `counts` has for each threshold float64[slices, K, L, F]: for each of the L classes in
+    `predicted`, the F doubles of an entry, whose field numbers are `fields`.
     """
     tags = [_tag(number, _DOUBLE) for number in fields]
     ascending = np.argsort(thresholds)
@@ -361,29 +437,29 @@ def _matrices(
     flat = {i: counts[i].reshape(len(counts[i]), pairs, len(fields)) for i in ascending}
 
     @functools.cache
-    def head(cell: int) -> bytes:
+    def encode_classes(cell: int) -> bytes:
         actual, place = divmod(cell, len(predicted))
-        of_actual = _tag(1, _VARINT) + _varint(actual)
-        return of_actual + _tag(2, _VARINT) + _varint(predicted[place])
+        head = _tag(1, _VARINT) + _varint(actual)
+        return head + _tag(2, _VARINT) + _varint(predicted[place])
 
-    def matrix(threshold: float, cells: np.ndarray) -> bytes:
+    def encode_matrix(threshold: float, cells: np.ndarray) -> bytes:
         occur = np.flatnonzero(cells.any(axis=1))
         numbers = _interleave(tags, cells[occur])
         entries = [
-            _field(2, head(cell) + number.tobytes())
-            for cell, number in zip(occur.tolist(), numbers, strict=True)
+            _field(2, encode_classes(cell) + doubles.tobytes())
+            for cell, doubles in zip(occur.tolist(), numbers, strict=True)
         ]
         return b"".join([_tag(1, _DOUBLE), struct.pack("<d", threshold), *entries])
 
     return lambda row: b"".join(
-        _field(1, matrix(thresholds[i], cells[row])) for i, cells in flat.items()
+        _field(1, encode_matrix(thresholds[i], cells[row])) for i, cells in flat.items()
     )
 
 
-def _elements(prefixes: Sequence[bytes], values: np.ndarray) -> _Row:
-    """A repeated field, number 1, of messages of doubles: float64[slices, elements, fields].
+def _make_elements_encoder(prefixes: Sequence[bytes], values: np.ndarray) -> _Encoder:
+    """Encodes repeated field 1, of messages of doubles: float64[slices, elements, fields].
 
-    As every element has the same fields, they all have the same length.
+    All elements have the same fields, so they have the same length.
     """
     size = sum(len(prefix) + 8 for prefix in prefixes)
     rows = _interleave([_open(1, size) + prefixes[0], *prefixes[1:]], values)
@@ -391,7 +467,7 @@ def _elements(prefixes: Sequence[bytes], values: np.ndarray) -> _Row:
 
 
 def _interleave(prefixes: Sequence[bytes], values: np.ndarray) -> np.ndarray:
-    """float64[..., F] -> rows[...] of bytes: a prefix and a little-endian double, F times."""
+    """float64[..., F] -> records[...]: a prefix and a little-endian double, F times."""
     layout: list[tuple[str, str]] = []
     for i, prefix in enumerate(prefixes):
         layout += [(f"prefix{i}", f"V{len(prefix)}"), (f"value{i}", "<f8")]
@@ -402,12 +478,12 @@ def _interleave(prefixes: Sequence[bytes], values: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _entry(number: int, head: bytes, value: _Row) -> _Row:
-    return lambda row: _field(number, head + _field(2, value(row)))
+def _make_entry_encoder(number: int, head: bytes, encode_value: _Encoder) -> _Encoder:
+    return lambda row: _field(number, head + _field(2, encode_value(row)))
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field that holds a message."""
+    """Encodes a field that is a message."""
     return _open(number, len(content)) + content
 
 
@@ -420,7 +496,7 @@ def _tag(number: int, wire_type: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; a negative number as 64 bits, as protos have it."""
+    """Encodes seven bits per byte, the lowest first; negative numbers as 64 bits, as in protos."""
     value &= (1 << 64) - 1
     groups = bytearray()
     while value > 0x7F:
@@ -430,32 +506,32 @@ def _varint(value: int) -> bytes:
     return bytes(groups)
 
 
-def _metric_key(key: metric.Key, is_diff: bool, config: Any) -> bytes:
+def _serialize_metric_key(key: metric.Key, is_diff: bool, config: Any) -> bytes:
     message = protos.metrics_for_slice_pb2.MetricKey(name=key.metric, is_diff=is_diff)
     if key.aggregation:
         setattr(message.aggregation_type, f"{key.aggregation}_average", True)
-    return _fill_key(message, key, config)
+    return _serialize_key(message, key, config)
 
 
-def _plot_key(key: metric.Key, config: Any) -> bytes:
-    named = key.metric not in (_CONFUSION_PLOT, _CALIBRATION_PLOT)
-    message = protos.metrics_for_slice_pb2.PlotKey(name=key.metric if named else "")
-    return _fill_key(message, key, config)
+def _serialize_plot_key(key: metric.Key, config: Any) -> bytes:
+    has_name = key.metric not in (_CONFUSION_PLOT, _CALIBRATION_PLOT)
+    message = protos.metrics_for_slice_pb2.PlotKey(name=key.metric if has_name else "")
+    return _serialize_key(message, key, config)
 
 
-def _fill_key(message: Any, key: metric.Key, config: Any) -> bytes:
-    # TFMA calls the model of an evaluation of one "", whatever its name.
+def _serialize_key(message: Any, key: metric.Key, config: Any) -> bytes:
+    # TFMA names a single model "", whatever its version.
     message.model_name = key.model if len(config.model_specs) > 1 else ""
     message.output_name = key.output
     for name in ("class_id", "k", "top_k"):
         if (number := getattr(key, name)) is not None:
             getattr(message.sub_key, name).value = number
-    message.example_weighted.value = key.weighted  # present, even where it is False
+    message.example_weighted.value = key.weighted  # present even if False
     serialized: bytes = message.SerializeToString(deterministic=True)
     return serialized
 
 
-def _slice_key(key: slices.SliceKey) -> bytes:
+def _serialize_slice_key(key: slices.SliceKey) -> bytes:
     message = protos.metrics_for_slice_pb2.SliceKey()
     for column, value in key.pairs:
         single = message.single_slice_keys.add(column=column)
@@ -469,18 +545,18 @@ def _slice_key(key: slices.SliceKey) -> bytes:
     return serialized
 
 
-def _by_slice(messages: Sequence[Any]) -> dict[bytes | int, list[Any]]:
-    """Messages by their serialised slice keys; those of two slices have a key of their own."""
-    found: dict[bytes | int, list[Any]] = {}
+def _group_by_slice(messages: Sequence[Any]) -> dict[bytes | int, list[Any]]:
+    """The messages by serialized slice key; comparisons of slices have unique keys."""
+    groups: dict[bytes | int, list[Any]] = {}
     for place, message in enumerate(messages):
-        single = message.HasField("slice_key")
-        key = message.slice_key.SerializeToString(deterministic=True) if single else place
-        found.setdefault(key, []).append(message)
-    return found
+        has_slice = message.HasField("slice_key")
+        key = message.slice_key.SerializeToString(deterministic=True) if has_slice else place
+        groups.setdefault(key, []).append(message)
+    return groups
 
 
-def _too_small(minimum: int) -> bytes:
-    """What TFMA writes for a slice of too few examples; its views look for this text."""
+def _explain_omission(minimum: int) -> bytes:
+    """What TFMA writes for a slice with too few examples; its views look for this text."""
     message = protos.metrics_for_slice_pb2.MetricsForSlice()
     message.metrics["__ERROR__"].debug_message = (
         "Example count for this slice key is lower than the minimum required value: "
@@ -490,7 +566,7 @@ def _too_small(minimum: int) -> bytes:
     return serialized
 
 
-def _without_slice(message: Any) -> bytes:
+def _remove_slice(message: Any) -> bytes:
     rest = type(message)()
     rest.CopyFrom(message)
     rest.ClearField("slice_key")
@@ -498,85 +574,30 @@ def _without_slice(message: Any) -> bytes:
     return serialized
 
 
-def _write_config(
-    folder: Path,
-    config: Any,
-    model_locations: Mapping[str, str],
-    data_location: str,
-    data_format: str,
-) -> None:
-    """eval_config.json; load_eval_result looks a model up by the name its metrics have."""
-    if len(config.model_specs) < 2:
-        model_locations = {"": next(iter(model_locations.values()), "")}
-    run = protos.config_pb2.EvalRun(
-        eval_config=config,
-        version=protos.version(),
-        data_location=data_location,
-        file_format=data_format,
-        model_locations=model_locations,
-    )
-    (folder / "eval_config.json").write_text(
-        json_format.MessageToJson(run) + "\n", encoding="utf-8"
-    )
-
-
-def _records(folder: str, kind: str) -> Iterator[bytes]:
-    for path in files.match(os.path.join(folder, f"{kind}*.tfrecord")):
-        for run in tfrecord.records(files.blocks(path)):
-            if isinstance(run, files.Damage):
-                raise errors.JobError(f"{path}: {run.reason}; run the evaluation again")
-            yield from run
-
-
-# By key: the thresholds of an array, or None, and each slice's number or array.
-_Numbers = dict[metric.Key, tuple[tuple[float, ...] | None, dict[bytes, np.ndarray]]]
-
-
-def _numbers(messages: Messages, config: Any, models: Sequence[str]) -> _Numbers:
-    baseline = _baseline(config)
-    arguments = _list_arguments(config)
-    found: _Numbers = {}
-    for message in messages.metrics:
-        if not message.HasField("slice_key"):
-            continue
-        slice_key = message.slice_key.SerializeToString(deterministic=True)
-        plain = {_bare(e.key) for e in message.metric_keys_and_values if not e.key.is_diff}
-        for entry in message.metric_keys_and_values:
-            if entry.key.is_diff and _bare(entry.key) in plain:
-                continue
-            numbers = _read_value(entry.value)
-            thresholds = arguments.get((entry.key.name, numbers.size)) if numbers.ndim else None
-            if numbers.size == 0 or (numbers.ndim and thresholds is None):
-                continue
-            key = _read_key(entry.key, models, baseline if entry.key.is_diff else None)
-            found.setdefault(key, (thresholds, {}))[1][slice_key] = numbers
-    return found
-
-
 def _list_arguments(config: Any) -> dict[tuple[str, int], tuple[float, ...]]:
-    """By metric name and length: the lists of numbers among the arguments."""
-    found = {}
+    """The lists of numbers among the arguments, by metric name and length."""
+    lists = {}
     for spec in config.metrics_specs:
-        for given in spec.metrics:
-            arguments = json.loads(eval_config.config_json(given))
-            name = arguments.get("name") or metric.snake_case(given.class_name)
+        for metric_config in spec.metrics:
+            arguments = json.loads(eval_config.normalize_config(metric_config))
+            name = arguments.get("name") or metric.snake_case(metric_config.class_name)
             for value in arguments.values():
                 if isinstance(value, list) and all(isinstance(v, int | float) for v in value):
-                    found[name, len(value)] = tuple(map(float, value))
-    return found
+                    lists[name, len(value)] = tuple(map(float, value))
+    return lists
 
 
-def _bare(key: Any) -> bytes:
-    """A metric's key, be it the metric's or its difference's."""
-    bare = type(key)()
-    bare.CopyFrom(key)
-    bare.ClearField("is_diff")
-    serialized: bytes = bare.SerializeToString(deterministic=True)
+def _serialize_metric(key: Any) -> bytes:
+    """The key of the metric, for the metric itself and for its difference."""
+    metric_key = type(key)()
+    metric_key.CopyFrom(key)
+    metric_key.ClearField("is_diff")
+    serialized: bytes = metric_key.SerializeToString(deterministic=True)
     return serialized
 
 
 def _read_value(value: Any) -> np.ndarray:
-    """float64[] or [T]; empty for what is no number."""
+    """float64[] or [T]; empty for values that are not numbers."""
     if value.HasField("double_value"):
         return np.array(value.double_value.value)
     array = value.array_value

@@ -1,6 +1,6 @@
-"""TensorFlow.js models, as its converter and `model.save` write them: a folder with `model.json`.
+"""TensorFlow.js models, as written by its converter or `model.save`: a folder with `model.json`.
 
-They are run by TensorFlow.js itself, in a Node.js process for each model of a worker process.
+TensorFlow.js itself runs them: each worker process starts one Node.js process per model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DTYPES = {
     "bool": np.dtype(np.bool_),
     "complex64": np.dtype(np.complex64),
 }
-# How the values of a weight lie in a shard; a quantised one has the dtype it is quantised to.
+# Bytes per value of a weight in a shard, by dtype; for a quantised one, its quantised dtype.
 _BYTES = {
     "float32": 4,
     "int32": 4,
@@ -38,93 +38,93 @@ _BYTES = {
 
 
 def load(spec: models.ModelSpec, path: str) -> function.Function:
-    """The model, in a Node.js process that has tried it out on two examples of zeros.
+    """The model, in a Node.js process that has tried it on two examples of zeros.
 
     Raises:
-      ConfigError: no TensorFlow.js model, a shard that is missing or of another size, no Node.js
-        or npm packages, an op that they have not, or inputs and outputs that cannot be filled or
-        evaluated.
+      ConfigError: it is not a TensorFlow.js model, a shard is missing or has the wrong size,
+        Node.js or an npm package is missing, an op is not supported, the inputs cannot be filled,
+        or the outputs cannot be evaluated.
     """
-    description = _description(path)
+    description = _read_description(path)
     try:
         _check_shards(path, description)
-        parameters = _parameters(description)
+        parameters = _count_parameters(description)
     except (AttributeError, KeyError, TypeError) as error:
         raise errors.ConfigError(
-            f"its model.json lists its weights as no converter does ({error!r}). Convert or save "
-            "the model again"
+            f"the list of weights in its model.json is malformed ({error!r}). Convert or save the "
+            "model again"
         ) from error
     missing = install.missing()
     if missing is not None:
         raise errors.ConfigError(missing)
     process = node.Process(path, spec.outputs)
-    takes = [_tensor(one) for one in process.inputs]
-    gives = [_tensor(one) for one in process.outputs]
+    inputs = [_tensor(tensor) for tensor in process.inputs]
+    outputs = [_tensor(tensor) for tensor in process.outputs]
     _check_dtypes(process.inputs)
-    tensors.refuse_fixed_rows(takes)
+    tensors.refuse_fixed_rows(inputs)
 
     def call(arrays: function.Arrays, names: Collection[str]) -> function.Arrays:
-        # The names are those that the process was started for.
+        # The process was started for these names.
         return process.predict(arrays)
 
-    loaded = function.Function(spec, call, takes, gives, parameters, process.pid)
-    _check_rows(gives, spec.outputs)
-    return loaded
+    model = function.Function(spec, call, inputs, outputs, parameters, process.pid)
+    _check_rows(outputs, spec.outputs)
+    return model
 
 
-def _description(path: str) -> dict[str, Any]:
-    """What `model.json` says."""
+def _read_description(path: str) -> dict[str, Any]:
+    """The content of `model.json`."""
     file = os.path.join(path, "model.json")
     if not os.path.isfile(file):
         raise errors.ConfigError(
-            "it is no TensorFlow.js model: the path must be the folder that has the model.json, "
-            "and its shards, as the converter or `model.save` writes it"
+            "it is not a TensorFlow.js model: the path must be the folder with the model.json and "
+            "its shards, as written by the converter or `model.save`"
         )
     try:
         with open(file, encoding="utf-8") as stream:
             description = json.load(stream)
     except (ValueError, RecursionError) as error:
-        raise errors.ConfigError(f"its model.json is no JSON: {error}") from error
+        raise errors.ConfigError(f"its model.json is not valid JSON: {error}") from error
     form = description.get("format") if isinstance(description, dict) else None
     if form not in _FORMATS:
         raise errors.ConfigError(
-            f"its model.json has the format {form!r}; known are {' and '.join(map(repr, _FORMATS))}"
+            f"its model.json has the format {form!r}; valid formats: {errors.listed(_FORMATS)}"
         )
     return description
 
 
 def _check_shards(path: str, description: Mapping[str, Any]) -> None:
-    """Refuses weights that are missing or cut short, which TensorFlow.js would take for others."""
+    """Rejects missing or truncated weights, which TensorFlow.js would accept as other values."""
     if description["format"] == "layers-model" and not description.get("weightsManifest"):
         raise errors.ConfigError(
-            "its model.json lists no weights: it would predict with random ones. Save it again"
+            "its model.json lists no weights, so it would predict with random ones. Save it again"
         )
     for group in description.get("weightsManifest") or ():
-        found = {}
+        sizes = {}
         for name in group["paths"]:
             if os.path.isabs(name) or ".." in pathlib.PurePath(name).parts:
                 raise errors.ConfigError(
-                    f"its model.json lists the weights {name}, outside its folder, which its "
-                    "digest would not cover. Put all files of the model into one folder"
+                    f"its model.json lists the weights {name}, outside its folder, where its "
+                    "digest would not include them. Put all files of the model into one folder"
                 )
             file = os.path.join(path, name)
             if not os.path.isfile(file):
                 raise errors.ConfigError(
-                    f"its model.json lists the weights {name}, and there is no such file beside "
-                    "it. Copy all files of the model"
+                    f"its model.json lists the weights {name}, but its folder has no such file. "
+                    "Copy all files of the model"
                 )
-            found[name] = os.path.getsize(file)
-        wanted = _stored_bytes(group["weights"])
-        if wanted is not None and sum(found.values()) != wanted:
-            listed = ", ".join(f"{name} ({size} bytes)" for name, size in found.items())
+            sizes[name] = os.path.getsize(file)
+        expected = _stored_bytes(group["weights"])
+        if expected is not None and sum(sizes.values()) != expected:
+            shards = ", ".join(f"{name} ({size} bytes)" for name, size in sizes.items())
             raise errors.ConfigError(
-                f"its weights are {sum(found.values())} bytes, and its model.json lists "
-                f"{wanted}: one of {listed} is damaged or of another model. Copy it again"
+                f"its weights are {sum(sizes.values())} bytes, but its model.json lists "
+                f"{expected}: one of {shards} is damaged or from another model. Copy it again"
             )
 
 
 def _stored_bytes(weights: Iterable[Mapping[str, Any]]) -> int | None:
-    """The size of the shards; None with strings among them, whose length is in no manifest."""
+    """The size of the shards; None if some are strings, whose length the manifest does not list."""
     total = 0
     for weight in weights:
         dtype = weight.get("quantization", weight)["dtype"]
@@ -134,12 +134,12 @@ def _stored_bytes(weights: Iterable[Mapping[str, Any]]) -> int | None:
     return total
 
 
-def _parameters(description: Mapping[str, Any]) -> int:
-    """How many floats the weights hold.
+def _count_parameters(description: Mapping[str, Any]) -> int:
+    """The number of floats in the weights.
 
-    Of a layers model they are its variables. Of a graph model they are all constants, for it does
-    not tell what was trained: constants of the preprocessing count, and layers that the converter
-    has folded into one count once.
+    In a layers model these are its variables. In a graph model they are all constants, as it does
+    not record what was trained: constants of preprocessing count, and layers that the converter has
+    folded together count once.
     """
     return sum(
         math.prod(weight["shape"])
@@ -149,25 +149,25 @@ def _parameters(description: Mapping[str, Any]) -> int:
     )
 
 
-def _check_dtypes(takes: Iterable[node.Tensor]) -> None:
-    for tensor in takes:
+def _check_dtypes(inputs: Iterable[node.Tensor]) -> None:
+    for tensor in inputs:
         if tensor.dtype not in ("float32", "int32", "bool"):
             raise errors.ConfigError(
-                f"input {tensor.name!r} takes {tensor.dtype}; a column fills float32, int32 or "
-                "bool in TensorFlow.js. Convert the model without what is before its numbers, "
-                "and bring these as columns"
+                f"input {tensor.name!r} takes {tensor.dtype}; in TensorFlow.js, a column can fill "
+                "float32, int32 or bool. Convert the model without its preprocessing, and provide "
+                "the preprocessed numbers as columns"
             )
 
 
-def _check_rows(gives: Iterable[tensors.Tensor], wanted: Collection[str]) -> None:
-    for tensor in gives:
-        chosen, shape = not wanted or tensor.name in wanted, tensor.shape
-        if chosen and shape is not None and shape[:1] != (None,):
+def _check_rows(outputs: Iterable[tensors.Tensor], requested: Collection[str]) -> None:
+    for tensor in outputs:
+        is_chosen, shape = not requested or tensor.name in requested, tensor.shape
+        if is_chosen and shape is not None and shape[:1] != (None,):
             raise errors.ConfigError(
-                f"output {tensor.name!r} has the shape {list(shape)} for two examples. A "
-                "model must give one prediction for each example"
+                f"output {tensor.name!r} has the shape {list(shape)} for two examples: a "
+                "model must return one prediction per example"
             )
 
 
-def _tensor(found: node.Tensor) -> tensors.Tensor:
-    return tensors.Tensor(found.name, _DTYPES.get(found.dtype, np.dtype(object)), found.shape)
+def _tensor(tensor: node.Tensor) -> tensors.Tensor:
+    return tensors.Tensor(tensor.name, _DTYPES.get(tensor.dtype, np.dtype(object)), tensor.shape)

@@ -1,4 +1,4 @@
-"""A Node.js process that runs one TensorFlow.js model: `server.mjs`, spoken to over pipes."""
+"""A Node.js process that runs one TensorFlow.js model: `server.mjs`, called over pipes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ import numpy as np
 from evalbeam.transforms import errors
 from evalbeam.transforms.models.tfjs import install
 
-# As in server.mjs, where the frames are described.
+# As in server.mjs, which describes the frames.
 _DTYPES = tuple(map(np.dtype, (np.float32, np.int32, np.bool_)))
 _OK = 0
 _STATUS_BYTES = 4
-# No answer is as large: WebAssembly has 4 GiB. Text in place of a length is larger.
+# No answer is this large, as WebAssembly has 4 GiB; text that is read as a length is larger.
 _LARGEST_FRAME = 1 << 40
-# Of stderr, what an error tells.
+# How much of stderr to include in an error.
 _STDERR_LINES = 20
 _LINE_BYTES = 1000
-# After it has closed its pipes.
+# How long to wait for the process to end after it has closed its pipes.
 _END_SECONDS = 5.0
 
 Bytes = bytes | memoryview
@@ -37,12 +37,12 @@ Bytes = bytes | memoryview
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output, as TensorFlow.js describes it.
+    """An input or output, as described by TensorFlow.js.
 
     Attributes:
-      name: of the signature's argument, the layer or the node.
-      dtype: the library's word: float32, int32, bool, string or complex64.
-      shape: None for open sizes; the whole is None where it is not known.
+      name: the name of the signature's argument, the layer or the node.
+      dtype: float32, int32, bool, string or complex64.
+      shape: the sizes, None for dynamic ones; None if the shape is unknown.
     """
 
     name: str
@@ -51,22 +51,21 @@ class Tensor:
 
 
 class Process:
-    """One model in a Node.js process of its own, which ends with this object or this process.
+    """One model in its own Node.js process, which ends with this object or this process.
 
-    It is never started again: a model that ends its process would do so again, and again take
-    the time of a load.
+    A process that has ended is not restarted: the model would crash it again, after loading again.
 
     Args:
       folder: the local folder of a `model.json`.
-      wanted: the outputs that `predict` returns, () for all of them.
+      wanted: the outputs that `predict` returns, () for all.
 
     Attributes:
-      inputs, outputs: what the model takes and gives; outputs have the shape that two examples
-        had, or None where none could be made up.
-      pid: the process.
+      inputs, outputs: the model's inputs and outputs; outputs have the shape for two examples, or
+        None if the process could not generate any.
+      pid: the process ID.
 
     Raises:
-      ConfigError: TensorFlow.js cannot load the model, or not run it.
+      ConfigError: TensorFlow.js cannot load or run the model.
     """
 
     def __init__(self, folder: str, wanted: Sequence[str] = ()) -> None:
@@ -75,62 +74,64 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Unbuffered: tensors pass between their arrays and the pipes without a copy.
+            # Unbuffered: tensors are read and written without a copy.
             bufsize=0,
-            # Ctrl-C is for this side, with whose end its stdin ends.
+            # Ctrl-C must only reach this process, whose end closes the other's stdin.
             start_new_session=True,
         )
         self._finalizer = weakref.finalize(self, _end, self._process)
         self.pid = self._process.pid
         self._lock = threading.Lock()
-        self._ended = ""
-        # By a thread: a pipe that nobody reads would stop the process, a file would grow for ever.
+        self._end_reason = ""
+        # In a thread: an unread pipe would block the process, and a file would grow forever.
         self._stderr: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._reader = threading.Thread(
-            # Buffered: else reading a line is a call of the system for each byte.
-            target=_collect,
+            # Buffered: otherwise reading a line takes a system call per byte.
+            target=_collect_lines,
             args=(io.BufferedReader(cast(io.FileIO, self._process.stderr)), self._stderr),
             daemon=True,
         )
         self._reader.start()
         try:
-            described = json.loads(bytes(self._exchange(())))
+            description = json.loads(bytes(self._exchange(())))
         except (RuntimeError, errors.JobError) as error:
             raise errors.ConfigError(f"TensorFlow.js cannot run it: {error}") from error
-        self.inputs = _described(described["inputs"])
-        self.outputs = _described(described["outputs"])
+        self.inputs = _parse_tensors(description["inputs"])
+        self.outputs = _parse_tensors(description["outputs"])
         names = [output.name for output in self.outputs]
-        self._sent = [name for name in names if name in wanted] if wanted else names
+        self._output_names = [name for name in names if name in wanted] if wanted else names
 
     def predict(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The wanted outputs for the inputs, by name; float32, int32 or bool.
+        """The wanted outputs for these inputs, by name; float32, int32 or bool.
 
         Raises:
-          RuntimeError: what TensorFlow.js says of these inputs; others may be fine.
-          JobError: the process has ended, now or before.
+          RuntimeError: TensorFlow.js fails on these inputs; others may work.
+          JobError: the process has ended.
         """
-        parts = [part for one in self.inputs for part in _encode(arrays[one.name])]
-        length = struct.pack("=Q", sum(len(part) for part in parts))
+        chunks = [chunk for tensor in self.inputs for chunk in _encode(arrays[tensor.name])]
+        length = struct.pack("=Q", sum(len(chunk) for chunk in chunks))
         with self._lock:
-            answer = self._exchange((length, *parts))
-        return dict(zip(self._sent, _decode(answer), strict=True))
+            answer = self._exchange((length, *chunks))
+        return dict(zip(self._output_names, _decode(answer), strict=True))
 
-    def _exchange(self, parts: Iterable[Bytes]) -> np.ndarray:
-        """Sends the parts of a frame; the bytes of the answer, uint8[n], without its status."""
-        if self._ended:
-            raise errors.JobError(self._ended)
+    def _exchange(self, chunks: Iterable[Bytes]) -> np.ndarray:
+        """Sends the chunks of a frame; returns the answer without its status, uint8[n]."""
+        if self._end_reason:
+            raise errors.JobError(self._end_reason)
         try:
-            for part in parts:
-                _write(cast(IO[bytes], self._process.stdin), part)
+            for chunk in chunks:
+                _write(cast(IO[bytes], self._process.stdin), chunk)
             (length,) = struct.unpack("=Q", self._read(8).data)
             answer = self._read(length)
         except (EOFError, BrokenPipeError) as error:
-            self._ended = self._how_it_ended()
-            raise errors.JobError(self._ended) from error
+            self._end_reason = self._explain_end()
+            raise errors.JobError(self._end_reason) from error
         except BaseException as error:
-            # The pipes hold half a frame now, which a later call would take for its answer.
+            # The pipes now hold half a frame, which a later call would read as its answer.
             _end(self._process)
-            self._ended = f"its Node.js process was ended when a call was broken off by {error!r}"
+            self._end_reason = (
+                f"its Node.js process was stopped, as a call was interrupted by {error!r}"
+            )
             raise
         (status,) = answer[:_STATUS_BYTES].view(np.uint32)
         if status != _OK:
@@ -140,8 +141,9 @@ class Process:
     def _read(self, length: int) -> np.ndarray:
         if length > _LARGEST_FRAME:
             raise errors.JobError(
-                f"its Node.js process {self.pid} does not answer as server.mjs does: something "
-                "else writes to its stdout, such as a `node` that is a script, or NODE_OPTIONS"
+                f"its Node.js process {self.pid} returned an invalid answer: something other than "
+                "server.mjs writes to its stdout, such as a `node` that is a script, or code from "
+                "NODE_OPTIONS"
             )
         buffer = np.empty(length, np.uint8)
         rest = buffer.data
@@ -152,37 +154,37 @@ class Process:
             rest = rest[count:]
         return buffer
 
-    def _how_it_ended(self) -> str:
+    def _explain_end(self) -> str:
         try:
             code = self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:  # Its pipes are closed, and it goes on.
+        except subprocess.TimeoutExpired:  # Its pipes are closed, but it keeps running.
             self._process.kill()
             code = self._process.wait()
         self._reader.join(timeout=1)
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        words = "\n".join(self._stderr).strip() or "(nothing)"
+        output = "\n".join(self._stderr).strip() or "(nothing)"
         return (
-            f"its Node.js process {self.pid} ended {how}, and is not started again. If memory ran "
-            "out, set a smaller `batch_size` in the config's `data`, or take larger workers. The "
-            f"last lines of its stderr:\n{words}"
+            f"its Node.js process {self.pid} ended {how} and is not restarted. If memory ran out, "
+            "set a smaller `batch_size` in the config's `data`, or use larger workers. The last "
+            f"lines of its stderr:\n{output}"
         )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process at once: it holds nothing that anyone waits for."""
+    """Kills the process: it has no state to save."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
         cast(IO[bytes], pipe).close()
 
 
-def _collect(stream: IO[bytes], lines: collections.deque[str]) -> None:
+def _collect_lines(stream: IO[bytes], lines: collections.deque[str]) -> None:
     with stream:
         for line in iter(lambda: stream.readline(_LINE_BYTES), b""):
             lines.append(line.decode(errors="replace").rstrip())
 
 
-def _described(tensors: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+def _parse_tensors(tensors: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
     return tuple(
         Tensor(
             tensor["name"],
@@ -193,27 +195,27 @@ def _described(tensors: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
     )
 
 
-def _write(stream: IO[bytes], part: Bytes) -> None:
-    rest = memoryview(part)
+def _write(stream: IO[bytes], chunk: Bytes) -> None:
+    rest = memoryview(chunk)
     while rest:
         rest = rest[stream.write(rest) :]
 
 
 def _encode(array: np.ndarray) -> tuple[Bytes, Bytes, Bytes]:
-    """A tensor: its head, its values as they lie in memory, and what fills the last 4 bytes."""
-    head = struct.pack(f"=II{array.ndim}I", _DTYPES.index(array.dtype), array.ndim, *array.shape)
+    """A tensor: its header, its values as stored in memory, and padding to 4 bytes."""
+    header = struct.pack(f"=II{array.ndim}I", _DTYPES.index(array.dtype), array.ndim, *array.shape)
     values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    return head, values, bytes(-len(values) % 4)
+    return header, values, bytes(-len(values) % 4)
 
 
 def _decode(content: np.ndarray) -> list[np.ndarray]:
     """The tensors, as views of the bytes."""
-    found, at = [], 0
-    while at < len(content):
-        dtype, rank = struct.unpack_from("=II", content.data, at)
-        shape = struct.unpack_from(f"={rank}I", content.data, at + 8)
-        at += 8 + 4 * rank
-        end = at + math.prod(shape) * _DTYPES[dtype].itemsize
-        found.append(content[at:end].view(_DTYPES[dtype]).reshape(shape))
-        at = end + -end % 4
-    return found
+    arrays, start = [], 0
+    while start < len(content):
+        dtype, rank = struct.unpack_from("=II", content.data, start)
+        shape = struct.unpack_from(f"={rank}I", content.data, start + 8)
+        start += 8 + 4 * rank
+        end = start + math.prod(shape) * _DTYPES[dtype].itemsize
+        arrays.append(content[start:end].view(_DTYPES[dtype]).reshape(shape))
+        start = end + -end % 4
+    return arrays

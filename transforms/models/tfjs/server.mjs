@@ -1,15 +1,15 @@
 // Runs one TensorFlow.js model: batches come in on stdin, predictions go out on stdout.
 //
-//   node server.mjs <folder of model.json> [names of the outputs to send, else all]
+//   node server.mjs <folder of model.json> [names of the outputs to send; default: all]
 //
-// What is spoken, in this machine's byte order (node.py speaks it on the other side):
+// The protocol, in this machine's byte order (node.py implements the other side):
 //   frame  = uint64 length of the rest, body
-//   tensor = uint32 dtype (its place in DTYPES), uint32 rank, uint32 sizes[rank], values,
+//   tensor = uint32 dtype (index into DTYPES), uint32 rank, uint32 sizes[rank], values,
 //            zeros up to a multiple of 4 bytes
-// The first frame goes out: uint32 status and a text, JSON that describes the model, or an error.
-// Then each frame that comes in, one tensor per input, is answered by one: uint32 status and one
-// tensor per output to send, or the text of an error. The end of stdin, in whatever way the other
-// side ended, is the end of this process.
+// This process first sends a frame: uint32 status and a text, either JSON that describes the model
+// or an error. It then answers each incoming frame, of one tensor per input, with a frame: uint32
+// status, and one tensor per output to send or the text of an error. It exits at the end of stdin,
+// however the other side ended.
 
 import { readFileSync, readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -20,10 +20,10 @@ const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 const OK = 0;
 const FAILED = 1;
 const [STDIN, STDOUT] = [0, 1];
-// A read or write of 2 GiB or more is refused by Node.
-const MOST_BYTES = 1 << 30;
+// Node rejects reads and writes of 2 GiB or more.
+const MAX_BYTES = 1 << 30;
 
-// stdout carries frames alone. Set before the libraries load, which keep what they find.
+// stdout is for frames only. Set before the libraries load, as they keep references.
 console.log = console.info = console.debug = console.error;
 const require = createRequire(import.meta.url);
 const tf = require("@tensorflow/tfjs");
@@ -31,14 +31,14 @@ require("@tensorflow/tfjs-backend-wasm");
 
 // ---- frames ----
 
-// Blocking calls on pipes: they wait for the other side, so that nothing is ever queued here.
+// Blocking calls on pipes: they wait for the other side, so nothing is queued here.
 
-let incoming = new Uint8Array(0); // Kept for the next batch; grows to the largest.
+let incoming = new Uint8Array(0); // Reused for all batches; grows to the largest.
 
 function readBytes(length) {
   if (incoming.length < length) incoming = new Uint8Array(length);
   for (let done = 0; done < length; ) {
-    const count = readSync(STDIN, incoming, done, Math.min(length - done, MOST_BYTES), null);
+    const count = readSync(STDIN, incoming, done, Math.min(length - done, MAX_BYTES), null);
     if (count === 0) process.exit(0);
     done += count;
   }
@@ -52,15 +52,15 @@ function readFrame() {
 
 function writeBytes(bytes) {
   for (let done = 0; done < bytes.length; ) {
-    done += writeSync(STDOUT, bytes, done, Math.min(bytes.length - done, MOST_BYTES));
+    done += writeSync(STDOUT, bytes, done, Math.min(bytes.length - done, MAX_BYTES));
   }
 }
 
-function writeFrame(status, parts) {
-  const length = parts.reduce((total, part) => total + part.byteLength, 4);
+function writeFrame(status, chunks) {
+  const length = chunks.reduce((total, chunk) => total + chunk.byteLength, 4);
   writeBytes(new Uint8Array(new BigUint64Array([BigInt(length)]).buffer));
-  for (const part of [new Uint32Array([status]), ...parts]) {
-    writeBytes(new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
+  for (const chunk of [new Uint32Array([status]), ...chunks]) {
+    writeBytes(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
   }
 }
 
@@ -95,25 +95,25 @@ function encode(tensor) {
 
 // ---- the model ----
 
-// Where no memory is left the library would go on at address 0, over data of its own.
+// Without memory, the library would continue at address 0 and overwrite its own data.
 function refuseFailedAllocations() {
   const { wasm } = tf.backend();
-  wasm._free(wasm._malloc(1)); // Its first call puts the function itself in its place.
+  wasm._free(wasm._malloc(1)); // The first call replaces the stub with the function itself.
   const allocate = wasm._malloc;
   wasm._malloc = (bytes) => {
-    // Of a larger number, WebAssembly would see the last 32 bits.
+    // WebAssembly would truncate a larger number to 32 bits.
     const address = bytes < 2 ** 32 ? allocate(bytes) : 0;
     if (address === 0 && bytes > 0) {
       throw new Error(
-        `WebAssembly's memory, which is at most 4 GiB, has no room for another ${bytes} bytes`,
+        `WebAssembly's memory, at most 4 GiB, has no room for another ${bytes} bytes`,
       );
     }
     return address;
   };
 }
 
-// From the files alone: a handler of our own, since the library's would fetch.
-function handler(folder, description) {
+// A custom handler that reads local files only, as the library's would fetch.
+function makeHandler(folder, description) {
   const load = (manifest) => {
     const shards = manifest.flatMap((group) => group.paths.map((path) => join(folder, path)));
     const specs = manifest.flatMap((group) => group.weights);
@@ -122,51 +122,52 @@ function handler(folder, description) {
   return { load: () => tf.io.getModelArtifactsForJSON(description, async (m) => load(m)) };
 }
 
-// The sizes of a shape, null where any goes; of an unknown shape null.
+// The sizes of a shape, with null for dynamic ones; null for an unknown shape.
 const sizes = (shape) => shape?.map((size) => (size == null || size < 0 ? null : size)) ?? null;
-const plain = (name) => name.replace(/:0$/, "");
+const stripIndex = (name) => name.replace(/:0$/, "");
 const input = (name, { dtype = "unknown", shape }) => ({ name, dtype, shape: sizes(shape) });
 
-// A model: its inputs, the names of its outputs, and `run` from and to lists of tensors.
+// A model has its inputs, the names of its outputs, and `run`, from list to list of tensors.
 
 async function layersModel(folder, description) {
-  const model = await tf.loadLayersModel(handler(folder, description));
-  if (model instanceof tf.Sequential) model.build(); // Else it has no names before its first call.
+  const model = await tf.loadLayersModel(makeHandler(folder, description));
+  if (model instanceof tf.Sequential) model.build(); // It has no names before its first call.
   return {
     inputs: model.inputs.map((tensor, index) => input(model.inputNames[index], tensor)),
     outputs: model.outputNames,
-    // Not `predict`, which cuts a batch into pieces of 32.
+    // Not `predict`, which splits batches into pieces of 32.
     run: (tensors) => [model.predictOnBatch(tensors)].flat(),
   };
 }
 
 async function graphModel(folder, description) {
-  const model = await tf.loadGraphModel(handler(folder, description));
-  // Names are those of the signature's arguments, or else of the graph's nodes. The converter puts
-  // the names of tensors (`image:0`) where it has not found the arguments'. Tables and variables,
-  // which are resources, are the library's to fill.
+  const model = await tf.loadGraphModel(makeHandler(folder, description));
+  // The names are those of the signature's arguments, or of the graph's nodes if there is none. The
+  // converter writes the names of tensors (`image:0`) if it does not find those of the arguments.
+  // Tables and variables, which are resources, are filled by the library.
   const { inputs, outputs } = model.modelSignature ?? {};
-  const node = (name) => model.inputs.find((one) => one.name === plain(name));
-  const takes = inputs
+  const node = (name) => model.inputs.find((candidate) => candidate.name === stripIndex(name));
+  const inputNames = inputs
     ? Object.keys(inputs).filter((key) => inputs[key].resourceId == null && node(inputs[key].name))
     : model.inputs.map(({ name }) => name);
-  const gives = outputs ? Object.keys(outputs) : model.outputs.map(({ name }) => name);
-  const named = (tensors) => Object.fromEntries(takes.map((key, index) => [key, tensors[index]]));
+  const outputNames = outputs ? Object.keys(outputs) : model.outputs.map(({ name }) => name);
+  const byName = (tensors) =>
+    Object.fromEntries(inputNames.map((key, index) => [key, tensors[index]]));
   return {
-    inputs: takes.map((key) => input(plain(key), node(inputs?.[key].name ?? key))),
-    outputs: gives.map(plain),
-    run: (tensors) => [model.execute(named(tensors), gives)].flat(),
-    runAsync: async (tensors) => [await model.executeAsync(named(tensors), gives)].flat(),
+    inputs: inputNames.map((key) => input(stripIndex(key), node(inputs?.[key].name ?? key))),
+    outputs: outputNames.map(stripIndex),
+    run: (tensors) => [model.execute(byName(tensors), outputNames)].flat(),
+    runAsync: async (tensors) => [await model.executeAsync(byName(tensors), outputNames)].flat(),
   };
 }
 
-// What `take` makes of the outputs for the inputs that `make` makes; no tensor is left.
+// Applies `take` to the outputs for the inputs that `make` creates, and disposes of all tensors.
 async function predict(model, make, take) {
   if (!model.isAsync) {
     try {
       return tf.tidy(() => take(model.run(make())));
     } catch (error) {
-      // Control flow, and outputs whose size hangs on values, are for `executeAsync` alone.
+      // Control flow, and outputs whose size depends on values, need `executeAsync`.
       model.isAsync = Boolean(model.runAsync) && /executeAsync/.test(error.message);
       if (!model.isAsync) throw error;
     }
@@ -181,12 +182,12 @@ async function predict(model, make, take) {
   }
 }
 
-// The outputs of two examples of zeros: an op that is not there shows before the data is read.
-// Their first size is null where it is the number of examples.
+// The outputs for two examples of zeros, so that a missing op shows before the data is read.
+// Their first size is null if it is the number of examples.
 async function tryOut(model) {
   const unknown = model.outputs.map((name) => ({ name, dtype: "float32", shape: null }));
   const { inputs } = model;
-  // The other side refuses such inputs, in its own words.
+  // The other side rejects such inputs, with its own message.
   if (!inputs.every(({ dtype, shape }) => DTYPES.includes(dtype) && shape?.[0] === null)) {
     return unknown;
   }
@@ -201,7 +202,7 @@ async function tryOut(model) {
   try {
     return await predict(model, make, take);
   } catch (error) {
-    // Where sizes are open, 1 may be too small for the model.
+    // For dynamic sizes, 1 may be too small for the model.
     const guessed = inputs.some(({ shape }) => shape.slice(1).includes(null));
     if (guessed && !isUnavailable(error)) return unknown;
     throw error;
@@ -239,15 +240,15 @@ try {
   writeText(FAILED, explain(error));
   process.exit(0);
 }
-const isSent = (name) => !wanted.length || wanted.includes(name);
-const sent = (tensors) => tensors.filter((_, index) => isSent(model.outputs[index]));
+const isWanted = (name) => !wanted.length || wanted.includes(name);
+const select = (tensors) => tensors.filter((_, index) => isWanted(model.outputs[index]));
 for (;;) {
   const bytes = readFrame();
   try {
     const make = () => decode(bytes);
-    writeFrame(OK, await predict(model, make, (tensors) => sent(tensors).flatMap(encode)));
+    writeFrame(OK, await predict(model, make, (tensors) => select(tensors).flatMap(encode)));
   } catch (error) {
-    // A trap leaves WebAssembly's memory as nobody knows: better no prediction than a wrong one.
+    // A trap leaves WebAssembly's memory undefined: better no prediction than a wrong one.
     if (error instanceof WebAssembly.RuntimeError) {
       console.error(`WebAssembly stopped, as it does when it is out of memory: ${error.message}`);
       process.exit(1);

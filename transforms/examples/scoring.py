@@ -1,0 +1,232 @@
+"""Scores each batch with every version, and sets aside rows that some version cannot score."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalbeam.transforms import arrow, batch, errors, models
+from evalbeam.transforms.examples import identity, labels
+from evalbeam.transforms.models import columns
+
+# If this many rows, spread over a batch, all fail, then the data or the model is at fault.
+_PROBES = 16
+_REASON_CHARACTERS = 500
+_GRAPH_STACK = ("Graph execution error", "Detected at node", "<stack traces", "File ")
+
+
+def score(
+    examples: batch.Batch,
+    versions: Mapping[str, models.Model],
+    heads: Sequence[labels.Head],
+    weight: str | None,
+    id_column: str | None,
+) -> tuple[batch.Scored | None, list[batch.DeadLetter]]:
+    """The rows that every version can score, or None if there are none; and the others.
+
+    Raises:
+      JobError: labels, weights or ids are missing or invalid; a version's output does not match
+        the head's task; or a version fails on all rows that were tried.
+    """
+    if not len(examples):
+        return None, []
+    truth = {head.output: labels.labels(examples, head) for head in heads}
+    weights = None if weight is None else labels.weights(examples, weight)
+    hashes = identity.hashes(examples, id_column)
+    rows = np.arange(len(examples))
+    reasons: dict[int, str] = {}
+    results: dict[str, _Predictions] = {}
+    for version, model in versions.items():
+        failed: dict[int, str] = {}
+        try:
+            results[version] = _predict(model, examples, rows, heads, failed)
+        except errors.JobError as error:
+            raise errors.JobError(f"Version {version!r}, {examples.shard}: {error}") from error
+        reasons |= {row: f"version {version!r}: {why}" for row, why in failed.items()}
+        if failed:  # Otherwise setdiff1d would take as long as everything else.
+            rows = np.setdiff1d(rows, list(failed), assume_unique=True)
+        if not len(rows):
+            break
+    letters = [_dead_letter(examples, row, why) for row, why in sorted(reasons.items())]
+    if not len(rows):
+        return None, letters
+    return batch.Scored(
+        batch=examples.take(rows) if letters else examples,
+        labels={output: values[rows] for output, values in truth.items()},
+        weights=None if weights is None else weights[rows],
+        hashes=hashes[rows],
+        predictions={
+            (version, head.output): result.select(head.output, rows)
+            for version, result in results.items()
+            for head in heads
+        },
+        predict_seconds={version: result.seconds for version, result in results.items()},
+    ), letters
+
+
+def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.ndarray]:
+    """Output -> a model's predictions for the examples that it can score.
+
+    Raises:
+      JobError: it cannot score any of them.
+    """
+    failed: dict[int, str] = {}
+    result = _predict(model, examples, np.arange(len(examples)), (), failed)
+    if not len(result.rows):
+        raise errors.JobError(
+            f"the model cannot score any of the first {len(examples)} examples of "
+            f"{examples.shard}: {failed[0]}"
+        )
+    return result.outputs
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """A version's outputs for some rows (int64, ascending) of a batch, and the time they took."""
+
+    rows: np.ndarray
+    outputs: Mapping[str, np.ndarray]
+    seconds: float
+
+    def select(self, output: str, rows: np.ndarray) -> np.ndarray:
+        """An output for some of the rows."""
+        return self.outputs[output][np.searchsorted(self.rows, rows)]
+
+
+def _predict(
+    model: models.Model,
+    examples: batch.Batch,
+    rows: np.ndarray,
+    heads: Sequence[labels.Head],
+    failed: dict[int, str],
+) -> _Predictions:
+    """The model's predictions for all rows but those that it adds to `failed`."""
+    pieces = _attempt(model, examples, rows, failed)
+    if not pieces:
+        return _Predictions(rows[:0], {}, 0.0)
+    result = _Predictions(
+        np.concatenate([piece.rows for piece in pieces]),
+        {
+            output: np.concatenate([piece.outputs[output] for piece in pieces])
+            for output in pieces[0].outputs
+        },
+        sum(piece.seconds for piece in pieces),
+    )
+    for head in heads:
+        _check_output(head, result.outputs)
+        is_nan = np.isnan(result.outputs[head.output])
+        for row in result.rows[is_nan if is_nan.ndim == 1 else is_nan.any(axis=1)]:
+            failed[int(row)] = "the prediction is NaN"
+    return result
+
+
+def _attempt(
+    model: models.Model,
+    examples: batch.Batch,
+    rows: np.ndarray,
+    failed: dict[int, str],
+    *,
+    halved: bool = False,
+) -> list[_Predictions]:
+    """Predicts the rows together or, if that fails, in ever smaller halves down to the bad rows."""
+    if not len(rows):
+        return []
+    try:
+        return [_call(model, examples, rows, shared=not halved)]
+    except errors.EvalbeamError:
+        raise
+    except arrow.UnscorableRowsError as error:
+        failed |= {int(rows[row]): why for row, why in error.reasons.items()}
+        rest = np.delete(rows, list(error.reasons))
+        return _attempt(model, examples, rest, failed, halved=halved)
+    except Exception as error:  # A model can raise anything, perhaps because of some rows.
+        if len(rows) == 1:
+            failed[int(rows[0])] = _reason(error)
+            return []
+        if not halved:
+            _refuse_broken(model, examples, rows, error)
+    pieces = []
+    for half in np.array_split(rows, 2):
+        pieces += _attempt(model, examples, half, failed, halved=True)
+    return pieces
+
+
+def _call(
+    model: models.Model, examples: batch.Batch, rows: np.ndarray, *, shared: bool = False
+) -> _Predictions:
+    if len(rows) == len(examples):
+        chosen = examples
+    elif shared:
+        # Other versions score the same remaining rows, and can reuse what is computed from them.
+        chosen = examples.memo.once(rows.tobytes(), functools.partial(examples.take, rows))
+    else:
+        chosen = examples.take(rows)
+    # Computed for the first version that needs them, then shared, so part of no version's time.
+    columns.arrays(model.inputs, chosen)
+    started = time.perf_counter()
+    outputs = model.predict(chosen)
+    return _Predictions(rows, outputs, time.perf_counter() - started)
+
+
+def _refuse_broken(
+    model: models.Model, examples: batch.Batch, rows: np.ndarray, error: Exception
+) -> None:
+    """Raises JobError if single rows from all over the batch fail just as the batch did.
+
+    Without this check, a model that always fails would be called twice per row of the data, to turn
+    each row into a dead letter. With fewer rows than probes there is no verdict: a shard's last
+    batch may have a single row, a bad one.
+    """
+    if len(rows) < _PROBES:
+        return
+    for row in rows[np.linspace(0, len(rows) - 1, _PROBES).astype(np.int64)]:
+        try:
+            _call(model, examples, np.array([row]))
+            return
+        except Exception as row_error:
+            if type(row_error) is not type(error):
+                return
+    raise errors.JobError(
+        f"the model fails on a batch of {len(rows)} examples, and on each of the {_PROBES} of them "
+        f"that were tried separately: {_reason(error)}. Check that the model matches the data"
+    ) from error
+
+
+def _check_output(head: labels.Head, outputs: Mapping[str, np.ndarray]) -> None:
+    if head.output not in outputs:
+        raise errors.JobError(
+            f"there is no output {head.output!r}; the model returns {errors.listed(outputs)}. List "
+            "the outputs to evaluate with `outputs: [...]`"
+        )
+    shape = outputs[head.output].shape
+    description = (
+        f"output {head.output!r} has the shape {'[N]' if len(shape) == 1 else f'[N, {shape[1]}]'}"
+    )
+    if head.task in ("binary", "regression"):
+        if len(shape) == 2:
+            raise errors.JobError(
+                f"{description}; task {head.task} needs one prediction per example, [N]"
+            )
+    elif len(shape) == 1 or head.classes not in (None, shape[1]):
+        raise errors.JobError(
+            f"{description}; task {head.task} needs one prediction per class, "
+            f"[N, {head.classes or 'K'}]"
+        )
+
+
+def _dead_letter(examples: batch.Batch, row: int, reason: str) -> batch.DeadLetter:
+    shard = examples.shard
+    return batch.DeadLetter(
+        shard.split, shard.path, int(examples.positions[row]), "predict", reason
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The error on one line, without the graph's stack that TensorFlow prepends."""
+    lines = (line.strip() for line in str(error).splitlines())
+    message = " ".join(line for line in lines if line and not line.startswith(_GRAPH_STACK))
+    return f"{type(error).__name__}: {message}"[:_REASON_CHARACTERS]

@@ -1,0 +1,150 @@
+"""Computes results where the sums are: reads parts of the state, writes their rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import apache_beam as beam
+from apache_beam import pvalue
+
+from evalbeam.transforms.checks import conversion
+from evalbeam.transforms.formats import files
+from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.plan import plan
+from evalbeam.transforms.metrics.table import Table
+from evalbeam.transforms.results import compare, finish, rebin
+from evalbeam.transforms.results.index import Index, Task
+from evalbeam.transforms.sinks import state, tables
+from evalbeam.transforms.tfma import eval_config, result_files
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished task reports: the number of rows of each table, and the evidence."""
+
+    rows: Mapping[str, int]
+    evidence: conversion.Evidence
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where parts of results are written, in folders that all workers can reach.
+
+    Attributes:
+      tables: by table of `tables.SCHEMAS`, its folder.
+      tfma: the folder of the TFMA result.
+      finished: a file with a line for each task.
+    """
+
+    tables: Mapping[str, str]
+    tfma: str
+    finished: str
+
+
+@dataclass(eq=False)  # Not frozen: Beam sets a transform's label.
+class Finish(beam.PTransform):
+    """PCollection[Index] with one index of all parts -> files of results in `places`.
+
+    Attributes:
+      kept: the evaluation that the state keeps.
+      wanted: the evaluation to compute the results of; the state keeps its sums.
+      state: the folder of the parts.
+      places: where to write.
+    """
+
+    kept: Evaluation
+    wanted: Evaluation
+    state: str
+    places: Places
+
+    def expand(self, indexes: pvalue.PCollection[Index]) -> pvalue.PCollection:
+        """Shuffles names of parts only; the worker that finishes a part reads it."""
+        return (
+            indexes
+            | "List tasks" >> beam.FlatMap(Index.tasks)
+            | "Spread tasks over workers" >> beam.Reshuffle()
+            | "Finish" >> beam.Map(_finish, self.kept, self.wanted, self.state, self.places)
+            | "To one key" >> beam.Map(_with_one_key)
+            | "Gather" >> beam.GroupByKey()
+            | "Write finished" >> beam.Map(_write_finished, self.places.finished)
+        )
+
+
+def read_finished(lines: Iterable[str]) -> Iterator[Finished]:
+    """Parses the lines that tasks wrote."""
+    for line in lines:
+        entry = json.loads(line)
+        yield Finished(entry["rows"], conversion.Evidence.from_json(json.dumps(entry["evidence"])))
+
+
+def _finish(
+    task: Task, kept: Evaluation, wanted: Evaluation, folder: str, places: Places
+) -> Finished:
+    by_kind = {kind: [part for part in task.parts if part.kind == kind] for kind in _KINDS}
+    table = Table.join([state.read_table(folder, part) for part in by_kind["table"]])
+    table = rebin.rebin(table, plan(kept), plan(wanted))
+    messages = result_files.Messages.parse(
+        *(
+            [record for part in by_kind[kind] for record in state.read_records(folder, part)]
+            for kind in result_files.KINDS
+        )
+    )
+    config = eval_config.describe_run(wanted)
+    numbers = {}
+    if messages.metrics:
+        tfma_config = eval_config.build_for_tfma(wanted)
+        numbers = result_files.read_numbers(messages, tfma_config, wanted.models)
+    evidence = conversion.Evidence()
+    with contextlib.ExitStack() as stack:
+        paths = {
+            name: stack.enter_context(files.writing(posixpath.join(folder, _file_name(task))))
+            for name, folder in places.tables.items()
+        }
+        tfma_paths: dict[str, str] = {
+            kind: stack.enter_context(
+                files.writing(
+                    posixpath.join(
+                        places.tfma, result_files.file_name(kind, task.number, task.count)
+                    )
+                )
+            )
+            for kind in result_files.KINDS
+            if kind not in config.options.disabled_outputs.values
+        }
+        with (
+            tables.Writer(paths, wanted.min_slice_size) as writer,
+            result_files.Writer(tfma_paths, config, wanted.min_slice_size, messages) as tfma_writer,
+        ):
+            for block in finish.finish(table, wanted, task.plotted):
+                # Before TFMA's numbers join the block: the TFMA result has its messages already.
+                tfma_writer.add(block)
+                block = result_files.join(block, numbers, task.numbers)
+                differences = list(compare.compare(block, plan(wanted), wanted.pairs))
+                writer.add(block, differences)
+                evidence = evidence.merge(
+                    conversion.collect_evidence(table, block, differences, wanted)
+                )
+    return Finished(writer.rows, evidence)
+
+
+_KINDS = ("table", *result_files.KINDS)
+
+
+def _file_name(task: Task) -> str:
+    return f"part-{task.number:05d}-of-{task.count:05d}.parquet"
+
+
+def _with_one_key(finished: Finished) -> tuple[None, Finished]:
+    return None, finished
+
+
+def _write_finished(gathered: tuple[None, Iterable[Finished]], path: str) -> str:
+    with files.writing(path) as written, open(written, "w", encoding="utf-8") as file:
+        for finished in gathered[1]:
+            entry = {"rows": dict(finished.rows), "evidence": asdict(finished.evidence)}
+            file.write(json.dumps(entry) + "\n")
+    return path
