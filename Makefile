@@ -61,7 +61,7 @@ types: $(READY)  ## check types
 bench: $(READY)  ## measure speed against TFMA and the floor (half an hour; ARGS=--quick: 3 minutes)
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
-format: $(READY)  ## format the code and mend what style rules can mend
+format: $(READY)  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

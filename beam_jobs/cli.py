@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -85,7 +86,9 @@ def results(
     output: str | None,
     run_id: str | None,
 ) -> None:
-    """Rebuild all results of RUN, a run's folder or URL, from its saved state.
+    """Rebuild a run's results from its saved state.
+
+    RUN is a run's folder or URL.
 
     Reads neither data nor models. Flags that are not listed here go to Beam.
     """
@@ -98,7 +101,7 @@ def results(
         from evalbeam.beam_jobs import rebuild
 
         rebuild.results(
-            rebuild.Request(
+            rebuild.Arguments(
                 (run,), config_path, output, run_id, tuple(context.args), started=started
             )
         )
@@ -106,10 +109,10 @@ def results(
 
 @main.command(context_settings=_RUN_FLAGS)
 @click.argument("arguments", metavar="RUN...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--output", required=True, help="Folder or URL of runs to publish to.")
+@click.option("--output", required=True, help="Folder or URL to publish the new run in.")
 @click.option("--run-id", help="Name of the new run's folder, instead of one made from the time.")
 def merge(arguments: tuple[str, ...], output: str, run_id: str | None) -> None:
-    """Merge the saved states of several runs into one run over all their data.
+    """Merge runs into one over all their data.
 
     Each RUN is a run's folder or URL: the shards of a day, the days of a week. Flags that are not
     listed here go to Beam, as --flag=value.
@@ -120,7 +123,7 @@ def merge(arguments: tuple[str, ...], output: str, run_id: str | None) -> None:
         started = time.monotonic()
         from evalbeam.beam_jobs import rebuild
 
-        rebuild.merge(rebuild.Request(runs, None, output, run_id, flags, started=started))
+        rebuild.merge(rebuild.Arguments(runs, None, output, run_id, flags, started=started))
 
 
 @main.command()
@@ -171,7 +174,7 @@ def _run(config_path: str, **more: Any) -> None:
     settings, text = config.load(config_path)
     from evalbeam.beam_jobs import run as job
 
-    job.run(job.Request(config_path, text, settings, started=started, **more))
+    job.run(job.Arguments(config_path, text, settings, started=started, **more))
 
 
 @main.command()
@@ -205,6 +208,12 @@ def _exit_codes() -> Iterator[None]:
             # Beam's threads may wait forever for worker processes that are gone.
             os._exit(130)
         sys.exit(130)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            click.echo(f"error: cannot write: {error}; nothing was published", err=True)
+        else:
+            traceback.print_exc()
+        sys.exit(errors.JobError.exit_code)
     except Exception:
         # A bug: print the traceback. Exit code 1 would mean that a gate failed.
         traceback.print_exc()

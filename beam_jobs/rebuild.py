@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import yaml
 
 from evalbeam.beam_jobs import config, pipeline
-from evalbeam.beam_jobs.check import pairs, stores
-from evalbeam.beam_jobs.config.resolve import resolve
-from evalbeam.beam_jobs.launch import runner
+from evalbeam.beam_jobs.check import choose_decision_threshold, list_default_metrics, stores
+from evalbeam.beam_jobs.config import resolve
+from evalbeam.beam_jobs.launch import cluster, runner
 from evalbeam.beam_jobs.publish import assemble, manifest, staging, verify
 from evalbeam.beam_jobs.report import terminal
-from evalbeam.beam_jobs.run import check_run_id, new_run_id
 from evalbeam.transforms import errors
+from evalbeam.transforms.examples import slices
 from evalbeam.transforms.ledger import Ledger
-from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.evaluation import Bounds, Evaluation, MetricSpec
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.results import rebin
 from evalbeam.transforms.results.index import Index
@@ -31,11 +29,14 @@ from evalbeam.transforms.tfma import eval_config
 
 # The parts of a config that determine what is read and added up, so a saved state fixes them.
 _NEED_DATA = ("data", "models", "task", "slices", "confidence")
+_MOST_NOTES = 10
+# The most characters of a value in an error.
+_TEXT = 300
 
 
 @dataclass(frozen=True)
-class Request:
-    """The command line's request.
+class Arguments:
+    """The command line's arguments.
 
     Attributes:
       runs: run folders or URLs.
@@ -54,154 +55,184 @@ class Request:
     started: float = field(default_factory=time.monotonic)
 
 
-def results(request: Request) -> None:
+def results(arguments: Arguments) -> None:
     """Computes a run's results again from its state, without data and models.
 
     Raises:
       ConfigError: the run has no valid state, or the config needs sums that the state lacks.
       JobError: the job failed; nothing was published.
     """
-    options = runner.options(request.beam_options)
-    if request.config_path is not None and request.output is None:
+    options = runner.options(arguments.beam_options)
+    if arguments.config_path is not None and arguments.output is None:
         raise errors.ConfigError(
             "--config needs --output FOLDER: a run's results are not replaced by different ones"
         )
-    stores.check(request.runs, request.output, options)
-    run = staging.resolve(request.runs[0])
+    stores.check(arguments.runs, arguments.output, options)
+    terminal.note(cluster.check(options))
+    run = staging.resolve(arguments.runs[0])
     saved = state.load(run)
-    verify.verify(saved.evaluation, saved.index, saved.ledger)
+    _verify(saved)
     evaluation, description = saved.results, saved.run
-    if request.config_path is not None:
-        evaluation, description = _apply_config(saved, request.config_path)
-    run_id = check_run_id(request.run_id) or description["run_id"]
-    description = {**description, "run_id": run_id}
+    if arguments.config_path is not None:
+        evaluation, description = _apply_config(saved, arguments.config_path)
+    run_id = staging.check_run_id(arguments.run_id) or description["run_id"]
+    description = description.copy()
+    description["run_id"] = run_id
     with (
         staging.replacing(run)
-        if request.output is None
-        else staging.staged(request.output, run_id) as stage
+        if arguments.output is None
+        else staging.staged(arguments.output, run_id) as stage
     ):
         stage.copy_state(saved.folder)
         built = runner.pipeline(options)
         pipeline.rebuild(built, saved, evaluation, stage)
         runner.run(built)
         stage.gather()
-        assemble.assemble(stage, evaluation, saved.ledger, description)
-        assemble.write_state(stage, saved.evaluation, evaluation, saved.ledger, description)
-        if request.output is None:
+        assemble.assemble(
+            stage, saved.evaluation, evaluation, saved.index, saved.ledger, description
+        )
+        if arguments.output is None:
             folder, published = staging.replace(stage, run), run
         else:
-            folder = staging.publish(stage, request.output, run_id)
-            published = staging.run_path(request.output, run_id)
-        terminal.show_published(folder, published, time.monotonic() - request.started)
+            folder = staging.publish(stage, arguments.output, run_id)
+            published = staging.run_path(arguments.output, run_id)
+        terminal.show_published(folder, published, time.monotonic() - arguments.started)
 
 
-def merge(request: Request) -> None:
+def merge(arguments: Arguments) -> None:
     """Merges the states of several runs into a run, as if it had read all their data.
 
     Raises:
       ConfigError: a run has no valid state, or the runs cannot be merged; names the reason.
       JobError: the job failed; nothing was published.
     """
-    options = runner.options(request.beam_options)
-    assert request.output is not None
-    stores.check(request.runs, request.output, options)
-    states = [state.load(staging.resolve(run)) for run in request.runs]
-    _check_mergeable(request.runs, states)
-    evaluation, notes = _drop_tfma(states[0].evaluation)
-    for note in notes:
-        print(note, file=sys.stderr)
+    options = runner.options(arguments.beam_options)
+    assert arguments.output is not None
+    stores.check(arguments.runs, arguments.output, options)
+    states = [state.load(staging.resolve(run)) for run in arguments.runs]
+    for saved in states:
+        _verify(saved)
+    _check_mergeable(arguments.runs, states)
+    terminal.note(cluster.check(options))
+    least = max(saved.evaluation.min_slice_size for saved in states)
+    evaluation = dataclasses.replace(states[0].evaluation, min_slice_size=least)
+    evaluation, notes = _drop_tfma(evaluation)
+    if any(saved.evaluation.min_slice_size != least for saved in states):
+        notes.append(f"min_slice_size: the runs differ; {least}, the largest, is used")
+    notes += _note_common_files(arguments.runs, states)
+    terminal.note(*notes)
     name = str(states[0].run["name"])
-    run_id = check_run_id(request.run_id) or new_run_id(name)
+    run_id = staging.check_run_id(arguments.run_id) or staging.new_run_id(name)
     ledger = Ledger.merge([saved.ledger for saved in states])
     partitions = aggregate.count_partitions(sum(saved.index.cells for saved in states))
-    with staging.staged(request.output, run_id) as stage:
+    with staging.staged(arguments.output, run_id) as stage:
         built = runner.pipeline(options)
         pipeline.merge(built, states, evaluation, stage, partitions)
         job_id = runner.run(built)
         stage.gather()
         index = Index.from_json(stage.index.read_text(encoding="utf-8"))
         verify.verify(evaluation, index, ledger)
-        description = {
-            **_describe_merged(states, [*notes, *assemble.note_plots(evaluation, index)]),
-            "run_id": run_id,
-            "runner": runner.name(options),
-            "job_id": job_id,
-            "options": runner.redact(options),
-            "timings_s": {"merge": time.monotonic() - request.started},
-        }
-        assemble.assemble(stage, evaluation, ledger, description)
-        assemble.write_state(stage, evaluation, evaluation, ledger, description)
-        folder = staging.publish(stage, request.output, run_id)
-        published = staging.run_path(request.output, run_id)
-        terminal.show_published(folder, published, time.monotonic() - request.started)
+        notes += assemble.note_plots(evaluation, index)
+        description = _describe_merged(states, notes)
+        description["run_id"] = run_id
+        description["runner"] = runner.name(options)
+        description["job_id"] = job_id
+        description["options"] = runner.redact(options)
+        description["timings_s"] = {"merge": time.monotonic() - arguments.started}
+        assemble.assemble(stage, evaluation, evaluation, index, ledger, description)
+        folder = staging.publish(stage, arguments.output, run_id)
+        published = staging.run_path(arguments.output, run_id)
+        terminal.show_published(folder, published, time.monotonic() - arguments.started)
 
 
-def _apply_config(saved: State, path: str) -> tuple[Evaluation, dict[str, Any]]:
+def _apply_config(saved: State, path: str) -> tuple[Evaluation, state.Run]:
     """The saved evaluation with the parts of a config that need no new data, and its description.
 
     Prints a note on the parts of the config that differ and need a new run.
     """
     settings, text = config.load(path)
     kept = saved.evaluation
-    request = resolve(settings, kept.engine)
+    request = resolve.resolve(settings, kept.engine)
+    if settings.eval_config is not None:
+        _check_eval_config(settings.eval_config, request, kept)
     before, after = yaml.safe_load(saved.run["config"]["text"]), yaml.safe_load(text)
+    if saved.run["merged"]:  # The first run's config names only that run's files.
+        for content in (before, after):
+            content["data"] = {**content["data"], "files": None}
     changed = [key for key in _NEED_DATA if before.get(key) != after.get(key)]
     notes = []
     if changed:
         notes.append(
-            f"{path}: {', '.join(f'`{key}`' for key in changed)} differ from the run's config "
-            "and are ignored: they need a new run"
+            f"{path}: ignored, since they differ from the run's config and need a new run: "
+            f"{', '.join(f'`{key}`' for key in changed)}"
         )
-    names = tuple(model.name for model in settings.models)
-    bounds = {(p.baseline, p.candidate): p.bounds for p in pairs(settings, kept.baseline)}
+    metrics = request.metrics
+    bounds = Bounds(**settings.conversion.model_dump())
     evaluation = dataclasses.replace(
         kept,
-        metrics=kept.metrics if request.metrics is None else request.metrics,
+        metrics=list_default_metrics(kept.heads) if metrics is None else metrics,
         thresholds=tuple(settings.thresholds),
+        decision_threshold=choose_decision_threshold(settings.thresholds),
         pairs=tuple(
-            dataclasses.replace(
-                pair, bounds=pair.bounds and bounds.get((pair.baseline, pair.candidate))
-            )
-            for pair in kept.pairs
-        )
-        if names == kept.models
-        else kept.pairs,
+            dataclasses.replace(pair, bounds=bounds) if pair.bounds else pair for pair in kept.pairs
+        ),
         min_slice_size=request.min_slice_size,
         eval_config=request.eval_config,
+        tfma_metrics=request.tfma_metrics,
     )
     _check_sums(path, kept, evaluation)
-    for note in notes:
-        print(note, file=sys.stderr)
-    description = {
-        **saved.run,
-        "config": {"path": path, "text": text},
-        "notes": [*saved.run["notes"], *notes],
-    }
+    terminal.note(*notes)
+    description = saved.run.copy()
+    description["config"] = {"path": path, "text": text}
+    description["notes"] = [*saved.run["notes"], *notes]
     return evaluation, description
+
+
+def _check_eval_config(path: str, request: resolve.Request, kept: Evaluation) -> None:
+    """Raises ConfigError if an EvalConfig asks for other data than the state has."""
+    data = request.settings.data
+    labels = {data.label} if isinstance(data.label, str) else set((data.label or {}).values())
+    baseline = next((model.name for model in request.settings.models if model.baseline), None)
+    for what, wanted, found in (
+        ("slices", set(request.slices), {tuple(map(_without_edges, s)) for s in kept.slices}),
+        ("labels", labels, {head.column for head in kept.heads}),
+        ("the weight", data.weight, kept.weight),
+        ("the baseline", baseline or kept.baseline, kept.baseline),
+    ):
+        if wanted != found:
+            raise errors.ConfigError(
+                f"{path} has {what} that differ from the run's: run the evaluation again with it"
+            )
+
+
+def _without_edges(term: slices.Term) -> slices.Term:
+    return dataclasses.replace(term, edges=()) if term.quantiles else term
 
 
 def _check_sums(path: str, kept: Evaluation, wanted: Evaluation) -> None:
     """Raises ConfigError if results need sums that the state does not keep."""
-    missing = {statistic.name for statistic in rebin.find_missing(plan(kept), plan(wanted))}
-    metrics = [
-        f"{metric.key.metric} ({', '.join(names)})"
+    missing = {s.name: None for s in rebin.find_missing(plan(kept), plan(wanted))}
+    needs = {
+        f"{metric.key.metric} ({statistic.name})": statistic.name
         for metric in plan(wanted).metrics
-        if (names := sorted({s.name for s in metric.statistics} & missing))
-    ]
-    counts = [kept.statistic.name for kept in plan(wanted).confusions]
-    metrics += [name for name in counts if name in missing]
-    kept_by_tfma = {metric.spec for metric in plan(kept).by_tfma}
-    metrics += [
-        f"{metric.spec.class_name} (computed by TFMA)"
-        for metric in plan(wanted).by_tfma
-        if metric.spec not in kept_by_tfma
-    ]
-    flips = [flip.name for flip in plan(wanted).flips if flip.name in missing]
-    if names := list(dict.fromkeys([*metrics, *flips])):
+        for statistic in metric.statistics
+        if statistic.name in missing
+    }
+    # What no metric needs, every run keeps: confusion counts, and decisions of two versions.
+    needs |= {name: name for name in missing if name not in needs.values()}
+    names = list(needs)
+    computed, wanted_by_tfma = _list_by_tfma(kept), _list_by_tfma(wanted)
+    names += [f"{name} (computed by TFMA)" for name in wanted_by_tfma if name not in computed]
+    if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise errors.ConfigError(
             f"{path}: the run's state does not keep the sums that these need: "
             f"{'; '.join(names[:5])}{more}. Run the evaluation again with this config"
+        )
+    if wanted_by_tfma and len(wanted_by_tfma) < len(computed):
+        raise errors.ConfigError(
+            f"{path}: the metrics that TFMA computed can only be kept or omitted together: "
+            f"{', '.join(computed)}"
         )
 
 
@@ -211,26 +242,20 @@ def _check_mergeable(runs: Sequence[str], states: Sequence[State]) -> None:
         raise errors.ConfigError("merge needs at least two runs")
     first = states[0]
     for run, saved in zip(runs[1:], states[1:], strict=True):
-        for what, before, after in _find_differences(first, saved):
+        for difference in _find_differences(first, saved):
             raise errors.ConfigError(
-                f"{runs[0]} and {run} cannot be merged: {what} differ, {before} and {after}"
+                f"{runs[0]} and {run} cannot be merged: they differ in {difference}"
             )
     for number, (run, saved) in enumerate(zip(runs, states, strict=True)):
         for other, earlier in zip(runs[:number], states[:number], strict=True):
-            ids = {saved.run["run_id"], *saved.run["merged"]}
-            if common := sorted(ids & {earlier.run["run_id"], *earlier.run["merged"]}):
-                raise errors.ConfigError(
-                    f"{other} and {run} both include the run {common[0]!r}: its examples would "
-                    "count twice"
-                )
-            for split, rows in saved.ledger.scored.items():
-                same = saved.ledger.fingerprints[split] == earlier.ledger.fingerprints[split]
-                if rows and rows == earlier.ledger.scored[split] and same:
-                    raise errors.ConfigError(
-                        f"{other} and {run} have the same {rows:,} examples in split {split!r} "
-                        f"(fingerprint {saved.ledger.fingerprints[split]:016x}), which would count "
-                        "twice"
-                    )
+            for component in _components(saved):
+                for other_component in _components(earlier):
+                    _check_different(run, component, other, other_component)
+        if saved.results != saved.evaluation:
+            raise errors.ConfigError(
+                f"{run}: its results were made with another config (evalbeam results --config): "
+                "merge the run that it was made from"
+            )
     if first.evaluation.engine == "tfma":
         raise errors.ConfigError(
             f"{runs[0]}: TFMA computed all its metrics (--engine tfma), which cannot be merged. "
@@ -238,61 +263,147 @@ def _check_mergeable(runs: Sequence[str], states: Sequence[State]) -> None:
         )
 
 
-def _find_differences(first: State, other: State) -> Iterator[tuple[str, str, str]]:
-    """What differs between two states to be merged, and both values as text."""
+def _components(saved: State) -> list[state.Component]:
+    """The runs that a state is made of."""
+    ledger = saved.ledger
+    own = state.Component(
+        run_id=saved.run["run_id"], scored=ledger.scored, fingerprints=ledger.fingerprints
+    )
+    return saved.run["merged"] or [own]
+
+
+def _check_different(
+    run: str, one: state.Component, other_run: str, other: state.Component
+) -> None:
+    """Raises ConfigError if two runs are the same, or have the same examples."""
+    if one["run_id"] == other["run_id"]:
+        raise errors.ConfigError(
+            f"{other_run} and {run} both include the run {one['run_id']!r}: its examples would "
+            "count twice"
+        )
+    for split, rows in one["scored"].items():
+        fingerprint = one["fingerprints"].get(split)
+        same = fingerprint == other["fingerprints"].get(split)
+        if rows and rows == other["scored"].get(split) and same:
+            raise errors.ConfigError(
+                f"{other_run} and {run} have the same {rows:,} examples in split {split!r} "
+                f"(fingerprint {fingerprint:016x}), which would count twice"
+            )
+
+
+def _note_common_files(runs: Sequence[str], states: Sequence[State]) -> list[str]:
+    """Notes on files that several runs have read: perhaps they hold other rows each time."""
+    notes = []
+    readers: dict[str, list[str]] = {}
+    for run, saved in zip(runs, states, strict=True):
+        for path in {path for paths in saved.run["data"]["files"].values() for path in paths}:
+            readers.setdefault(path, []).append(run)
+    for path, names in readers.items():
+        if len(names) > 1:
+            notes.append(
+                f"{path} was read by {len(names)} of the runs ({', '.join(names)}): rows that they "
+                "have in common count twice"
+            )
+    return notes[:_MOST_NOTES]
+
+
+def _verify(saved: State) -> None:
+    """Checks that a state's counts agree; raises JobError otherwise."""
+    verify.check_counts(saved.ledger)
+    verify.verify(saved.evaluation, saved.index, saved.ledger)
+
+
+def _find_differences(first: State, other: State) -> Iterator[str]:
+    """What differs between two states to be merged, in words."""
     for field_ in dataclasses.fields(Evaluation):
         before, after = (getattr(saved.evaluation, field_.name) for saved in (first, other))
-        if before != after:
-            yield _LABELS.get(field_.name, field_.name), _shorten(before), _shorten(after)
-    for name, model in first.run["models"].items():
-        before, after = model["sha256"], other.run["models"][name]["sha256"]
-        if before != after:
-            yield f"the models of version {name!r}", f"SHA-256 {before}", f"SHA-256 {after}"
+        if before != after and field_.name != "min_slice_size":  # sums do not depend on it
+            name = _LABELS.get(field_.name, field_.name.replace("_", " "))
+            yield f"{name}: {_describe_difference(before, after)}"
+    for version, model in first.run["models"].items():
+        for key, value in model.items():
+            after = other.run["models"][version][key]
+            if key not in _NOT_THE_MODEL and value != after:
+                yield f"{key} of version {version!r}: {_describe_difference(value, after)}"
+    splits = [tuple(saved.run["data"]["files"]) for saved in (first, other)]
+    if set(splits[0]) != set(splits[1]):
+        yield f"splits: {_describe_difference(*splits)}"
+    images = [yaml.safe_load(s.run["config"]["text"])["data"].get("images") for s in (first, other)]
+    if images[0] != images[1]:
+        yield f"data.images: {_describe_difference(*images)}"
 
+
+# What versions of two runs need not share: where the model is, and what it cost.
+_NOT_THE_MODEL = ("path", "measures")
 
 # The fields of an evaluation, as users know them.
 _LABELS = {
-    "models": "the versions",
+    "models": "versions",
     "heads": "outputs, labels or tasks",
-    "pairs": "the pairs of versions or a conversion's bounds",
-    "slices": "the slices or their edges",
-    "weight": "the weight columns",
-    "id": "the id columns",
-    "units": "the units (confidence.units)",
-    "eval_config": "the EvalConfigs",
+    "pairs": "pairs of versions or a conversion's bounds",
+    "slices": "slices or their edges",
+    "weight": "the weight column",
+    "id": "the id column",
+    "units": "confidence.units",
+    "eval_config": "the EvalConfig",
+    "tfma_metrics": "metrics computed by TFMA",
 }
 
 
-def _shorten(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
+def _describe_difference(before: object, after: object) -> str:
+    """Both values; of lists, what only one of them has."""
+    if isinstance(before, tuple) and isinstance(after, tuple):
+        only = [part for part in before if part not in after], [p for p in after if p not in before]
+        first, second = ("; ".join(map(_describe, parts)) or "nothing" for parts in only)
+        return f"{first[:_TEXT]} only in the first, {second[:_TEXT]} only in the second"
+    first, second = _describe(before), _describe(after)
+    return f"{first[:_TEXT]} in the first, {second[:_TEXT]} in the second"
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, MetricSpec):
+        return f"{value.class_name} {value.config}"
+    if isinstance(value, tuple) and all(isinstance(part, slices.Term) for part in value):
+        return slices.describe(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return str(dataclasses.asdict(value))
+    return str(value)
 
 
 def _drop_tfma(evaluation: Evaluation) -> tuple[Evaluation, list[str]]:
     """The evaluation of merged runs, without metrics computed by TFMA, and a note on these."""
-    if eval_config.build_for_tfma(evaluation) is None:
+    names = _list_by_tfma(evaluation)
+    if not names:
         return evaluation, []
-    by_tfma = {metric.spec for metric in plan(evaluation).by_tfma}
-    names = [spec.class_name for spec in by_tfma]
-    for text in evaluation.tfma_metrics:
-        names += [metric.class_name for metric in eval_config.parse_metrics_spec(text).metrics]
-    columnar = tuple(spec for spec in evaluation.metrics if spec not in by_tfma)
-    note = f"not merged, as metrics computed by TFMA are not sums: {', '.join(sorted(names))}"
+    dropped = {metric.spec for metric in plan(evaluation).by_tfma}
+    columnar = tuple(spec for spec in evaluation.metrics if spec not in dropped)
+    note = f"not merged, as metrics computed by TFMA are not sums: {', '.join(names)}"
     return dataclasses.replace(evaluation, metrics=columnar, tfma_metrics=()), [note]
 
 
-def _describe_merged(states: Sequence[State], notes: Sequence[str]) -> dict[str, Any]:
+def _list_by_tfma(evaluation: Evaluation) -> list[str]:
+    """The metrics that TFMA computes, with their arguments."""
+    specs = [metric.spec for metric in plan(evaluation).by_tfma]
+    names = [_describe(spec) for spec in specs]
+    for text in evaluation.tfma_metrics:
+        for metric in eval_config.parse_metrics_spec(text).metrics:
+            names.append(f"{metric.class_name} {metric.config}")
+    return sorted(set(names))
+
+
+def _describe_merged(states: Sequence[State], notes: Sequence[str]) -> state.Run:
     """The description of a merged run; where runs differ, that of the first one."""
     first = states[0].run
     files: dict[str, list[str]] = {}
     for saved in states:
         for split, paths in saved.run["data"]["files"].items():
             files[split] = list(dict.fromkeys([*files.get(split, []), *paths]))
-    merged = [run_id for s in states for run_id in s.run["merged"] or [s.run["run_id"]]]
-    return {
-        **first,
-        "finished_at": manifest.now(),
-        "merged": merged,
-        "data": {**first["data"], "files": files},
-        "notes": list(dict.fromkeys([*(n for s in states for n in s.run["notes"]), *notes])),
-    }
+    merged = [component for saved in states for component in _components(saved)]
+    description = first.copy()
+    description["finished_at"] = manifest.now()
+    description["merged"] = merged
+    description["data"] = {**first["data"], "files": files}
+    description["notes"] = list(
+        dict.fromkeys([*(n for saved in states for n in saved.run["notes"]), *notes])
+    )
+    return description

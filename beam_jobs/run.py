@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,8 +33,8 @@ _EXAMPLE_BYTES = 100
 
 
 @dataclass(frozen=True)
-class Request:
-    """The command line's request.
+class Arguments:
+    """The command line's arguments.
 
     Attributes:
       config_path, config_text: the path and content of the YAML file.
@@ -61,27 +58,27 @@ class Request:
     started: float = field(default_factory=time.monotonic)
 
 
-def run(request: Request) -> None:
+def run(arguments: Arguments) -> None:
     """Runs the job, then publishes and prints its results.
 
     Raises:
       ConfigError, JobError: nothing was published, and `latest` is unchanged.
     """
-    clock = [request.started]
-    output = request.output or request.settings.output
-    run_id = check_run_id(request.run_id) or new_run_id(request.settings.name)
-    options = runner.options(request.beam_options)
+    clock = [arguments.started]
+    output = arguments.output or arguments.settings.output
+    run_id = staging.check_run_id(arguments.run_id) or staging.new_run_id(arguments.settings.name)
+    options = runner.options(arguments.beam_options)
     cluster_note = cluster.check(options)
-    stores.check(stores.inputs(request.settings), output, options)
-    job = check(request.settings, request.engine)
-    _note(*job.notes)
+    stores.check(stores.inputs(arguments.settings), output, options)
+    job = check(arguments.settings, arguments.engine)
+    terminal.note(*job.notes)
     clock.append(time.monotonic())
-    if request.dry_run:
+    if arguments.dry_run:
         print(terminal.describe_plan(job))
         if cluster_note is not None:
             print(cluster_note)
         return
-    _note(cluster_note, runner.use_processes(options, request.beam_options, job.shards))
+    terminal.note(cluster_note, runner.use_processes(options, arguments.beam_options, job.shards))
     costs = _measure(job)
     clock.append(time.monotonic())
     if not runner.is_local(options):
@@ -95,38 +92,24 @@ def run(request: Request) -> None:
             *verify.note_empty_slices(job.evaluation, index),
             *assemble.note_plots(job.evaluation, index),
         ]
-        _note(*notes)
+        terminal.note(*notes)
         description = manifest.describe(
             dataclasses.replace(job, notes=(*job.notes, *notes)),
             costs,
             run_id=run_id,
-            config_path=request.config_path,
-            config_text=request.config_text,
+            config_path=arguments.config_path,
+            config_text=arguments.config_text,
             runner=runner.name(options),
             job_id=job_id,
             options=runner.redact(options),
         )
-        clock.append(time.monotonic())
-        steps = ("check", "measure", "pipeline", "finish")
+        steps = ("check", "measure", "pipeline")
         description["timings_s"] = dict(zip(steps, np.diff(clock).tolist(), strict=True))
-        assemble.assemble(stage, job.evaluation, ledger, description)
-        assemble.write_state(stage, job.evaluation, job.evaluation, ledger, description)
+        assemble.assemble(stage, job.evaluation, job.evaluation, index, ledger, description)
         results = staging.publish(stage, output, run_id)
         terminal.show_published(
             results, staging.run_path(output, run_id), time.monotonic() - clock[0]
         )
-
-
-def check_run_id(run_id: str | None) -> str | None:
-    """Returns the id; raises ConfigError if it is not a valid one."""
-    if run_id is not None and not re.fullmatch(config.NAME, run_id):
-        raise errors.ConfigError(f"--run-id {run_id!r}: {config.NAME_RULE}")
-    return run_id
-
-
-def new_run_id(name: str) -> str:
-    """A unique id: the name, the time and random digits."""
-    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
 
 
 def count_partitions(job: Job) -> int:
@@ -136,17 +119,13 @@ def count_partitions(job: Job) -> int:
     return aggregate.count_partitions(aggregate.estimate_cells(examples, job.evaluation))
 
 
-def _note(*notes: str | None) -> None:
-    for note in filter(None, notes):
-        print(note, file=sys.stderr)
-
-
 def _measure(job: Job) -> dict[str, measure.Measures]:
     """Measures the cost of each version; prints a note on versions that cannot be measured."""
     if job.first is None:
         return {}
     costs, failures = measure.measure(job.models, job.first, job.batch_size)
-    _note(*(f"version {name!r} was not measured: {reason}" for name, reason in failures.items()))
+    for name, reason in failures.items():
+        terminal.note(f"version {name!r} was not measured: {reason}")
     return costs
 
 
@@ -199,7 +178,7 @@ def _evaluate(job: Job, stage: Staging, options: PipelineOptions) -> str | None:
 
 def _gather(job: Job, stage: Staging) -> tuple[Ledger, Index]:
     """Gathers and verifies the total ledger and the index of the table."""
-    ledger = Ledger.from_entries(stage.read_entries(stage.ledgers))
+    ledger = Ledger.merge(map(Ledger.parse, stage.read_entries(stage.ledgers)))
     verify.reconcile(job, ledger)
     index = Index.from_json(stage.index.read_text(encoding="utf-8"))
     verify.verify(job.evaluation, index, ledger)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -88,23 +87,33 @@ class Ledger:
     @staticmethod
     def merge(ledgers: Iterable[Ledger]) -> Ledger:
         """The sum of several ledgers."""
-        entries = [json.loads(json.dumps(vars(ledger), default=vars)) for ledger in ledgers]
-        return Ledger.from_entries(entries)
-
-    @staticmethod
-    def from_entries(entries: Iterable[Mapping[str, Any]]) -> Ledger:
-        """The sum of several ledgers, each given as its JSON object."""
         total = Ledger()
-        for entry in entries:
-            total.shards += [ShardCounts(**counts) for counts in entry["shards"]]
-            total.dead_letters += [DeadLetter(**letter) for letter in entry["dead_letters"]]
+        for ledger in ledgers:
+            total.shards += ledger.shards
+            total.dead_letters += ledger.dead_letters
             for name in ("scored", "fingerprints", "predict_seconds", "workers"):
-                getattr(total, name).update(entry[name])
-            for converted, by_output in entry["differences"].items():
+                getattr(total, name).update(getattr(ledger, name))
+            for converted, by_output in ledger.differences.items():
                 for output, difference in by_output.items():
                     total._keep_largest(converted, output, difference)
-            total.batches += entry["batches"]
-            total.state_bytes += entry["state_bytes"]
+            total.batches += ledger.batches
+            total.state_bytes += ledger.state_bytes
         for split, value in total.fingerprints.items():
             total.fingerprints[split] = value % 2**64
         return total
+
+    @staticmethod
+    def parse(entry: Mapping[str, Any]) -> Ledger:
+        """The ledger whose JSON object is given; raises some error if it is not one's."""
+        counts = {
+            name: Counter({key: +number for key, number in entry[name].items()})
+            for name in ("scored", "fingerprints", "predict_seconds", "workers")
+        }
+        return Ledger(
+            shards=[ShardCounts(**shard) for shard in entry["shards"]],
+            dead_letters=[DeadLetter(**letter) for letter in entry["dead_letters"]],
+            differences={name: dict(outputs) for name, outputs in entry["differences"].items()},
+            batches=entry["batches"],
+            state_bytes=entry["state_bytes"],
+            **counts,
+        )

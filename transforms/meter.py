@@ -6,7 +6,6 @@ Beam's local runners and the Flink and Spark job servers report counters only wh
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 import uuid
@@ -26,8 +25,7 @@ class Board:
     def total(self) -> int:
         """The examples of all workers; those of a retried bundle count twice."""
         examples = 0
-        folder = self.folder if files.is_remote(self.folder) else glob.escape(self.folder)
-        for path in files.match(f"{folder}/*.examples"):
+        for path in files.children(self.folder, "*.examples"):
             with files.open_raw(path) as file:
                 examples += int(file.read())
         return examples

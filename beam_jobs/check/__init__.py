@@ -140,12 +140,12 @@ def _make_evaluation(
     return Evaluation(
         models=versions.names,
         heads=heads,
-        metrics=_list_default_metrics(heads) if request.metrics is None else request.metrics,
+        metrics=list_default_metrics(heads) if request.metrics is None else request.metrics,
         thresholds=tuple(settings.thresholds),
         # A version in use has a single threshold; further ones are for metrics.
         decision_threshold=0.5 if 0.5 in settings.thresholds else settings.thresholds[0],
         baseline=baseline,
-        pairs=pairs(settings, baseline),
+        pairs=_pair_versions(settings, baseline),
         slices=request.slices,
         weight=settings.data.weight,
         id=settings.data.id,
@@ -157,7 +157,7 @@ def _make_evaluation(
     )
 
 
-def pairs(settings: config.Config, baseline: str | None) -> tuple[Pair, ...]:
+def _pair_versions(settings: config.Config, baseline: str | None) -> tuple[Pair, ...]:
     """The baseline paired with each other version, and originals with conversions, each once."""
     bounds = Bounds(**settings.conversion.model_dump())
     compared = []
@@ -262,7 +262,13 @@ def _list_arguments(request: Request) -> Iterator[tuple[str, Any]]:
             yield from json.loads(eval_config.normalize_config(metric_config)).items()
 
 
-def _list_default_metrics(heads: Sequence[labels.Head]) -> tuple[MetricSpec, ...]:
+def choose_decision_threshold(thresholds: Sequence[float]) -> float:
+    """The threshold of decisions: several are for metrics, but a version in use has one."""
+    return 0.5 if 0.5 in thresholds else thresholds[0]
+
+
+def list_default_metrics(heads: Sequence[labels.Head]) -> tuple[MetricSpec, ...]:
+    """The usual metrics of each output's task."""
     return tuple(
         MetricSpec(name, outputs=(head.output,), native=True)
         for head in heads

@@ -11,7 +11,7 @@ import pathlib
 import re
 import signal
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
@@ -76,6 +76,7 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
       ConfigError: a flag is not one of Beam's.
     """
     parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    parser.error = _reject  # type: ignore[method-assign]
     for kind in {kind.__name__: kind for kind in _kinds(pipeline_options.PipelineOptions)}.values():
         if "_add_argparse_args" in vars(kind):
             kind._add_argparse_args(parser)
@@ -101,6 +102,11 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
         # Otherwise Beam would first try Prism, a runner that it downloads.
         defaults.append(f"--update_compatibility_version={beam.version.__version__}")
     return pipeline_options.PipelineOptions([*defaults, *flags])
+
+
+def _reject(message: str) -> NoReturn:
+    """Instead of argparse's error, which prints a hundred lines of usage."""
+    raise errors.ConfigError(f"Beam's pipeline options: {message}")
 
 
 def tasks(beam_options: pipeline_options.PipelineOptions) -> int:

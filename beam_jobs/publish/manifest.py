@@ -94,12 +94,12 @@ def build(
       findings: the entries of findings.json.
     """
     text = run["config"]["text"]
-    merged = {"merged": run["merged"]} if run["merged"] else {}
+    merged = [component["run_id"] for component in run["merged"]]
     return {
         "run_id": run["run_id"],
         "name": run["name"],
         "finished_at": run["finished_at"],
-        **merged,
+        **({"merged": merged} if merged else {}),
         "config": {
             "path": run["config"]["path"],
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -195,7 +195,7 @@ def _list_forms(
             "verdict": finding["verdict"],
         }
         for finding in findings
-        if finding["original"] == name
+        if finding["check"] == "conversion" and finding["original"] == name
     ]
     return [
         {**form, "runs_in": list(models.REGISTRY[form["kind"]].runs_in)}

@@ -12,21 +12,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalbeam.beam_jobs.config import NAME, NAME_RULE
 from evalbeam.transforms import errors
 from evalbeam.transforms.formats import files
+from evalbeam.transforms.results.index import Index
 from evalbeam.transforms.sinks import state, tables
 
-_UPLOADS = 8  # concurrent
+_TRANSFERS = 8  # at once
+_STAGING = ".staging"
+# In the name of a run's folder while it is replaced.
+_OLD = "@old"
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,14 @@ class Staging:
         return f"{self.url}/{path.relative_to(self.folder).as_posix()}"
 
     def gather(self) -> None:
-        """Gathers what the workers wrote in the folder.
+        """Gathers what the workers wrote in the folder, without what killed ones left unfinished.
 
         Raises:
           JobError: it cannot be read.
         """
         if self.url is None:
+            for path in self.folder.rglob(f"*{files.UNFINISHED}"):
+                path.unlink(missing_ok=True)
             return
         # Beam may also leave files of failed bundles.
         parts = (
@@ -113,9 +125,8 @@ class Staging:
             self.work / "*.jsonl",
         )
         try:
-            for pattern in map(self.shared, parts):
-                for url in files.match(pattern):
-                    files.download(url, str(self.folder / url[len(self.url) + 1 :]))
+            urls = [url for pattern in map(self.shared, parts) for url in files.match(pattern)]
+            _download({url: self.folder / url[len(self.url) + 1 :] for url in urls})
         except Exception as e:  # every filesystem has its own errors
             raise errors.JobError(
                 f"cannot read what the workers wrote to {self.url}: {files.reason(e)}"
@@ -123,13 +134,25 @@ class Staging:
 
     def copy_state(self, folder: str) -> None:
         """Copies a saved state to the folder; raises JobError if it cannot be read."""
-        for path in files.match(f"{folder}/*"):
-            files.download(path, str(self.state / path.rpartition("/")[2]))
+        _download({path: self.state / path.rpartition("/")[2] for path in files.children(folder)})
+
+    def keep_parts(self, index: Index) -> None:
+        """Removes files from the state that the index does not list: a retried task's."""
+        listed = {part.name for part in index.parts}
+        for path in (*self.state.glob("*.parquet"), *self.state.glob("*.tfrecord")):
+            if path.name not in listed:
+                path.unlink()
 
     def read_entries(self, path: Path) -> list[dict[str, Any]]:
         """Reads a file of JSON lines; a missing file has none."""
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
+
+
+def _download(paths: Mapping[str, Path]) -> None:
+    """Copies files, local or remote, to local paths."""
+    with futures.ThreadPoolExecutor(_TRANSFERS) as pool:
+        list(pool.map(files.download, paths, map(str, paths.values())))
 
 
 def staged(output: str, run_id: str) -> contextlib.AbstractContextManager[Staging]:
@@ -174,7 +197,7 @@ def replacing(run: str) -> Iterator[Staging]:
 
 @contextlib.contextmanager
 def _create_locally(parent: Path, name: str) -> Iterator[Staging]:
-    staging = Staging(parent.resolve() / ".staging" / _attempt(name))
+    staging = Staging(parent.resolve() / _STAGING / _attempt(name))
     _sweep(staging.folder.parent)
     try:
         _make_folders(staging)
@@ -199,7 +222,7 @@ def _stage_remotely(output: str, run_id: str) -> Iterator[Staging]:
         )
     with tempfile.TemporaryDirectory(prefix="evalbeam-run-") as folder:
         # What a killed run left stays, since nothing here shows that it is dead.
-        staging = Staging(Path(folder), _join(output, f".staging/{_attempt(run_id)}"))
+        staging = Staging(Path(folder), _join(output, f"{_STAGING}/{_attempt(run_id)}"))
         _make_folders(staging)
         note = staging.work / "README.txt"
         note.write_text("Parts of a run that is under way. It deletes them when it ends.\n")
@@ -211,6 +234,18 @@ def _stage_remotely(output: str, run_id: str) -> Iterator[Staging]:
             yield staging
         finally:
             _delete(f"{staging.url}/**")
+
+
+def check_run_id(run_id: str | None) -> str | None:
+    """Returns the id; raises ConfigError if it is not a valid one."""
+    if run_id is not None and not re.fullmatch(NAME, run_id):
+        raise errors.ConfigError(f"--run-id {run_id!r}: {NAME_RULE}")
+    return run_id
+
+
+def new_run_id(name: str) -> str:
+    """A unique id: the name, the time and random digits."""
+    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
 
 
 def _attempt(run_id: str) -> str:
@@ -239,18 +274,22 @@ def _make_folders(staging: Staging) -> None:
 
 def _report_existing(output: str, run_id: str) -> errors.ConfigError:
     return errors.ConfigError(
-        f"{run_path(output, run_id)} already exists, and published results are never changed: use "
-        "another --run-id, or none"
+        f"{run_path(output, run_id)} already exists, and published results are never changed: "
+        "use another --run-id or --output"
     )
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what killed runs on this machine left."""
+    """Removes what killed runs on this machine left, and brings back what they were replacing."""
     for left in folder.glob(f"*@{_machine()}@*"):
         try:
             os.kill(int(left.name.rpartition("@")[2]), 0)
         except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
+            run, _, _ = left.name.partition(f"{_OLD}@")
+            if run != left.name and not (folder.parent / run).exists():
+                os.rename(left, folder.parent / run)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
         except (PermissionError, ValueError):
             pass  # another user's, or not a run's
 
@@ -295,31 +334,50 @@ def publish(staging: Staging, output: str, run_id: str) -> Path:
 
 
 def replace(staging: Staging, run: str) -> Path:
-    """Replaces a local run with the finished folder.
+    """Replaces a local run with the finished folder; signals wait until it has happened.
 
     Raises:
       JobError: the folder cannot be moved; the run is unchanged.
     """
     shutil.rmtree(staging.work)
     target = Path(run)
-    old = staging.folder.with_name(f"{staging.folder.name}@old")
-    try:
-        os.rename(target, old)
+    # A killed process leaves this, and `_sweep` brings it back.
+    old = staging.folder.with_name(f"{target.name}{_OLD}@{_machine()}@{os.getpid()}")
+    with _signals_ignored():
         try:
-            os.rename(staging.folder, target)
-        except BaseException:
-            os.rename(old, target)
-            raise
-    except OSError as e:
-        raise errors.JobError(f"cannot replace {target}: {e}") from e
-    shutil.rmtree(old, ignore_errors=True)
+            os.rename(target, old)
+            try:
+                os.rename(staging.folder, target)
+            except OSError:
+                os.rename(old, target)
+                raise
+        except OSError as e:
+            raise errors.JobError(f"cannot replace {target}: {e}") from e
+        shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Ignores what would interrupt, for as long as two renames take; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def resolve(run: str) -> str:
     """The path or URL of a run's folder; resolves `latest`."""
     if not files.is_remote(run):
-        return os.path.realpath(run)
+        folder = os.path.realpath(run)
+        if not os.path.exists(folder):
+            _sweep(Path(folder).parent / _STAGING)
+        return folder
     output, _, name = run.rstrip("/").rpartition("/")
     run_id = _read_latest(output) if name == "latest" else None
     return run.rstrip("/") if run_id is None else run_path(output, run_id)
@@ -357,7 +415,7 @@ def _upload(folder: Path, output: str, run_id: str) -> None:
 
     try:
         # Threads, as an interrupt does not reach them: they finish the uploads they started.
-        with futures.ThreadPoolExecutor(_UPLOADS) as pool:
+        with futures.ThreadPoolExecutor(_TRANSFERS) as pool:
             list(pool.map(send, parts))
             pool.submit(send, manifest).result()
             pool.submit(files.upload, str(pointer), _join(output, "latest")).result()

@@ -6,7 +6,6 @@ from collections import Counter
 
 from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import batch, errors
-from evalbeam.transforms.examples import slices
 from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.results.index import Index
@@ -26,6 +25,14 @@ def reconcile(job: Job, ledger: Ledger) -> None:
             f"each of {len(job.shards)} shards should have been read once, but the ledgers list "
             f"{len(ledger.shards)}: nothing published"
         )
+    check_counts(ledger)
+    _check_dead_letters(job, ledger)
+    if not ledger.scored[batch.MAIN_SPLIT]:
+        raise errors.JobError("no row of data.files could be scored: nothing published")
+
+
+def check_counts(ledger: Ledger) -> None:
+    """Checks that every row was scored or rejected; raises JobError otherwise."""
     dead = ledger.dead
     for split, rows in ledger.read.items():
         if rows != ledger.scored[split] + dead[split]:
@@ -33,9 +40,6 @@ def reconcile(job: Job, ledger: Ledger) -> None:
                 f"Split {split!r}: {rows:,} rows were read, but {ledger.scored[split]:,} scored "
                 f"and {dead[split]:,} rejected: nothing published"
             )
-    _check_dead_letters(job, ledger)
-    if not ledger.scored[batch.MAIN_SPLIT]:
-        raise errors.JobError("no row of data.files could be scored: nothing published")
 
 
 def _check_dead_letters(job: Job, ledger: Ledger) -> None:
@@ -81,10 +85,5 @@ def verify(evaluation: Evaluation, index: Index, ledger: Ledger) -> None:
 
 def note_empty_slices(evaluation: Evaluation, index: Index) -> list[str]:
     """A note for each slice value of the config that no example has."""
-    wanted = {
-        (term.column, slices.canonical(term.value))
-        for term in evaluation.terms()
-        if term.value is not None
-    }
-    empty = sorted(wanted - set(index.values), key=str)
+    empty = sorted(evaluation.named_values() - set(index.values), key=str)
     return [f"slice {column}={value} has no examples" for column, value in empty]

@@ -49,6 +49,12 @@ class Heading:
     directions: Mapping[str, int]
 
 
+def note(*notes: str | None) -> None:
+    """Prints notes on stderr, those that there are."""
+    for text in filter(None, notes):
+        print(text, file=sys.stderr)
+
+
 def show_published(results: Path, published: str, seconds: float) -> None:
     """Prints a published run; failing to print it does not fail the run."""
     try:
@@ -99,6 +105,7 @@ def show(results: Path, published: str, seconds: float) -> None:
         build = functools.partial(_tabulate_costs, manifest["models"])
         _print_side_by_side(console, heading.models, build)
     findings = json.loads((results / "findings.json").read_text())
+    findings = [finding for finding in findings if finding["check"] == "conversion"]
     if findings:
         console.print(_tabulate_conversions(findings))
         for line in itertools.chain.from_iterable(map(_explain, findings)):

@@ -1,21 +1,21 @@
-"""Runs a fixed set of jobs with two evalbeam commands and compares what they publish, bit by bit.
+"""Runs a fixed set of jobs with two evalbeam commands and compares the results bit by bit.
 
   python tests/equality/compare.py --folder DIR \\
       --before 'env PYTHONPATH=/old python -m beam_jobs' --after .venv/bin/evalbeam [JOB ...]
 
-For a change that must change no result. jobs.py has the jobs, `--list` their names; published.py
-says what is compared. The exit code is 1 where anything differs or a run fails.
+For changes that must not change any result. jobs.py has the jobs, and `--list` prints their names;
+published.py defines what is compared. The exit code is 1 if anything differs or a run fails.
 
-- DIR/jobs/JOB has a job's config, data and models. They are made once, the demos' by BEFORE, so
-  that both sides see the same bytes. After a change of a job in jobs.py delete this folder and
+- DIR/jobs/JOB has a job's config, data and models. They are created once, the demos' by BEFORE, so
+  that both sides see the same bytes. After changing a job in jobs.py, delete this folder and
   DIR/before/JOB.
-- DIR/before/JOB and DIR/after/JOB are the runs; what they print is next to them, in JOB.log.
-  BEFORE's runs are reused (`--rerun` makes them anew); AFTER's are always made anew.
-- Without `--after` only BEFORE is run. BEFORE given twice shows what is reproducible at all.
+- DIR/before/JOB and DIR/after/JOB are the runs; their output is in JOB.log next to them. BEFORE's
+  runs are reused, unless you add `--rerun`; AFTER's never are.
+- Without `--after`, only BEFORE is run. BEFORE given twice shows what is reproducible at all.
 
-Both commands run in DIR/jobs/JOB, one after the other, on the local runner in one process. A path
-that a command has as a word of its own may be relative to where you are; in `env NAME=path` it
-must be absolute.
+Both commands run in DIR/jobs/JOB, one after the other, on the local runner in a single process. A
+path that is a separate word of a command may be relative to the current folder; in `env NAME=path`
+it must be absolute.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ import jobs
 import published
 import yaml
 
-_RUN = "run"  # the id of each run
-_LAST_LINES = 15
+_RUN = "run"  # the id of every run
+_LAST_LINES = 15  # of a failed command's output
 
 
 class FailedError(Exception):
-    """A command that failed, and the end of what it printed."""
+    """A command failed; has the end of its output."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """An evalbeam command and where its runs are."""
+    """An evalbeam command and the folder of its runs."""
 
     name: str
     command: tuple[str, ...]
@@ -56,11 +56,11 @@ class Side:
         return self.folder / job / "runs" / _RUN
 
     def run(self, job: str, config: Path, flags: Sequence[str]) -> None:
-        """Runs a job, and deletes its earlier run; what it prints is in JOB.log."""
+        """Deletes a job's earlier run and runs it; its output goes to JOB.log."""
         shutil.rmtree(self.folder / job, ignore_errors=True)
         output = self.folder / job
         words = ["run", config.name, "--output", str(output), "--run-id", _RUN, *flags]
-        # Paths in demos' configs are as seen from above their folder.
+        # Paths in demos' configs are relative to the parent of their folder.
         cwd = config.parent
         if jobs.JOBS[job].demo is not None:
             cwd, words[1] = config.parent.parent, f"{config.parent.name}/{config.name}"
@@ -82,7 +82,7 @@ def main() -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             rows.append(_compare_job(name, folder / "jobs" / name, before, after, arguments))
-        except (FailedError, OSError, LookupError) as error:  # or a file or an entry is missing
+        except (FailedError, OSError, LookupError) as error:  # a file or an entry may be missing
             text = str(error) or type(error).__name__
             rows.append((name, "FAILED", "", "", "", text))
     head = ("job", "equal?", "rows", "records", "before, after", "what differs")
@@ -94,26 +94,26 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs; all by default")
-    parser.add_argument("--before", help="the evalbeam command that is right")
-    parser.add_argument("--after", help="the one to compare with it; without it, BEFORE is run")
-    parser.add_argument("--folder", help="of data and runs, both kept")
-    parser.add_argument("--rerun", action="store_true", help="run BEFORE anew, too")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="the jobs to run; default: all")
+    parser.add_argument("--before", help="the reference evalbeam command")
+    parser.add_argument("--after", help="the command to compare; without it, only BEFORE is run")
+    parser.add_argument("--folder", help="the folder of data and runs, which are kept")
+    parser.add_argument("--rerun", action="store_true", help="run BEFORE again, too")
     parser.add_argument(
-        "--any-reason", action="store_true", help="reasons of dead letters may be worded anew"
+        "--any-reason", action="store_true", help="ignore the reasons of dead letters"
     )
     parser.add_argument("--list", action="store_true", help="print the names of the jobs")
     arguments = parser.parse_args()
     if not arguments.list and not (arguments.before and arguments.folder):
-        parser.error("--before and --folder are needed")
+        parser.error("--before and --folder are required")
     unknown = sorted(set(arguments.jobs) - jobs.JOBS.keys())
     if unknown:
-        parser.error(f"unknown jobs: {', '.join(unknown)}; known are {', '.join(jobs.JOBS)}")
+        parser.error(f"unknown jobs: {', '.join(unknown)}; valid jobs: {', '.join(jobs.JOBS)}")
     return arguments
 
 
 def _split_command(text: str) -> tuple[str, ...]:
-    """The words of a command, which is called from other folders; links stay, as .venv needs."""
+    """The words of a command, with absolute paths; symlinks stay, as .venv needs them."""
     words = shlex.split(text)
     return tuple(os.path.abspath(w) if "/" in w and os.path.exists(w) else w for w in words)
 
@@ -121,8 +121,8 @@ def _split_command(text: str) -> tuple[str, ...]:
 def _compare_job(
     name: str, folder: Path, before: Side, after: Side, arguments: argparse.Namespace
 ) -> tuple[str, ...]:
-    """A job's row of the summary."""
-    config = _make(name, folder, before)
+    """Compares a job; returns its row of the summary."""
+    config = _create(name, folder, before)
     flags = jobs.JOBS[name].flags
     if arguments.rerun or not (before.run_folder(name) / "manifest.json").exists():
         before.run(name, config, flags)
@@ -142,8 +142,8 @@ def _compare_job(
     )
 
 
-def _make(name: str, folder: Path, before: Side) -> Path:
-    """A job's config; makes it, its data and its models where they are missing."""
+def _create(name: str, folder: Path, before: Side) -> Path:
+    """The path of a job's config; creates it, its data and models if they are missing."""
     job = jobs.JOBS[name]
     config = folder / (job.demo[1] if job.demo else "job.yaml")
     if config.exists():
@@ -157,13 +157,13 @@ def _make(name: str, folder: Path, before: Side) -> Path:
         assert job.write is not None
         content = job.write(folder)
         content["name"] = name
-        # Written last: a folder without it is incomplete.
+        # Written last, so that a folder without it is incomplete.
         config.write_text(yaml.safe_dump(_to_plain(content), sort_keys=False))
     return config
 
 
 def _to_plain(value: object) -> object:
-    """The value for YAML, where paths are text."""
+    """The value for YAML, with paths as text."""
     if isinstance(value, dict):
         return {key: _to_plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -172,10 +172,10 @@ def _to_plain(value: object) -> object:
 
 
 def _call(command: Sequence[str], cwd: Path, log: Path) -> None:
-    """Runs a command, which may import the modules in its folder; writes its text and seconds.
+    """Runs a command, which may import modules in its folder; logs its output and duration.
 
     Raises:
-      FailedError: it failed.
+      FailedError: the command failed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, [str(cwd), os.environ.get("PYTHONPATH")]))
@@ -196,14 +196,14 @@ def _read_seconds(side: Side, job: str) -> str:
 
 
 def _print(rows: Sequence[Sequence[str]]) -> None:
-    """The summary; what differs has lines of its own."""
+    """Prints the summary; differences are on separate lines."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     for *cells, text in rows:
         first, *more = text.splitlines() or [""]
         line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         print(f"{line}  {first}".rstrip())
-        for one in more:
-            print(f"{'':{sum(widths) + 2 * len(widths)}}{one}")
+        for line in more:
+            print(f"{'':{sum(widths) + 2 * len(widths)}}{line}")
 
 
 if __name__ == "__main__":

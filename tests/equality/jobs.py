@@ -1,7 +1,7 @@
-"""The jobs that compare.py runs: data and models are seeded, and are made once for both sides.
+"""The jobs that compare.py runs; data and models are seeded, and created once for both sides.
 
-A job's function writes its data and models into an empty folder, where both sides run it, and
-returns its config.
+A job's function writes its data and models to an empty folder, where both sides run it, and returns
+its config.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Job:
     Attributes:
       write: writes data and models into a folder, and returns the config.
       flags: further flags of `evalbeam run`.
-      demo: instead of `write`: the example that `evalbeam demo` makes, and the config it writes.
+      demo: instead of `write`, the example of `evalbeam demo` and the path of its config.
     """
 
     write: Callable[[Path], Config] | None = None
@@ -77,7 +77,7 @@ class Job:
 
 
 def _list_models(*columns: str) -> list[dict[str, Any]]:
-    """Stored predictions v1, v2, ... of these columns, the first as the baseline."""
+    """Models v1, v2, ... with stored predictions in these columns; the first is the baseline."""
     return [
         {"name": f"v{i + 1}", "predictions": column, "baseline": i == 0}
         for i, column in enumerate(columns)
@@ -123,7 +123,7 @@ def _write_tfrecord(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _encode_example(row: Mapping[str, Any]) -> bytes:
-    """A serialised tf.Example; None is an absent feature."""
+    """A serialised tf.Example; None is a missing feature."""
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -133,7 +133,7 @@ def _encode_example(row: Mapping[str, Any]) -> bytes:
         feature = example.features.feature[name]
         values = value if isinstance(value, list) else [value]
         if not values or isinstance(values[0], str | bytes):
-            encoded = (one.encode() if isinstance(one, str) else one for one in values)
+            encoded = (text.encode() if isinstance(text, str) else text for text in values)
             feature.bytes_list.value.extend(encoded)
         elif isinstance(values[0], int):
             feature.int64_list.value.extend(values)
@@ -143,8 +143,8 @@ def _encode_example(row: Mapping[str, Any]) -> bytes:
     return serialized
 
 
-def _zip(path: Path) -> None:
-    """Compresses a file, which gets the ending .gz."""
+def _compress(path: Path) -> None:
+    """Compresses a file with gzip, adding .gz to its name."""
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     path.unlink()
 
@@ -209,7 +209,7 @@ def _make_binary_jsonl(folder: Path) -> Config:
     """Multi-valued and missing slice values, values slices, gzip, with and without weights."""
     for i, part in enumerate(_split(_draw_people(2), 3)):
         _write_jsonl(part, folder / f"data-{i}.jsonl")
-    _zip(folder / "data-1.jsonl")
+    _compress(folder / "data-1.jsonl")
     return {
         "data": {
             "files": ["data-0.jsonl", "data-1.jsonl.gz", "data-2.jsonl"],
@@ -241,7 +241,7 @@ def _make_binary_jsonl(folder: Path) -> Config:
 
 
 def _make_binary_parquet(folder: Path) -> Config:
-    """Labels that are fractions, curves, plots, quantiles, metrics that are renamed."""
+    """Fractional labels, curves, plots, quantiles and renamed metrics."""
     frame = _draw_people(3)
     rng = np.random.default_rng(33)
     drawn = rng.integers(0, 9, len(frame)) / 8
@@ -272,11 +272,11 @@ def _make_binary_parquet(folder: Path) -> Config:
 
 
 def _make_binary_tfrecord(folder: Path) -> Config:
-    """The default metrics of a task that is inferred; examples are identified by their content."""
+    """The default metrics of an inferred task; examples are identified by their content."""
     for i, part in enumerate(_split(_draw_people(4), 3)):
         rows = part.drop(columns="id").to_dict("records")
         _write_tfrecord([{str(k): v for k, v in row.items()} for row in rows], folder / f"{i}.tfr")
-    _zip(folder / "2.tfr")
+    _compress(folder / "2.tfr")
     return {
         "data": {"files": "*.tfr*", "format": "tfrecord", "label": "label", "batch_size": 900},
         "models": _list_models("s1", "s2", "s1"),
@@ -286,7 +286,7 @@ def _make_binary_tfrecord(folder: Path) -> Config:
 
 
 def _make_spellings(folder: Path) -> Config:
-    """One slice value, spelled differently in each file, and one file in two splits."""
+    """A slice value that each file spells differently, and a file in two splits."""
     for i, ages in enumerate((["1", "2"], ["1.0", "2.5"], ["1", "old"], ["01000", "true"])):
         frame = pd.DataFrame({"label": [0, 1] * 20, "score": 0.7, "age": ages * 20})
         frame.to_csv(folder / f"data-{i}.csv", index=False)
@@ -400,7 +400,7 @@ def _make_regression(folder: Path) -> Config:
 
 
 def _make_outputs(folder: Path) -> Config:
-    """Stored predictions of two outputs, each with its label and a conversion."""
+    """Stored predictions of two outputs, each with a label and a conversion."""
     rng = np.random.default_rng(8)
     size = 2_500
     clicked = (rng.random(size) < 0.4).astype(int)
@@ -442,7 +442,7 @@ _FEATURES = ("age", "income")
 
 
 def _write_plans(folder: Path, size: int = 2_000) -> None:
-    """tf.Examples of two floats, a label and a slice, in three shards, the last one gzip."""
+    """tf.Examples with two floats, a label and a slice, in three shards, the last one gzip."""
     rng = np.random.default_rng(9)
     frame = pd.DataFrame({name: rng.normal(size=size).astype(np.float32) for name in _FEATURES})
     frame["label"] = (rng.random(size) < 1 / (1 + np.exp(-frame["age"]))).astype(int)
@@ -450,17 +450,17 @@ def _write_plans(folder: Path, size: int = 2_000) -> None:
     rows = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
     for i, part in enumerate(np.array_split(np.arange(size), 3)):
         _write_tfrecord([rows[row] for row in part], folder / f"data-{i}.tfrecord")
-    _zip(folder / "data-2.tfrecord")
+    _compress(folder / "data-2.tfrecord")
 
 
 def _write_parsing(path: Path) -> None:
-    """A SavedModel of serialised tf.Examples that refuses those of an age from 100."""
+    """A SavedModel on serialised tf.Examples that rejects ages of 100 and above."""
     import tensorflow as tf
 
     def serve(examples: Any) -> Any:
         spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in _FEATURES}
         parsed = tf.io.parse_example(examples, spec)
-        tf.debugging.assert_less(parsed["age"], 100.0, "age is no age")
+        tf.debugging.assert_less(parsed["age"], 100.0, "age is out of range")
         return {"score": tf.sigmoid(parsed["age"])}
 
     module = tf.Module()
@@ -478,7 +478,7 @@ def predict(columns):
 
 
 def _make_model_forms(folder: Path) -> Config:
-    """SavedModels of both signatures, a Keras file and a callable."""
+    """SavedModels with both kinds of signatures, a Keras file and a callable."""
     import keras
 
     _write_plans(folder)
@@ -575,7 +575,7 @@ def _train_network(images: np.ndarray, digits: np.ndarray) -> Any:
 
 
 def _make_conversions(folder: Path) -> Config:
-    """TFLite and Keras of one network, one with shuffled classes, one with unscaled input."""
+    """TFLite and Keras files of a network, one with shuffled classes, one with unscaled input."""
     import tensorflow as tf
 
     images, digits = _load_digits()
@@ -642,7 +642,7 @@ def _make_conversions(folder: Path) -> Config:
 
 
 def _make_stored_conversions(folder: Path) -> Config:
-    """Stored predictions with each cause that a finding may name, and one with an unknown cause."""
+    """Stored predictions with each cause that a finding may have, and with an unknown cause."""
     rng = np.random.default_rng(10)
     label = rng.integers(0, 4, 3_000)
     logits = rng.normal(size=(len(label), 4))
@@ -675,7 +675,7 @@ def _make_stored_conversions(folder: Path) -> Config:
 
 
 def _make_dead_letters(folder: Path) -> Config:
-    """A file that is cut off, a record that is not a tf.Example, and one that the model refuses."""
+    """A truncated file, a record that is not a tf.Example, and one that the model rejects."""
     import tensorflow as tf
 
     _write_plans(folder)
@@ -860,7 +860,7 @@ options { min_slice_size { value: 100 } }
 
 
 def _make_eval_config(folder: Path) -> Config:
-    """An EvalConfig with binarize, aggregate and min_slice_size, nearly all by our own kernels."""
+    """An EvalConfig with binarize, aggregate and min_slice_size, mostly for our own kernels."""
     rng = np.random.default_rng(14)
     label = rng.choice(4, 2_000, p=[0.4, 0.3, 0.2, 0.1])
     frame = pd.DataFrame({"label": label, "weight": rng.uniform(0.1, 3, len(label))})
@@ -880,8 +880,8 @@ def _make_eval_config(folder: Path) -> Config:
     }
 
 
-# A metric as users write their own.
-_OWN_METRIC = """\
+# A user's metric.
+_USER_METRIC = """\
 import apache_beam as beam
 import tensorflow_model_analysis as tfma
 
@@ -939,7 +939,7 @@ def _make_eval_config_by_tfma(folder: Path) -> Config:
     """An EvalConfig with NDCG, Keras metrics and a user's metric, alongside two of our kernels."""
     _write_by_country(folder)
     (folder / "eval_config.pbtxt").write_text(_EVAL_CONFIG_BY_TFMA)
-    (folder / "equality_metric.py").write_text(_OWN_METRIC)
+    (folder / "equality_metric.py").write_text(_USER_METRIC)
     return {
         "task": "binary",
         "data": {"files": "data-*.parquet", "id": "id"},
@@ -951,7 +951,7 @@ def _make_eval_config_by_tfma(folder: Path) -> Config:
 def _make_by_tfma(folder: Path) -> Config:
     """Metrics without a kernel, with weights, alongside those with one."""
     _write_by_country(folder)
-    (folder / "equality_metric.py").write_text(_OWN_METRIC)
+    (folder / "equality_metric.py").write_text(_USER_METRIC)
     return {
         "data": {"files": "data-*.parquet", "label": "label", "weight": "weight"},
         "models": _list_models("s1", "s2"),
@@ -969,7 +969,7 @@ def _make_by_tfma(folder: Path) -> Config:
 
 
 def _make_engine_tfma(folder: Path) -> Config:
-    """All metrics by TFMA itself."""
+    """All metrics computed by TFMA itself."""
     _write_by_country(folder)
     return {
         "data": {"files": "data-*.parquet", "label": "label", "weight": "weight", "id": "id"},

@@ -1,4 +1,4 @@
-"""What two published runs of one job differ in: tables and TFMA's files to the bit, findings."""
+"""Compares two published runs of a job: tables and TFMA's files to the bit, and findings."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ import pyarrow.parquet as pq
 from google.protobuf import wrappers_pb2
 
 TABLES = ("metrics", "confusion", "comparisons")
-# The columns that tell a table's rows apart; each table has some of them.
+# The columns that identify a table's rows; each table has some of them.
 KEYS = (
     "split", "slice", "model", "baseline", "candidate", "output", "metric", "class_id", "k",
     "top_k", "aggregation", "weighted", "threshold", "actual", "predicted",
 )  # fmt: skip
-# Of a finding: what is measured anew by each run, and what is text.
+# The parts of a finding that each run measures, and those that are text.
 MEASURED = ("speed_ratio", "single_speed_ratio")
 WORDING = ("rule", "explanation")
 MANIFEST = ("baseline", "renamed_metrics", "slices")
 MANIFEST_DATA = ("read", "scored", "dead_lettered", "fingerprint")
 
-_SHOWN = 3  # differences of one kind
-_NEEDED = wrappers_pb2.DESCRIPTOR  # TFMA's protos refer to this file; importing it makes it known.
+_SHOWN = 3  # differences of each kind
+_NEEDED = wrappers_pb2.DESCRIPTOR  # TFMA's protos depend on this file; importing it registers it.
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Comparison:
     """What was compared, and how it differs.
 
     Attributes:
-      rows: how many rows the tables of the first run have.
-      records: how many records TFMA's files of the first run have.
-      differences: sentences; none where the runs are equal.
-      notes: sentences on what may differ: added columns, other wording.
+      rows: the number of rows in the tables of the first run.
+      records: the number of records in TFMA's files of the first run.
+      differences: sentences; none if the runs are equal.
+      notes: sentences on what may differ: added columns, different wording.
     """
 
     rows: int = 0
@@ -52,7 +52,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     def add_first(self, what: str, differences: Sequence[str]) -> None:
-        """Adds the first of some differences, and how many there are."""
+        """Adds the first differences, and the number of the others."""
         self.differences += [f"{what}: {text}" for text in differences[:_SHOWN]]
         if len(differences) > _SHOWN:
             self.differences.append(f"{what}: ... and {len(differences) - _SHOWN:,} more")
@@ -62,9 +62,9 @@ def compare(before: Path, after: Path, any_reason: bool = False) -> Comparison:
     """Compares the folders of two runs.
 
     Args:
-      before: the run that is right.
+      before: the reference run.
       after: the run that must equal it; it may have more columns.
-      any_reason: whether the reasons of dead letters are wording, too.
+      any_reason: whether the reasons of dead letters may be worded differently.
     """
     comparison = Comparison()
     for name in TABLES:
@@ -85,12 +85,14 @@ def compare(before: Path, after: Path, any_reason: bool = False) -> Comparison:
 
 
 def _read_table(run: Path, name: str) -> pa.Table | None:
-    """A table, be it one file or a folder of parts; its dictionaries and large strings as text."""
+    """Reads a table, a file or a folder of parts; dictionaries and large strings as text."""
     path = next((p for p in (run / f"{name}.parquet", run / name) if p.exists()), None)
     if path is None:
         return None
     table = pq.read_table(path, partitioning=None)
-    return table.cast(pa.schema([pa.field(one.name, _to_plain(one.type)) for one in table.schema]))
+    return table.cast(
+        pa.schema([pa.field(column.name, _to_plain(column.type)) for column in table.schema])
+    )
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
@@ -116,27 +118,31 @@ def _compare_tables(name: str, before: pa.Table, after: pa.Table, comparison: Co
     keys = [column for column in shared if column in KEYS]
     if rows.repeated:
         comparison.notes.append(f"{name}: {rows.repeated:,} rows have the keys of another row")
-    # Differences are written out only as far as they are shown: there may be millions.
-    for side, table, alone in (("before", before, rows.first), ("after", after, rows.second)):
-        texts = [_describe_row(table, keys, row) for row in alone[:_SHOWN].tolist()]
-        comparison.add_first(f"{name}: row only {side}", texts + [""] * (len(alone) - len(texts)))
+    # Only the differences shown are formatted, as there may be millions.
+    for side, table, unmatched in (("before", before, rows.first), ("after", after, rows.second)):
+        texts = [_describe_row(table, keys, row) for row in unmatched[:_SHOWN].tolist()]
+        comparison.add_first(
+            f"{name}: row only {side}", texts + [""] * (len(unmatched) - len(texts))
+        )
     for column in shared:
-        apart = np.flatnonzero(codes[column][rows.left] != codes[column][len(before) + rows.right])
-        pairs = zip(rows.left[apart].tolist(), rows.right[apart].tolist(), strict=True)
+        differing = np.flatnonzero(
+            codes[column][rows.left] != codes[column][len(before) + rows.right]
+        )
+        pairs = zip(rows.left[differing].tolist(), rows.right[differing].tolist(), strict=True)
         texts = [
-            f"{_describe_row(before, keys, one)}: "
-            f"{before[column][one].as_py()!r} -> {after[column][two].as_py()!r}"
-            for one, two in itertools.islice(pairs, _SHOWN)
+            f"{_describe_row(before, keys, left)}: "
+            f"{before[column][left].as_py()!r} -> {after[column][right].as_py()!r}"
+            for left, right in itertools.islice(pairs, _SHOWN)
         ]
-        comparison.add_first(f"{name}.{column}", texts + [""] * (len(apart) - len(texts)))
+        comparison.add_first(f"{name}.{column}", texts + [""] * (len(differing) - len(texts)))
 
 
 def _encode(before: pa.ChunkedArray, after: pa.ChunkedArray) -> np.ndarray:
-    """An int64 for each value, before's first: alike for those of the same bits; 0 for null."""
+    """Encodes the values of both, before's first, as int64: equal for equal bits; 0 for null."""
     both = [column.combine_chunks() for column in (before, after)]
     nulls = np.concatenate([column.is_null().to_numpy(zero_copy_only=False) for column in both])
     if pa.types.is_floating(before.type) and pa.types.is_floating(after.type):
-        # NaN is NaN, whatever its other bits.
+        # All NaNs are equal, whatever their bits.
         values = np.concatenate(
             [column.fill_null(0).to_numpy(zero_copy_only=False) for column in both]
         ).astype(np.float64)
@@ -154,9 +160,9 @@ class _Matches:
     """Rows of two tables that have the same keys.
 
     Attributes:
-      left, right: the rows of the first and the second table that belong together.
-      first, second: those that only one of them has.
-      repeated: how many rows of the first table have the keys of another of its rows.
+      left, right: the matching rows of the first and the second table.
+      first, second: the rows that only one of the tables has.
+      repeated: the number of rows of the first table with the keys of an earlier row.
     """
 
     left: np.ndarray
@@ -167,7 +173,7 @@ class _Matches:
 
 
 def _match(codes: dict[str, np.ndarray], count: int) -> _Matches:
-    """Matches the first `count` rows with the others, by keys; where those repeat, by values."""
+    """Matches the first `count` rows with the others by keys and, if those repeat, by values."""
     size = len(next(iter(codes.values())))
     keys = np.zeros(size, np.int64)
     for column, code in codes.items():
@@ -214,12 +220,12 @@ def _compare_tfma(before: Path, after: Path, comparison: Comparison) -> None:
         comparison.records += sum(map(len, sides[0].values()))
         differences: list[str] = []
         for key in sorted(sides[0].keys() | sides[1].keys()):
-            one, two = (side.get(key, []) for side in sides)
-            if len(one) != len(two):
-                where = _name_slice((one or two)[0])
-                differences.append(f"{where}: {len(one)} records -> {len(two)}")
+            old, new = (side.get(key, []) for side in sides)
+            if len(old) != len(new):
+                where = _name_slice((old or new)[0])
+                differences.append(f"{where}: {len(old)} records -> {len(new)}")
                 continue
-            for left, right in zip(one, two, strict=True):
+            for left, right in zip(old, new, strict=True):
                 differences += _compare_messages(left, right)
         comparison.add_first(f"tfma/{kind}", differences)
     configs = [json.loads((folder / "eval_config.json").read_text()) for folder in (before, after)]
@@ -228,13 +234,13 @@ def _compare_tfma(before: Path, after: Path, comparison: Comparison) -> None:
 
 @functools.cache
 def _load_protos() -> Any:
-    """TFMA's messages of results, without all of TFMA, which takes 16 s to import."""
+    """TFMA's protos of results, without importing TFMA, which takes 16 s."""
     package = importlib.util.find_spec("tensorflow_model_analysis")
     assert package is not None
     assert package.submodule_search_locations is not None
     path = Path(package.submodule_search_locations[0]) / "proto/metrics_for_slice_pb2.py"
     config = _load_module(path.with_name("config_pb2.py"))
-    assert config is not None  # which results refer to
+    assert config is not None  # imported as results depend on it
     return _load_module(path)
 
 
@@ -250,7 +256,7 @@ def _load_module(path: Path) -> ModuleType:
 def _read_messages(
     folder: Path, kind: str, parse: Callable[[bytes], Any]
 ) -> dict[bytes, list[Any]]:
-    """By serialised slice key, the messages of all shards, in one order."""
+    """The messages of all shards by serialised slice key, sorted."""
     messages: dict[bytes, list[Any]] = {}
     for path in sorted(folder.glob(f"{kind}-*.tfrecord")):
         for record in _read_records(path):
@@ -261,7 +267,7 @@ def _read_messages(
 
 
 def _read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file: length, its checksum, content, its checksum."""
+    """The records of a TFRecord file: length, checksum, content, checksum."""
     content, at = path.read_bytes(), 0
     while at < len(content):
         (size,) = struct.unpack_from("<Q", content, at)
@@ -283,7 +289,7 @@ def _name_slice(message: Any) -> str:
 
 
 def _compare_messages(before: Any, after: Any) -> Iterator[str]:
-    """How two messages of one slice differ; the order of their entries does not count."""
+    """The differences of two messages of a slice; the order of entries does not matter."""
     if before.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True):
         return
     where = _name_slice(before)
@@ -292,11 +298,11 @@ def _compare_messages(before: Any, after: Any) -> Iterator[str]:
     for name in dict.fromkeys(entries):
         sides = [_group_by_key(getattr(message, name)) for message in (before, after)]
         for key in sorted(sides[0].keys() | sides[1].keys()):
-            one, two = (side.get(key, []) for side in sides)
-            entry = f"{where}, {_join_lines((one or two)[0].key)}"
-            if len(one) != len(two):
-                yield f"{entry}: {len(one)} values -> {len(two)}"
-            for left, right in zip(one, two, strict=False):
+            old, new = (side.get(key, []) for side in sides)
+            entry = f"{where}, {_join_lines((old or new)[0].key)}"
+            if len(old) != len(new):
+                yield f"{entry}: {len(old)} values -> {len(new)}"
+            for left, right in zip(old, new, strict=False):
                 yield from _compare_fields(left.value, right.value, entry)
     rest = [type(before).FromString(message.SerializeToString()) for message in (before, after)]
     for message in rest:
@@ -317,32 +323,32 @@ def _join_lines(message: Any) -> str:
 
 
 def _compare_fields(before: Any, after: Any, where: str) -> Iterator[str]:
-    """Where two messages of a type differ, field by field."""
-    sides = [[one.name for one, _ in side.ListFields()] for side in (before, after)]
+    """The differences of two messages of the same type, by field."""
+    sides = [[field.name for field, _ in side.ListFields()] for side in (before, after)]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         path = f"{where}.{name}"
-        one, two = getattr(before, name), getattr(after, name)
+        old, new = getattr(before, name), getattr(after, name)
         absent = name not in sides[0] or name not in sides[1]
-        if absent and not isinstance(one, str | bytes | int | float):
+        if absent and not isinstance(old, str | bytes | int | float):
             yield f"{path}: only {'before' if name in sides[0] else 'after'}"
             continue
-        if hasattr(one, "DESCRIPTOR"):
-            yield from _compare_fields(one, two, path)
-        elif hasattr(one, "keys"):
-            for key in sorted({*one, *two}):
-                if key not in one or key not in two:
-                    yield f"{path}[{key}]: only {'before' if key in one else 'after'}"
-                elif hasattr(one[key], "DESCRIPTOR"):
-                    yield from _compare_fields(one[key], two[key], f"{path}[{key}]")
-                elif not _equals(one[key], two[key]):
-                    yield f"{path}[{key}]: {one[key]!r} -> {two[key]!r}"
-        elif isinstance(one, str | bytes | int | float):
-            if not _equals(one, two):
-                yield f"{path}: {one!r} -> {two!r}"
-        elif len(one) != len(two):
-            yield f"{path}: {len(one)} elements -> {len(two)}"
+        if hasattr(old, "DESCRIPTOR"):
+            yield from _compare_fields(old, new, path)
+        elif hasattr(old, "keys"):
+            for key in sorted({*old, *new}):
+                if key not in old or key not in new:
+                    yield f"{path}[{key}]: only {'before' if key in old else 'after'}"
+                elif hasattr(old[key], "DESCRIPTOR"):
+                    yield from _compare_fields(old[key], new[key], f"{path}[{key}]")
+                elif not _equals(old[key], new[key]):
+                    yield f"{path}[{key}]: {old[key]!r} -> {new[key]!r}"
+        elif isinstance(old, str | bytes | int | float):
+            if not _equals(old, new):
+                yield f"{path}: {old!r} -> {new!r}"
+        elif len(old) != len(new):
+            yield f"{path}: {len(old)} elements -> {len(new)}"
         else:
-            for i, (left, right) in enumerate(zip(one, two, strict=True)):
+            for i, (left, right) in enumerate(zip(old, new, strict=True)):
                 if hasattr(left, "DESCRIPTOR"):
                     yield from _compare_fields(left, right, f"{path}[{i}]")
                 elif not _equals(left, right):
@@ -350,7 +356,7 @@ def _compare_fields(before: Any, after: Any, where: str) -> Iterator[str]:
 
 
 def _equals(before: Any, after: Any) -> bool:
-    """Whether two numbers or texts are the same; 0.0 and -0.0 are not, NaN and NaN are."""
+    """Whether new numbers or texts are equal; 0.0 and -0.0 are not, NaN and NaN are."""
     if isinstance(before, float) and isinstance(after, float):
         if math.isnan(before) or math.isnan(after):
             return math.isnan(before) and math.isnan(after)
@@ -362,7 +368,7 @@ def _equals(before: Any, after: Any) -> bool:
 
 
 def compare_json(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """Where two values of JSON differ."""
+    """The differences of two JSON values."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
             if key not in before or key not in after:
@@ -370,8 +376,8 @@ def compare_json(before: Any, after: Any, where: str = "") -> Iterator[str]:
             else:
                 yield from compare_json(before[key], after[key], f"{where}.{key}")
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for i, (one, two) in enumerate(zip(before, after, strict=True)):
-            yield from compare_json(one, two, f"{where}[{i}]")
+        for i, (left, right) in enumerate(zip(before, after, strict=True)):
+            yield from compare_json(left, right, f"{where}[{i}]")
     elif not _equals(before, after):
         yield f"{where}: {before!r} -> {after!r}"
 
@@ -381,14 +387,17 @@ def _compare_findings(before: Path, after: Path, comparison: Comparison) -> None
     for run in (before, after):
         findings = json.loads((run / "findings.json").read_text())
         sides.append(
-            {f"{one['original']} to {one['converted']}, {one['output']}": one for one in findings}
+            {
+                f"{finding['original']} to {finding['converted']}, {finding['output']}": finding
+                for finding in findings
+            }
         )
-        for one in findings:
+        for finding in findings:
             for name in MEASURED:
-                # Its value is chance; whether there is one is not.
-                if name in one["evidence"]:
-                    one["evidence"][name] = one["evidence"][name] is not None
-    worded = [{key: _pop(one, WORDING) for key, one in side.items()} for side in sides]
+                # Values vary between runs; whether there is one does not.
+                if name in finding["evidence"]:
+                    finding["evidence"][name] = finding["evidence"][name] is not None
+    worded = [{key: _pop(finding, WORDING) for key, finding in side.items()} for side in sides]
     comparison.add_first("findings.json", list(compare_json(sides[0], sides[1])))
     for key in worded[0].keys() & worded[1].keys():
         for text in compare_json(worded[0][key], worded[1][key]):
@@ -400,7 +409,7 @@ def _pop(entry: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _select_manifest(path: Path) -> dict[str, Any]:
-    """What a manifest says of data, slices and names; no times, no versions."""
+    """A manifest's data, slices and names, without times and versions."""
     manifest = json.loads(path.read_text())
     selected = {name: manifest[name] for name in MANIFEST if name in manifest}
     data = {
@@ -413,7 +422,7 @@ def _select_manifest(path: Path) -> dict[str, Any]:
 def _compare_dead_letters(
     before: Path, after: Path, any_reason: bool, comparison: Comparison
 ) -> None:
-    """Rows as a set, each with how often it occurs."""
+    """Compares rows as a multiset."""
     sides = []
     for run in (before, after):
         lines = (run / "dead_letter" / "rows.jsonl").read_text().splitlines()
@@ -429,11 +438,11 @@ def _compare_dead_letters(
             if reason != reasons[1][place]
         ][:_SHOWN]
         return
-    for side, alone in (
+    for side, unmatched in (
         ("before", [row for row in rows[0] if row not in rows[1]]),
         ("after", [row for row in rows[1] if row not in rows[0]]),
     ):
-        comparison.add_first(f"dead_letter: row only {side}", alone)
+        comparison.add_first(f"dead_letter: row only {side}", unmatched)
 
 
 def _locate(row: dict[str, Any]) -> str:

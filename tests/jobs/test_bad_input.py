@@ -360,6 +360,5 @@ def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
     data.to_csv(tmp_path / "data.csv", index=False)
     assert evalbeam("run", "job.yaml", "--run-id", "second").exit_code == 0
     assert os.readlink(tmp_path / "results" / "latest") == "runs/second"
-    assert not (
-        tmp_path / "results" / ".staging"
-    ).exists()  # the next run removed what the killed one left
+    # The next run removed what the killed one left.
+    assert not (tmp_path / "results" / ".staging").exists()

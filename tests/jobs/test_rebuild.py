@@ -6,12 +6,15 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
+from evalbeam.beam_jobs.publish import staging
 
 TABLES = {
     "metrics": ["split", "slice", "model"],
@@ -265,6 +268,7 @@ def test_another_config_that_needs_no_new_data(run_job, evalbeam, tmp_path, dige
             r"binary_crossentropy \(clipped cross entropy of v1",
         ),
         ({"metrics": [{"class_name": "NDCG", "config": {"gain_key": "w"}}]}, "computed by TFMA"),
+        ({"thresholds": [0.7, 0.3]}, "decisions at 0.7 of v1"),
     ],
 )
 def test_metrics_whose_sums_are_not_kept_are_rejected(
@@ -286,9 +290,77 @@ def test_changes_of_the_config_that_need_new_data_are_reported(run_job, evalbeam
     path = other_config(tmp_path, slices=[["device"]], confidence={"units": 7})
     result = evalbeam("results", run, "--config", path, "--output", "other")
     assert result.exit_code == 0, result.output
-    assert "`slices`, `confidence` differ from the run's config and are ignored" in result.output
+    note = "ignored, since they differ from the run's config and need a new run: `slices`, "
+    assert f"{note}`confidence`" in result.output
     frame = pd.read_parquet(tmp_path / "other" / "latest" / "metrics.parquet")
     assert "country=fr" in set(frame["slice"])
+
+
+def test_a_config_without_metrics_gives_the_usual_ones(run_job, evalbeam, tmp_path):
+    data(500).to_parquet(tmp_path / "data.parquet")
+    plain = config("data.parquet")
+    names = ["ExampleCount", "AUC", "BinaryAccuracy", "Precision", "Recall", "F1Score"]
+    names += ["AUCPrecisionRecall", "BinaryCrossentropy", "Calibration"]
+    plain["metrics"] = [{"class_name": name, "outputs": ["hit"]} for name in names]
+    plain["metrics"] += [
+        {"class_name": f"Mean{name}", "outputs": ["spent"]}
+        for name in ("SquaredError", "AbsoluteError", "Label", "Prediction")
+    ]
+    run = run_job(plain, "--run-id", "all")
+    path = other_config(tmp_path)
+    settings = yaml.safe_load(path.read_text())
+    del settings["metrics"]
+    path.write_text(yaml.safe_dump(settings))
+    result = evalbeam("results", run, "--config", path, "--output", "other")
+    assert result.exit_code == 0, result.output
+    assert_same(tmp_path / "other" / "latest", run_job(settings, "--run-id", "fresh"))
+
+
+def test_what_an_eval_config_says_otherwise_of_the_data_is_rejected(run_job, evalbeam, tmp_path):
+    data(200).to_parquet(tmp_path / "data.parquet")
+    job = {
+        "data": {"files": "data.parquet", "label": "y"},
+        "models": [{"name": "v1", "predictions": "p1"}, {"name": "v2", "predictions": "p2"}],
+        "slices": [["country"]],
+        "metrics": ["AUC", "ExampleCount"],
+    }
+    run = run_job(job)
+    specs = "".join(f'model_specs {{ name: "{name}" MARK{name} }}\n' for name in ("v1", "v2"))
+    metrics = 'metrics_specs { metrics { class_name: "ExampleCount" } }\n'
+    del job["slices"], job["metrics"]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(job | {"eval_config": "e.pbtxt"}))
+    for marks, slicing, message in (
+        ({"v1": "is_baseline: true"}, "country", None),
+        ({"v1": "is_baseline: true"}, "device", "e.pbtxt has slices that differ from the run's"),
+        ({"v2": "is_baseline: true"}, "country", "e.pbtxt has the baseline that differ"),
+        ({"v1": 'example_weight_key: "w"'}, "country", "e.pbtxt has the weight that differ"),
+    ):
+        text = specs
+        for name in ("v1", "v2"):
+            text = text.replace(f"MARK{name}", marks.get(name, ""))
+        text += f'{metrics}slicing_specs {{ feature_keys: "{slicing}" }}'
+        (tmp_path / "e.pbtxt").write_text(text)
+        arguments = ("results", run, "--config", "other.yaml", "--output", f"out-{slicing}")
+        result = evalbeam(*arguments, "--run-id", f"run-{message is None}")
+        assert result.exit_code == (0 if message is None else 2), result.output
+        assert message is None or message in result.output, result.output
+
+
+def test_the_largest_minimum_slice_size_is_used(two_runs, run_job, evalbeam, tmp_path):
+    job = config("1.parquet", min_slice_size=60)
+    other = run_job(job, "--run-id", "other")
+    result = evalbeam("merge", two_runs[0], other, "--output", "m")
+    assert result.exit_code == 0, result.output
+    assert "min_slice_size: the runs differ; 60, the largest, is used" in result.output
+    assert pd.read_parquet(tmp_path / "m" / "latest" / "metrics.parquet")["n"].min() >= 60
+
+
+def test_files_that_several_runs_read_are_reported(two_runs, run_job, evalbeam, tmp_path):
+    data(300, 7).to_parquet(tmp_path / "1.parquet")  # other rows under the name
+    other = run_job(config("1.parquet"), "--run-id", "other")
+    result = evalbeam("merge", *two_runs, other, "--output", "m")
+    assert result.exit_code == 0, result.output
+    assert "1.parquet was read by 2 of the runs" in result.output
 
 
 # Bad input: an error, and nothing is written.
@@ -325,11 +397,20 @@ def test_the_same_data_are_never_merged_twice(run_job, rejected, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"slices": [["country"]]}, "the slices or their edges differ"),
-        ({"thresholds": [0.5]}, "thresholds differ, (0.3, 0.5, 0.7) and (0.5,)"),
-        ({"confidence": {"units": 20}}, "the units (confidence.units) differ, 50 and 20"),
-        ({"metrics": [{"class_name": "AUC", "outputs": ["hit"]}]}, "metrics differ"),
-        ({"min_slice_size": 5}, "min_slice_size differ, 1 and 5"),
+        (
+            {"slices": [["country"]]},
+            "they differ in slices or their edges: country x device; age cut at 30, 60; country=it "
+            "x device only in the first, nothing only in the second",
+        ),
+        (
+            {"thresholds": [0.5]},
+            "thresholds: 0.3; 0.7 only in the first, nothing only in the second",
+        ),
+        ({"confidence": {"units": 20}}, "confidence.units: 50 in the first, 20 in the second"),
+        (
+            {"metrics": [{"class_name": "AUC", "outputs": ["hit"]}]},
+            "metrics: ExampleCount {}; Recall {}",
+        ),
     ],
 )
 def test_runs_of_different_evaluations_are_not_merged(
@@ -347,14 +428,33 @@ def test_runs_with_different_id_columns_or_edges_are_not_merged(
     del job["data"]["id"]
     other = run_job(job, "--run-id", "content")
     output = rejected("merge", two_runs[0], other, "--output", "m")
-    assert "the id columns differ, id and None" in output
+    assert "the id column: id in the first, None in the second" in output
     quantiles = {"slices": [{"key": "age", "quantiles": 3}]}
     parts = [
         run_job(config(f"{number}.parquet", **quantiles), "--run-id", f"cut-{number}")
         for number in (0, 1)
     ]
     output = rejected("merge", *parts, "--output", "m")
-    assert "the slices or their edges differ" in output
+    assert "slices or their edges: age cut at " in output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"predictions": {"hit": "p2", "spent": "p3_amount"}}, "predictions of version 'v2': "),
+        ({"predictions": {"hit": "p2", "spent": "p2_amount"}}, None),
+    ],
+)
+def test_runs_of_other_stored_predictions_are_not_merged(
+    two_runs, run_job, rejected, evalbeam, change, message
+):
+    job = config("1.parquet")
+    job["models"][1] |= change
+    other = run_job(job, "--run-id", "other")
+    if message is not None:
+        assert message in rejected("merge", two_runs[0], other, "--output", "m")
+    else:
+        assert evalbeam("merge", two_runs[0], other, "--output", "m").exit_code == 0
 
 
 def test_runs_of_different_models_are_not_merged(two_runs, rejected):
@@ -363,7 +463,7 @@ def test_runs_of_different_models_are_not_merged(two_runs, rejected):
     run["models"]["v2"]["sha256"] = "0" * 64
     path.write_text(json.dumps(run))
     output = rejected("merge", *two_runs, "--output", "m")
-    assert "the models of version 'v2' differ, SHA-256 None and SHA-256 000" in output
+    assert "sha256 of version 'v2': None in the first, 0000000" in output
 
 
 def test_folders_that_are_not_runs(two_runs, rejected, tmp_path):
@@ -411,5 +511,57 @@ def test_results_are_not_rebuilt_if_sums_are_lost(two_runs, evalbeam, digest_fil
     before = digest_files(two_runs[0])
     result = evalbeam("results", two_runs[0])
     assert result.exit_code == 4, result.output
-    assert "201 rows were scored, but the merged table holds 200" in result.output
+    assert "Split 'eval': 200 rows were read, but 201 scored and 0 rejected" in result.output
     assert digest_files(two_runs[0]) == before
+
+
+def test_results_of_another_config_are_not_merged(two_runs, evalbeam, rejected, tmp_path):
+    path = other_config(tmp_path, min_slice_size=9)
+    result = evalbeam("results", two_runs[0], "--config", path, "--output", "other")
+    assert result.exit_code == 0, result.output
+    output = rejected("merge", "other/latest", two_runs[1], "--output", "m")
+    assert "its results were made with another config" in output
+
+
+def test_runs_with_different_splits_are_not_merged(two_runs, run_job, rejected):
+    job = config("1.parquet")
+    job["data"]["splits"] = {"train": "0.parquet"}
+    other = run_job(job, "--run-id", "other")
+    output = rejected("merge", two_runs[0], other, "--output", "m")
+    assert "splits: nothing only in the first, train only in the second" in output
+
+
+def test_a_run_that_was_being_replaced_comes_back(two_runs, assert_rebuilds):
+    """What a process killed between the two renames leaves."""
+    run = two_runs[0]
+    left = run.parent / ".staging" / f"{run.name}@old@{staging._machine()}@{_dead_process()}"
+    left.parent.mkdir()
+    run.rename(left)
+    half = run.parent / ".staging" / f"{run.name}@{staging._machine()}@{_dead_process()}"
+    half.mkdir()
+    assert staging.resolve(str(run)) == str(run)
+    assert run.exists()
+    assert_rebuilds(run)
+
+
+def _dead_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_a_folder_of_any_name_holds_runs(run_job, evalbeam, assert_rebuilds, tmp_path):
+    data(200).to_parquet(tmp_path / "data.parquet")
+    for name in ("with [brackets]", "st*r", "ünï"):
+        run = run_job(config("data.parquet", output=name), "--run-id", "one")
+        assert_rebuilds(run)
+
+
+def test_a_folder_of_runs_is_not_a_run(two_runs, rejected, tmp_path):
+    assert f"did you mean {tmp_path}/results/latest?" in rejected("results", "results")
+
+
+def test_a_flag_of_beam_without_its_value(two_runs, rejected):
+    output = rejected("results", two_runs[0], "--direct_num_workers")
+    assert "argument --direct_num_workers: expected one argument" in output
+    assert output.count("\n") == 1

@@ -194,7 +194,7 @@ def assert_same(store, prefix, folder):
     assert store.keys(prefix) == local
     for name in TABLES:
         pd.testing.assert_frame_equal(store.table(prefix + name), pd.read_parquet(folder / name))
-    state = "state/table-00000-of-00001.parquet"
+    (state,) = (path.relative_to(folder).as_posix() for path in (folder / "state").glob("table-*"))
     pd.testing.assert_frame_equal(store.table(prefix + state), pd.read_parquet(folder / state))
     remote_manifest = json.loads(store.get(prefix + "manifest.json"))
     local_manifest = json.loads((folder / "manifest.json").read_text())
@@ -422,3 +422,35 @@ def test_google_cloud_storage(run, gs, world, tmp_path):
     assert nowhere.exit_code == 2
     assert "error: gs://nowhere/results: " in nowhere.output
     assert "check the URL, and that this machine may list it" in nowhere.output
+
+
+def test_runs_in_a_store_are_rebuilt_and_merged(run, store, evalbeam, tmp_path, world):
+    flags = store.flags()
+    frame = pd.read_parquet(world / "data.parquet")
+    for number, rows in enumerate((frame[:150], frame[150:])):
+        store.put(f"part-{number}.csv", rows.to_csv(index=False).encode())
+        config = stored(f"s3://bucket/part-{number}.csv")
+        result = run(config, "--run-id", f"part-{number}", *flags)
+        assert result.exit_code == 0, result.output
+    result = run(stored("s3://bucket/part-*.csv", output="whole"), *flags)
+    assert result.exit_code == 0, result.output
+    parts = [f"s3://bucket/results/runs/part-{number}" for number in (0, 1)]
+    arguments = ("--output", "s3://bucket/merged", "--run-id", "merged", *flags)
+    result = evalbeam("merge", parts[0], "s3://bucket/results/latest", *arguments)
+    assert result.exit_code == 0, result.output
+    assert store.get("merged/latest") == b"runs/merged\n"
+    for name in TABLES:
+        merged = store.table(f"merged/runs/merged/{name}")
+        whole = pd.read_parquet(tmp_path / "whole" / "latest" / name)
+        pd.testing.assert_frame_equal(merged, whole, rtol=1e-12)
+    result = evalbeam("results", parts[0], *flags)
+    assert result.exit_code == 2, result.output
+    assert "a store cannot replace a run atomically" in result.output
+    result = evalbeam("results", parts[0], "--output", "s3://bucket/again", *flags)
+    assert result.exit_code == 0, result.output
+    keys = store.keys("results/runs/part-0/")
+    assert store.keys("again/runs/part-0/") == keys
+    for key in keys:
+        again, before = (store.get(f"{place}/runs/part-0/{key}") for place in ("again", "results"))
+        assert again == before, key
+    assert not store.keys("again/.staging")

@@ -6,8 +6,10 @@ sums are the same: to the bit where they are whole or the batches are the same, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import hypothesis
 import metric_cases
@@ -319,3 +321,30 @@ def test_infinite_sums_stay_infinite() -> None:
     assert (sums.high + sums.low).tolist() == [np.inf]
     both = sums.add(sums)
     assert (both.high + both.low).tolist() == [np.inf]
+
+
+@hypothesis.given(
+    st.lists(
+        st.lists(st.floats(-1e12, 1e12, allow_subnormal=False), min_size=1, max_size=8),
+        min_size=2,
+        max_size=6,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_normalized_sums_are_those_of_any_order_of_merging(
+    parts: list[list[float]], random: Any
+) -> None:
+    pieces = []
+    for part in parts:
+        accumulator = table.Accumulator(table.Layout(1, 3))
+        for value in part:
+            accumulator.add(np.array([1]), np.array([value]), 1)
+        pieces.append(accumulator.sums())
+    shuffled = random.sample(pieces, len(pieces))
+    totals = [functools.reduce(table.Sums.add, order) for order in (pieces, shuffled)]
+    (high, low), (other, rest) = (total.normalize() for total in totals)
+    for total in totals:
+        assert (total.normalize()[0] == total.values).all()
+    np.testing.assert_allclose(high, other, rtol=1e-15, atol=1e-3 * 2**-52)
+    assert (np.abs(low) <= np.spacing(np.abs(high)) / 2).all()
+    assert (np.abs(rest) <= np.spacing(np.abs(other)) / 2).all()

@@ -15,6 +15,22 @@ from evalbeam.transforms.results import index
 from evalbeam.transforms.sinks import state
 from evalbeam.transforms.stages import aggregate
 
+RUN = {
+    "run_id": "one",
+    "name": "n",
+    "finished_at": "",
+    "merged": [],
+    "config": {"path": "job.yaml", "text": "{}"},
+    "data": {"files": {"eval": ["a"]}, "format": "csv", "fingerprint_of": "its content"},
+    "models": {"base": {}, "cand": {}},
+    "notes": [],
+    "runner": "DirectRunner",
+    "job_id": None,
+    "options": {},
+    "batch_size": 1,
+    "versions": {},
+    "timings_s": {"check": 0.5},
+}
 MESSAGES = [b"first", b"", b"third" * 1000]
 
 
@@ -38,7 +54,7 @@ def saved(tmp_path):
     (folder / state.INDEX).write_text(whole.to_json())
     (folder / state.EVALUATION).write_text(state.dump_evaluation(evaluation, evaluation))
     (folder / state.LEDGER).write_text(json.dumps(vars(Ledger(batches=3))))
-    (folder / state.RUN).write_text(json.dumps({"run_id": "one"}))
+    (folder / state.RUN).write_text(json.dumps(RUN))
     return tmp_path / "run", table, evaluation
 
 
@@ -47,7 +63,7 @@ def test_everything_is_loaded_as_saved(saved):
     loaded = state.load(str(run))
     assert (loaded.evaluation, loaded.results) == (evaluation, evaluation)
     assert loaded.ledger.batches == 3
-    assert loaded.run == {"run_id": "one"}
+    assert loaded.run == RUN
     tables = [part for part in loaded.index.parts if part.kind == "table"]
     reread = table.join([state.read_table(loaded.folder, part) for part in tables])
     assert reread.slices == table.slices
@@ -59,6 +75,11 @@ def test_everything_is_loaded_as_saved(saved):
             assert reread.sums[name].low.tobytes() == sums.low.tobytes(), name
     (records,) = (part for part in loaded.index.parts if part.kind == "metrics")
     assert state.read_records(loaded.folder, records) == MESSAGES
+
+
+def _second(run: pathlib.Path) -> pathlib.Path:
+    (path,) = (run / "state").glob("table-00001-*")
+    return path
 
 
 def _edit(path: pathlib.Path, **changes: object) -> None:
@@ -87,13 +108,27 @@ def _edit(path: pathlib.Path, **changes: object) -> None:
         ),
         (lambda run: (run / "state" / "ledger.json").write_text("{"), r"ledger\.json: damaged"),
         (lambda run: (run / "state" / "ledger.json").write_text("[]"), "not a JSON object"),
+        (lambda run: (run / "state" / "ledger.json").write_text("[" * 10**5), "damaged"),
+        (lambda run: _edit(run / "state" / "ledger.json", differences=[1]), "damaged"),
+        (lambda run: _edit(run / "state" / "ledger.json", scored={"eval": "x"}), "damaged"),
+        (lambda run: _edit(run / "state" / "ledger.json", shards=[{}]), "damaged: TypeError"),
+        (lambda run: _edit(run / "state" / "run.json", run_id="../escaped"), "damaged: run_id"),
+        (lambda run: _edit(run / "state" / "run.json", config={}), r"damaged: config\.path: Field"),
+        (lambda run: _edit(run / "state" / "run.json", models={}), "contradict each other"),
         (
-            lambda run: (run / "state" / "table-00001-of-00002.parquet").unlink(),
-            r"incomplete: table-00001-of-00002\.parquet is missing",
+            lambda run: _edit(
+                run / "state" / "index.json",
+                parts=2 * json.loads((run / "state" / "index.json").read_text())["parts"],
+            ),
+            "contradict each other",
         ),
         (
-            lambda run: (run / "state" / "table-00001-of-00002.parquet").write_bytes(b"x"),
-            r"incomplete: table-00001-of-00002\.parquet has 1 bytes",
+            lambda run: _second(run).unlink(),
+            r"incomplete: table-00001-of-00002-\w{12}\.parquet is missing",
+        ),
+        (
+            lambda run: _second(run).write_bytes(b"x"),
+            r"incomplete: table-00001-of-00002-\w{12}\.parquet has 1 bytes",
         ),
     ],
 )

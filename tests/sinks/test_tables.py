@@ -11,7 +11,8 @@ import pytest
 
 from evalbeam.transforms.examples.slices import SliceKey
 from evalbeam.transforms.metrics import metric
-from evalbeam.transforms.metrics.table import sort_key
+from evalbeam.transforms.metrics.sheet import Sheet
+from evalbeam.transforms.metrics.table import Table, sort_key
 from evalbeam.transforms.results import finish
 from evalbeam.transforms.sinks import tables
 
@@ -40,13 +41,17 @@ def block(keys):
         *(np.arange(len(keys)).repeat(2), np.full(2 * len(keys), 0.5)),
         *(np.tile([0, 1], len(keys)), np.zeros(2 * len(keys), int), sizes.repeat(2)),
     )
-    return finish.Block(ordered, sizes, sizes, results, (counts,), np.arange(0), {})
+    reported = np.ones(len(keys), bool)
+    sheet = Sheet(Table.empty({}))
+    return finish.Block(
+        ordered, sheet, reported, sizes, sizes, results, (counts,), np.arange(0), {}
+    )
 
 
 def write(folder, keys, name="part"):
     folder.mkdir(exist_ok=True)
     paths = {table: str(folder / f"{name}-{table}.parquet") for table in tables.SCHEMAS}
-    with tables.Writer(paths, least=1) as writer:
+    with tables.Writer(paths) as writer:
         writer.add(block(keys), [])
     return writer.rows
 

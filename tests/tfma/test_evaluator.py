@@ -26,7 +26,7 @@ SPECS = ((), (slices.Term("plan"),), (slices.Term("age"), slices.Term("tags")))
 
 @dataclass(frozen=True)
 class Data:
-    """Examples as tf.Example has them, and the same as the stages before hand them on."""
+    """Examples as in tf.Example, and the same as the previous stages emit them."""
 
     columns: pa.RecordBatch
     labels: np.ndarray
@@ -63,14 +63,14 @@ def data(classes: int | None, size: int = 60) -> Data:
     tags = [rng.choice([b"a", b"b", b"c"], rng.integers(0, 4)).tolist() for _ in range(size)]
     ages = [None if rng.random() < 0.2 else [int(rng.integers(0, 3))] for _ in range(size)]
     columns = {
-        "plan": pa.array([[one] for one in plans], pa.large_list(pa.large_binary())),
+        "plan": pa.array([[name] for name in plans], pa.large_list(pa.large_binary())),
         "tags": pa.array(tags, pa.large_list(pa.large_binary())),
         "age": pa.array(ages, pa.large_list(pa.int64())),
         "query": pa.array(
-            [[int(one)] for one in rng.integers(0, 9, size)], pa.large_list(pa.int64())
+            [[int(query)] for query in rng.integers(0, 9, size)], pa.large_list(pa.int64())
         ),
-        "y": pa.array([[one] for one in truth], pa.large_list(pa.float32())),
-        "w": pa.array([[one] for one in weights], pa.large_list(pa.float32())),
+        "y": pa.array([[value] for value in truth], pa.large_list(pa.float32())),
+        "w": pa.array([[value] for value in weights], pa.large_list(pa.float32())),
         **{
             name: pa.array(values.reshape(size, -1).tolist(), pa.large_list(pa.float32()))
             for name, values in scores.items()
@@ -107,7 +107,7 @@ def evaluate(
             | beam.GroupByKey()
             | beam.MapTuple(functools.partial(write_records, str(folder)))
         )
-    return loaded(folder)
+    return load_result(folder)
 
 
 def write_records(folder: str, kind: str, records: Iterable[bytes]) -> None:
@@ -116,19 +116,19 @@ def write_records(folder: str, kind: str, records: Iterable[bytes]) -> None:
         tfrecord.write(file, list(records))
 
 
-def loaded(folder: pathlib.Path) -> result_files.Messages:
-    """A TFMA result, read by TFMA."""
-    plots = folder / result_files.file_name("plots", 0, 1)
+def load_result(folder: pathlib.Path) -> result_files.Messages:
+    """Loads a TFMA result with TFMA."""
+    has_plots = any(folder.glob("plots*"))
     return result_files.Messages(
         tuple(tfma_package.load_metrics(str(folder))),
-        tuple(tfma_package.load_plots(str(folder))) if plots.exists() else (),
+        tuple(tfma_package.load_plots(str(folder))) if has_plots else (),
     )
 
 
 def evaluate_by_tfma_alone(
     folder: pathlib.Path, examples: Data, config: object, models: tuple[str, ...]
 ) -> result_files.Messages:
-    """TFMA with its own extractors, on predictions that are stored in the data."""
+    """Evaluates with TFMA and its own extractors, on predictions stored in the data."""
     stored = protos.config_pb2.EvalConfig()
     stored.CopyFrom(config)
     for name, spec in zip(models, stored.model_specs, strict=True):
@@ -158,35 +158,35 @@ def evaluate_by_tfma_alone(
                 str(folder), eval_shared_model=shared, eval_config=stored
             )
         )
-    return result_files.read(folder)
+    return load_result(folder)
 
 
 def values(messages: result_files.Messages) -> dict[tuple[object, ...], object]:
-    found = {
+    metrics = {
         (message.slice_key.SerializeToString(), str(metric_types.MetricKey.from_proto(kv.key))): (
             kv.value
         )
         for message in messages.metrics
         for kv in message.metric_keys_and_values
     }
-    drawn = {
+    plots = {
         (message.slice_key.SerializeToString(), str(metric_types.PlotKey.from_proto(kv.key))): (
             kv.value
         )
         for message in messages.plots
         for kv in message.plot_keys_and_values
     }
-    return found | drawn
+    return metrics | plots
 
 
 def number(messages: result_files.Messages, name: str) -> float:
-    [found] = [
+    [value] = [
         kv.value.double_value.value
         for message in messages.metrics
         for kv in message.metric_keys_and_values
         if kv.key.name == name and not message.slice_key.single_slice_keys
     ]
-    return found
+    return value
 
 
 BINARY = labels.Head("", "y", "binary")
@@ -212,7 +212,7 @@ CLASS_METRICS = (
 
 
 @pytest.mark.parametrize(
-    ("head", "configured", "models"),
+    ("head", "metric_specs", "models"),
     [
         (BINARY, BINARY_METRICS, MODELS),
         (CLASSES, CLASS_METRICS, MODELS),
@@ -222,34 +222,34 @@ CLASS_METRICS = (
 )
 def test_equals_tfma_on_its_own(
     head: labels.Head,
-    configured: Sequence[MetricSpec],
+    metric_specs: Sequence[MetricSpec],
     models: tuple[str, ...],
     tmp_path: pathlib.Path,
 ) -> None:
     examples = data(head.classes)
-    config = eval_config.build(models, [head], SPECS, configured, "v1", "w")
+    config = eval_config.build(models, [head], SPECS, metric_specs, "v1", "w")
     ours = evaluate(tmp_path / "ours", examples, config, head, models)
     alone = evaluate_by_tfma_alone(tmp_path / "tfma", examples, config, models)
-    found, wanted = values(ours), values(alone)
-    assert found.keys() == wanted.keys()
+    actual, expected = values(ours), values(alone)
+    assert actual.keys() == expected.keys()
     # Overall, 2 plans, and 3 ages x 3 tags.
-    assert len({slice_key for slice_key, _ in found}) == 12
-    for key, value in wanted.items():
-        assert_close(found[key], value, key)
+    assert len({slice_key for slice_key, _ in actual}) == 12
+    for key, value in expected.items():
+        assert_close(actual[key], value, key)
     assert tfma_package.load_eval_result(
         str(tmp_path / "ours"), model_name=models[-1] if len(models) > 1 else None
     ).slicing_metrics
 
 
 COLUMNAR = (
-    # TFMA's default for it is the sum of the weights, under the same name.
+    # By default, TFMA's is the sum of the weights, under the same name.
     MetricSpec("ExampleCount", weighted=False),
     MetricSpec("ConfusionMatrixAtThresholds", '{"thresholds": [0.3]}'),
-    # No AUC: of a slice with one class only TFMA's area is 0, and ours undefined.
+    # No AUC: for a slice with a single class, TFMA's is 0, and ours undefined.
     *(
-        one
-        for one in BINARY_METRICS
-        if one.class_name not in ("ExampleCount", "AUC", "LogCoshError")
+        spec
+        for spec in BINARY_METRICS
+        if spec.class_name not in ("ExampleCount", "AUC", "LogCoshError")
     ),
 )
 CLASS_MATRICES = (
@@ -258,23 +258,23 @@ CLASS_MATRICES = (
     MetricSpec("Precision", class_ids=(0, 2)),
     MetricSpec("Recall", aggregate="micro"),
 )
-# Apart from the plot: side by side, TFMA takes the thresholds of one of them for both. And
-# ascending: in other orders "no prediction" sticks to an example at the thresholds that follow.
+# Not together with the plot, as TFMA would use the same thresholds for both. And ascending: in
+# other orders, TFMA keeps "no prediction" for an example at the thresholds that follow.
 AT_THRESHOLDS = (MetricSpec("MultiClassConfusionMatrixAtThresholds", '{"thresholds": [0.4, 0.6]}'),)
 
 
 @pytest.mark.parametrize(
-    ("head", "configured"),
+    ("head", "metric_specs"),
     [(BINARY, COLUMNAR), (CLASSES, CLASS_MATRICES), (CLASSES, AT_THRESHOLDS)],
     ids=["binary", "classes", "thresholds"],
 )
-def test_our_own_results_are_written_as_tfma_writes_its(
-    head: labels.Head, configured: Sequence[MetricSpec], tmp_path: pathlib.Path
+def test_our_results_are_written_as_by_tfma(
+    head: labels.Head, metric_specs: Sequence[MetricSpec], tmp_path: pathlib.Path
 ) -> None:
     examples = data(head.classes)
-    config = eval_config.build(MODELS, [head], SPECS, configured, "v1", "w")
+    config = eval_config.build(MODELS, [head], SPECS, metric_specs, "v1", "w")
     evaluation = Evaluation(
-        MODELS, (head,), tuple(configured), baseline="v1", weight="w", slices=SPECS
+        MODELS, (head,), tuple(metric_specs), baseline="v1", weight="w", slices=SPECS
     )
     planned = plan.plan(evaluation)
     assert not planned.by_tfma
@@ -287,18 +287,18 @@ def test_our_own_results_are_written_as_tfma_writes_its(
         kind: str(tmp_path / "ours" / result_files.file_name(kind, 0, 1))
         for kind in result_files.KINDS
     }
-    with result_files.Writer(paths, config, least=1) as writer:
+    with result_files.Writer(paths, config) as writer:
         for block in finish.finish(table, evaluation, table.slices):
             writer.add(block)
-    wanted = values(evaluate(tmp_path / "tfma", examples, config, head))
-    found = values(loaded(tmp_path / "ours"))
-    assert found.keys() == wanted.keys()
-    for key, value in wanted.items():
-        assert_close(occurring(found[key]), occurring(value), key)
+    expected = values(evaluate(tmp_path / "tfma", examples, config, head))
+    actual = values(load_result(tmp_path / "ours"))
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        assert_close(drop_zeros(actual[key]), drop_zeros(value), key)
 
 
-def occurring(value: object) -> object:
-    """Without the zeros that TFMA writes where versions agree, in differences of class matrices."""
+def drop_zeros(value: object) -> object:
+    """Drops the zeros that TFMA writes in differences of class matrices where versions agree."""
     kept = type(value)()
     kept.CopyFrom(value)
     for matrix in kept.multi_class_confusion_matrix_at_thresholds.matrices:
@@ -308,9 +308,9 @@ def occurring(value: object) -> object:
     return kept
 
 
-def assert_close(found: object, wanted: object, key: object) -> None:
-    """The same messages; TFMA takes labels and weights in 32 bits, and so here."""
-    texts = [text_format.MessageToString(one).split() for one in (found, wanted)]
+def assert_close(actual: object, expected: object, key: object) -> None:
+    """The messages are equal to 1e-6, as labels and weights have 32 bits in TFMA, and here."""
+    texts = [text_format.MessageToString(message).split() for message in (actual, expected)]
     for left, right in zip(*texts, strict=True):
         try:
             assert float(left) == pytest.approx(float(right), rel=1e-6, nan_ok=True), key
@@ -343,7 +343,7 @@ def test_no_bundle_counts_twice(
     examples = data(head.classes)
     config = eval_config.build(MODELS, [head], [()], [MetricSpec(name)], "v1")
     threads = ("--direct_num_workers=4", "--direct_running_mode=multi_threading")
-    right, wrong = (
+    corrected, original = (
         number(
             evaluate(
                 tmp_path / str(correct),
@@ -359,32 +359,33 @@ def test_no_bundle_counts_twice(
         )
         for correct in (True, False)
     )
-    wanted = definition(*(examples.predictions[one].astype(float) for one in MODELS)).mean()
-    assert right == pytest.approx(wanted, rel=1e-6)
-    # What TFMA makes of it; once this fails, TFMA is fixed and `correct` can go.
-    assert wrong != pytest.approx(wanted, rel=1e-4)
+    scores = (examples.predictions[model].astype(float) for model in MODELS)
+    expected = definition(*scores).mean()
+    assert corrected == pytest.approx(expected, rel=1e-6)
+    # TFMA's own result; once this fails, TFMA is fixed and `correct` can be removed.
+    assert original != pytest.approx(expected, rel=1e-4)
 
 
-def test_ranking_and_own_metrics(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "their_metrics.py").write_text(OWN_METRIC)
+def test_ranking_and_users_metrics(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_metrics.py").write_text(USER_METRIC)
     monkeypatch.syspath_prepend(str(tmp_path))
     examples = data(None)
-    own = MetricSpec("Highest", module="their_metrics")
-    metric_classes.check_metric(own)
+    highest = MetricSpec("Highest", module="their_metrics")
+    metric_classes.check_metric(highest)
     ndcg = text_format.Parse(
         'query_key: "query" metrics { class_name: "NDCG" config: \'"gain_key": "y", '
         '"top_k_list": [2], "name": "ndcg"\' }',
         protos.config_pb2.MetricsSpec(),
     )
     config = eval_config.build(
-        ("v1",), [BINARY], SPECS, [own], tfma_metrics=[json_format.MessageToJson(ndcg)]
+        ("v1",), [BINARY], SPECS, [highest], tfma_metrics=[json_format.MessageToJson(ndcg)]
     )
     messages = evaluate(tmp_path / "result", examples, config, BINARY, ("v1",), batches=3)
     assert number(messages, "highest") == examples.predictions["v1"].max()
     assert 0 < number(messages, "ndcg") <= 1
 
 
-OWN_METRIC = """
+USER_METRIC = """
 import apache_beam as beam
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
@@ -410,7 +411,7 @@ class _Highest(beam.CombineFn):
 """
 
 
-def test_slices_are_ours_bins_too(tmp_path: pathlib.Path) -> None:
+def test_slices_may_be_bins(tmp_path: pathlib.Path) -> None:
     examples = data(None)
     binned = ((slices.Term("age", edges=(1.0,)),),)
     config = eval_config.build(("v1",), [BINARY], binned, [MetricSpec("ExampleCount")])
@@ -424,7 +425,7 @@ def test_slices_are_ours_bins_too(tmp_path: pathlib.Path) -> None:
     } == {"(-inf, 1)": ages.count(0), "[1, inf)": len(ages) - ages.count(0)}
 
 
-def test_what_tfma_refuses_is_a_config_error(tmp_path: pathlib.Path) -> None:
+def test_what_tfma_rejects_is_a_config_error(tmp_path: pathlib.Path) -> None:
     config = eval_config.build(("v1",), [BINARY], SPECS, [MetricSpec("NDCG")])
-    with pytest.raises(errors.ConfigError, match=r"TFMA refuses the evaluation: .*gain_key"):
+    with pytest.raises(errors.ConfigError, match=r"TFMA rejects the evaluation: .*gain_key"):
         evaluate(tmp_path, data(None), config, BINARY, ("v1",))

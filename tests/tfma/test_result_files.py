@@ -1,4 +1,4 @@
-"""Everything is read back by TFMA itself."""
+"""TFMA itself reads everything that is written."""
 
 import pathlib
 from collections.abc import Mapping
@@ -16,6 +16,8 @@ from tensorflow_model_analysis.metrics import (
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.evaluation import MetricSpec
+from evalbeam.transforms.metrics.sheet import Sheet
+from evalbeam.transforms.metrics.table import Table
 from evalbeam.transforms.results import finish, index
 from evalbeam.transforms.tfma import eval_config, protos, result_files
 
@@ -33,9 +35,14 @@ AUC, LOSS = metric.Key("auc", "v1"), metric.Key("loss", "v1", weighted=True)
 def block(
     results: Mapping[metric.Key, metric.Result],
     plots: Mapping[metric.Key, metric.Result] | None = None,
+    least: int = 1,
 ) -> finish.Block:
     counts = np.array([100.0, 40.0, 1000.0, 5.0])
-    return finish.Block(SLICES, counts, counts, results, (), np.arange(4), plots or {})
+    reported = np.array([not key.pairs for key in SLICES]) | (counts >= least)
+    sheet = Sheet(Table.empty({}))
+    return finish.Block(
+        SLICES, sheet, reported, counts, counts, results, (), np.arange(4), plots or {}
+    )
 
 
 def config(models: tuple[str, ...] = ("v1", "v2")) -> object:
@@ -53,8 +60,10 @@ def write(
     locations = {name: f"models/{name}" for name in models}
     result_files.write_config(folder, config(models), locations, "data.tfrecord", "tfrecord")
     paths = {kind: str(folder / result_files.file_name(kind, 0, 1)) for kind in result_files.KINDS}
-    with result_files.Writer(paths, config(models), least, **more) as writer:
-        writer.add(block(results, plots))
+    limited = config(models)
+    limited.options.min_slice_size.value = least
+    with result_files.Writer(paths, limited, **more) as writer:
+        writer.add(block(results, plots, least))
 
 
 def read(folder: pathlib.Path) -> result_files.Messages:
@@ -65,19 +74,22 @@ def read(folder: pathlib.Path) -> result_files.Messages:
 
 def metrics(folder: pathlib.Path) -> list[dict[metric_types.MetricKey, object]]:
     return [
-        {metric_types.MetricKey.from_proto(kv.key): kv.value for kv in one.metric_keys_and_values}
-        for one in tfma_package.load_metrics(str(folder))
+        {
+            metric_types.MetricKey.from_proto(kv.key): kv.value
+            for kv in message.metric_keys_and_values
+        }
+        for message in tfma_package.load_metrics(str(folder))
     ]
 
 
 def plots(folder: pathlib.Path) -> list[dict[metric_types.PlotKey, object]]:
     return [
-        {metric_types.PlotKey.from_proto(kv.key): kv.value for kv in one.plot_keys_and_values}
-        for one in tfma_package.load_plots(str(folder))
+        {metric_types.PlotKey.from_proto(kv.key): kv.value for kv in message.plot_keys_and_values}
+        for message in tfma_package.load_plots(str(folder))
     ]
 
 
-def test_numbers_by_model_and_their_differences(tmp_path: pathlib.Path) -> None:
+def test_numbers_and_their_differences(tmp_path: pathlib.Path) -> None:
     old, new = np.array([0.5, 0.25, 9, np.nan]), np.array([0.75, 0.0, 9, 1])
     write(
         tmp_path,
@@ -91,13 +103,13 @@ def test_numbers_by_model_and_their_differences(tmp_path: pathlib.Path) -> None:
         (("score", np.float32(0.1)),),
     ]
     for i, row in enumerate(INSIDE):
-        for result, name, wanted in (
+        for result, name, expected in (
             (before, "auc", old[row]),
             (after, "auc", new[row]),
             (after, "auc_diff", new[row] - old[row]),
         ):
             value = result.slicing_metrics[i][1][""][""][name]["doubleValue"]
-            np.testing.assert_equal(float(value), wanted)
+            np.testing.assert_equal(float(value), expected)
     assert "auc_diff" not in before.get_metric_names()
     assert after.config == config()
     assert (after.data_location, after.file_format) == ("data.tfrecord", "tfrecord")
@@ -106,7 +118,7 @@ def test_numbers_by_model_and_their_differences(tmp_path: pathlib.Path) -> None:
     assert len(both.get_results()) == 2
 
 
-def test_the_only_model_has_no_name(tmp_path: pathlib.Path) -> None:
+def test_a_single_model_has_no_name(tmp_path: pathlib.Path) -> None:
     write(tmp_path, {AUC: metric.Values(np.arange(4.0))}, ("v1",))
     result = tfma_package.load_eval_result(str(tmp_path))
     assert result.get_metrics_for_slice(())["auc"] == {"doubleValue": 0.0}
@@ -115,7 +127,7 @@ def test_the_only_model_has_no_name(tmp_path: pathlib.Path) -> None:
     assert key == metric_types.MetricKey("auc", example_weighted=False)
 
 
-def test_keys_say_what_they_are_of(tmp_path: pathlib.Path) -> None:
+def test_keys_of_all_variants(tmp_path: pathlib.Path) -> None:
     values = metric.Values(np.arange(4.0))
     keys = {
         metric.Key("a", "v2", output="o", class_id=0, weighted=True): metric_types.MetricKey(
@@ -155,16 +167,16 @@ def test_arrays(tmp_path: pathlib.Path) -> None:
         },
     )
     for i, row in enumerate(INSIDE):
-        found = metrics(tmp_path)[i]
-        for key, wanted in (
+        read = metrics(tmp_path)[i]
+        for key, expected in (
             (metric_types.MetricKey("recall", "v1"), old[row]),
             (metric_types.MetricKey("recall", "v2"), new[row]),
             (metric_types.MetricKey("recall", "v2", is_diff=True), new[row] - old[row]),
         ):
-            array = found[key].array_value
+            array = read[key].array_value
             assert list(array.shape) == [3]
             assert array.data_type == array.FLOAT64
-            assert list(array.float64_values) == wanted.tolist()
+            assert list(array.float64_values) == expected.tolist()
 
 
 def confusions(rng: np.random.Generator, at: tuple[float, ...]) -> metric.Confusions:
@@ -172,15 +184,15 @@ def confusions(rng: np.random.Generator, at: tuple[float, ...]) -> metric.Confus
     return metric.Confusions(at, *counts)
 
 
-def by_tfma(result: metric.Confusions, row: int) -> object:
+def convert_with_tfma(result: metric.Confusions, row: int) -> object:
     parts = (part[row].tolist() for part in (result.tp, result.tn, result.fp, result.fn))
     matrices = binary_confusion_matrices.Matrices(list(result.thresholds), *parts)
     return matrices.to_proto().confusion_matrix_at_thresholds
 
 
-def test_confusion_matrices_are_tfmas_field_by_field(tmp_path: pathlib.Path) -> None:
+def test_confusion_matrices_are_equal_to_tfmas(tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(1)
-    drawn = confusions(rng, (-1e-6, 0.0, *np.linspace(0, 1, 50)))
+    plotted = confusions(rng, (-1e-6, 0.0, *np.linspace(0, 1, 50)))
     old, new = (confusions(rng, (0.25, 1 / 3)) for _ in range(2))
     at = "confusion_matrix_at_thresholds"
     difference = metric.Confusions(
@@ -190,35 +202,36 @@ def test_confusion_matrices_are_tfmas_field_by_field(tmp_path: pathlib.Path) -> 
         tmp_path,
         {metric.Key(at, "v1"): old, metric.Key(at, "v2"): new},
         plots={
-            metric.Key("confusion_matrix_plot", "v1", class_id=1): drawn,
-            metric.Key("mine", "v1"): drawn,
+            metric.Key("confusion_matrix_plot", "v1", class_id=1): plotted,
+            metric.Key("mine", "v1"): plotted,
         },
     )
     sub_key = metric_types.SubKey(class_id=1)
     for i, row in enumerate(INSIDE):
-        found = plots(tmp_path)[i]
-        wanted = by_tfma(drawn, row).SerializeToString()
-        assert set(found) == {
+        read = plots(tmp_path)[i]
+        expected = convert_with_tfma(plotted, row).SerializeToString()
+        assert set(read) == {
             metric_types.PlotKey("", "v1", sub_key=sub_key),
             metric_types.PlotKey("mine", "v1"),
         }
-        for data in found.values():
-            assert data.confusion_matrix_at_thresholds.SerializeToString() == wanted
-        kept = metrics(tmp_path)[i]
+        for data in read.values():
+            assert data.confusion_matrix_at_thresholds.SerializeToString() == expected
+        read = metrics(tmp_path)[i]
         for key, result in (
             (metric_types.MetricKey(at, "v1"), old),
             (metric_types.MetricKey(at, "v2"), new),
             (metric_types.MetricKey(at, "v2", is_diff=True), difference),
         ):
-            matrices = kept[key].confusion_matrix_at_thresholds
-            assert matrices.SerializeToString() == by_tfma(result, row).SerializeToString()
+            matrices = read[key].confusion_matrix_at_thresholds
+            expected = convert_with_tfma(result, row).SerializeToString()
+            assert matrices.SerializeToString() == expected
     result = tfma_package.load_eval_result(str(tmp_path), model_name="v1")
-    shown = result.plots[0][1][""]["classId:1"]["confusionMatrixAtThresholds"]["matrices"]
-    assert len(shown) == 52
-    assert shown[0]["threshold"] == -1e-6
+    matrices = result.plots[0][1][""]["classId:1"]["confusionMatrixAtThresholds"]["matrices"]
+    assert len(matrices) == 52
+    assert matrices[0]["threshold"] == -1e-6
 
 
-def test_calibration_buckets_are_tfmas_and_share_the_plot(tmp_path: pathlib.Path) -> None:
+def test_calibration_buckets_are_equal_to_tfmas_and_share_the_plot(tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(2)
     edges = (0.0, 0.5, 1.0)
     scores, truth, weights = rng.random((3, 4, 4)).round(1)
@@ -239,12 +252,12 @@ def test_calibration_buckets_are_tfmas_and_share_the_plot(tmp_path: pathlib.Path
             calibration_histogram.Bucket(n, *sums)
             for n, sums in enumerate(zip(truth[row], scores[row], weights[row], strict=True))
         ]
-        wanted = calibration_plot._to_proto([-np.inf, *edges], histogram)
-        assert data.calibration_histogram_buckets == wanted
+        expected = calibration_plot._to_proto([-np.inf, *edges], histogram)
+        assert data.calibration_histogram_buckets == expected
         assert len(data.confusion_matrix_at_thresholds.matrices) == 1
 
 
-def test_class_matrices_are_tfmas(tmp_path: pathlib.Path) -> None:
+def test_class_matrices_are_equal_to_tfmas(tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(3)
     counts = [rng.integers(0, 2, (4, 3, 4)).astype(float) for _ in range(4)]
     at = (0.7, 0.2)
@@ -258,7 +271,7 @@ def test_class_matrices_are_tfmas(tmp_path: pathlib.Path) -> None:
         plots={metric.Key("p", "v1"): metric.ClassMatrices(at, tuple(counts[:2]))},
     )
 
-    def wanted(parts: list[np.ndarray], row: int) -> object:
+    def expect(parts: list[np.ndarray], row: int) -> object:
         entry = multi_class_confusion_matrix_metrics.MatrixEntryKey
         matrices = multi_class_confusion_matrix_metrics.Matrices(
             {
@@ -272,7 +285,7 @@ def test_class_matrices_are_tfmas(tmp_path: pathlib.Path) -> None:
         return matrices.to_proto().multi_class_confusion_matrix_at_thresholds
 
     for i, row in enumerate(INSIDE):
-        found = metrics(tmp_path)[i]
+        read = metrics(tmp_path)[i]
         for key, parts in (
             (metric_types.MetricKey(name, "v1"), counts[:2]),
             (metric_types.MetricKey(name, "v2"), counts[2:]),
@@ -281,9 +294,9 @@ def test_class_matrices_are_tfmas(tmp_path: pathlib.Path) -> None:
                 [counts[2] - counts[0], counts[3] - counts[1]],
             ),
         ):
-            assert found[key].multi_class_confusion_matrix_at_thresholds == wanted(parts, row)
-        drawn = plots(tmp_path)[i][metric_types.PlotKey("p", "v1")]
-        assert drawn.multi_class_confusion_matrix_at_thresholds == wanted(counts[:2], row)
+            assert read[key].multi_class_confusion_matrix_at_thresholds == expect(parts, row)
+        plot = plots(tmp_path)[i][metric_types.PlotKey("p", "v1")]
+        assert plot.multi_class_confusion_matrix_at_thresholds == expect(counts[:2], row)
 
 
 def test_label_matrices(tmp_path: pathlib.Path) -> None:
@@ -303,7 +316,7 @@ def test_label_matrices(tmp_path: pathlib.Path) -> None:
     assert not empty.entries
 
 
-def test_small_slices_have_a_remark_for_results(tmp_path: pathlib.Path) -> None:
+def test_small_slices_have_an_error_message(tmp_path: pathlib.Path) -> None:
     write(tmp_path, {AUC: metric.Values(np.ones(4))}, ("v1",), least=10)
     overall, large, small = tfma_package.load_metrics(str(tmp_path))
     assert len(overall.metric_keys_and_values) == len(large.metric_keys_and_values) == 1
@@ -311,13 +324,13 @@ def test_small_slices_have_a_remark_for_results(tmp_path: pathlib.Path) -> None:
     assert "minimum required value: 10" in small.metrics["__ERROR__"].debug_message
 
 
-def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
-    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+def test_tfmas_own_results_are_joined_by_slice(tmp_path: pathlib.Path) -> None:
+    by_tfma, ours = tmp_path / "tfma", tmp_path / "ours"
     rng = np.random.default_rng(4)
-    drawn = confusions(rng, (0.5,))
+    plotted = confusions(rng, (0.5,))
     loss = metric.Values(np.arange(4.0))
-    write(theirs, {LOSS: loss}, plots={metric.Key("confusion_matrix_plot", "v1"): drawn})
-    extra = read(theirs)
+    write(by_tfma, {LOSS: loss}, plots={metric.Key("confusion_matrix_plot", "v1"): plotted})
+    extra = read(by_tfma)
     cross = protos.metrics_for_slice_pb2.MetricsForSlice()
     cross.cross_slice_key.SetInParent()
     elsewhere = protos.metrics_for_slice_pb2.MetricsForSlice()
@@ -332,7 +345,7 @@ def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
         extra=extra,
     )
     loaded = list(tfma_package.load_metrics(str(ours)))
-    assert [len(one.metric_keys_and_values) for one in loaded] == [2, 2, 2, 0, 0]
+    assert [len(message.metric_keys_and_values) for message in loaded] == [2, 2, 2, 0, 0]
     assert loaded[1].slice_key == extra.metrics[1].slice_key
     assert loaded[3].HasField("cross_slice_key")
     [(_, data)] = plots(ours)[0].items()
@@ -340,9 +353,9 @@ def test_tfmas_own_results_join_slice_by_slice(tmp_path: pathlib.Path) -> None:
     assert len(data.confusion_matrix_at_thresholds.matrices) == 1
 
 
-def test_tfmas_numbers_join_our_blocks(tmp_path: pathlib.Path) -> None:
+def test_tfmas_numbers_are_joined_to_our_blocks(tmp_path: pathlib.Path) -> None:
     at = (0.1, 0.9)
-    theirs = eval_config.build(
+    tfma_config = eval_config.build(
         ["v1", "v2"],
         HEADS,
         [()],
@@ -362,19 +375,19 @@ def test_tfmas_numbers_join_our_blocks(tmp_path: pathlib.Path) -> None:
         },
     )
     other = metric.Values(np.zeros(4))
-    values = result_files.read_numbers(read(tmp_path), theirs, ["v1", "v2"])
-    elsewhere = metric.Key("auc", "v2", class_id=7)  # Of slices in other parts only.
+    values = result_files.read_numbers(read(tmp_path), tfma_config, ["v1", "v2"])
+    elsewhere = metric.Key("auc", "v2", class_id=7)  # for slices of other parts only
     expected = [
         *(index.Number(key, part.thresholds) for key, part in values.items()),
         index.Number(elsewhere, at),
     ]
-    found = result_files.join(block({AUC: other}), values, expected)
-    np.testing.assert_equal(found.results[elsewhere].values, np.full((4, 2), np.nan))
-    assert set(found.results) == {AUC, metric.Key("auc", "v2"), recall, similarity, elsewhere}
-    assert found.results[AUC] is other
-    np.testing.assert_equal(found.results[similarity].values, [0.5, 0.25, np.nan, 0.75])
-    assert found.results[recall].thresholds == at
-    np.testing.assert_equal(found.results[recall].values[INSIDE], arrays[INSIDE])
+    joined = result_files.join(block({AUC: other}), values, expected)
+    np.testing.assert_equal(joined.results[elsewhere].values, np.full((4, 2), np.nan))
+    assert set(joined.results) == {AUC, metric.Key("auc", "v2"), recall, similarity, elsewhere}
+    assert joined.results[AUC] is other
+    np.testing.assert_equal(joined.results[similarity].values, [0.5, 0.25, np.nan, 0.75])
+    assert joined.results[recall].thresholds == at
+    np.testing.assert_equal(joined.results[recall].values[INSIDE], arrays[INSIDE])
 
 
 def test_data_frames(tmp_path: pathlib.Path) -> None:
@@ -383,12 +396,12 @@ def test_data_frames(tmp_path: pathlib.Path) -> None:
     assert frames.double_value["metric_values", "double_value"].tolist() == [0.5, 0.25, 1]
 
 
-def test_what_is_disabled_is_not_written(tmp_path: pathlib.Path) -> None:
+def test_disabled_outputs_are_not_written(tmp_path: pathlib.Path) -> None:
     disabled = config()
     disabled.options.disabled_outputs.values.append("eval_config.json")
     result_files.write_config(tmp_path / "tfma", disabled, {"v1": "", "v2": ""}, "d", "csv")
     metrics_only = {"metrics": str(tmp_path / "tfma" / "metrics-00000-of-00001.tfrecord")}
-    with result_files.Writer(metrics_only, disabled, 1) as writer:
+    with result_files.Writer(metrics_only, disabled) as writer:
         writer.add(block({AUC: metric.Values(np.ones(4))}))
     assert [path.name for path in (tmp_path / "tfma").iterdir()] == [
         "metrics-00000-of-00001.tfrecord"

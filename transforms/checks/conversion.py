@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydantic
-from scipy import optimize
 
 from evalbeam.transforms import batch
 from evalbeam.transforms.metrics import statistics
 from evalbeam.transforms.metrics.evaluation import Bounds, Evaluation
 from evalbeam.transforms.metrics.plan import Conversion, plan
 from evalbeam.transforms.metrics.sheet import Sheet
-from evalbeam.transforms.metrics.table import Table, sort_key
+from evalbeam.transforms.metrics.table import sort_key
 from evalbeam.transforms.models import measure
 from evalbeam.transforms.results import compare, finish
 
@@ -110,21 +107,8 @@ class Evidence:
             worst[key] = min(worst.get(key, loss), loss, key=lambda each: each.order)
         return Evidence((*self.wholes, *other.wholes), tuple(worst.values()))
 
-    def to_json(self) -> str:
-        """The evidence as JSON, with NaN and Infinity; `from_json` reads it."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @staticmethod
-    def from_json(text: str) -> Evidence:
-        """The evidence that `to_json` wrote."""
-        return _ADAPTER.validate_python(json.loads(text))
-
-
-_ADAPTER = pydantic.TypeAdapter(Evidence)
-
 
 def collect_evidence(
-    table: Table,
     block: finish.Block,
     differences: Sequence[compare.Difference],
     evaluation: Evaluation,
@@ -132,7 +116,6 @@ def collect_evidence(
     """The evidence on conversions from a block's slices.
 
     Args:
-      table: the sums of the block's slices, and possibly others.
       block: the results.
       differences: the differences between versions in the block.
       evaluation: the evaluation of the results.
@@ -142,7 +125,7 @@ def collect_evidence(
         return Evidence()
     main = np.array([key.split == batch.MAIN_SPLIT for key in block.slices])
     crossed = np.array([bool(key.pairs) for key in block.slices])
-    large = block.examples >= max(FEWEST_EXAMPLES, evaluation.min_slice_size)
+    large = block.reported & (block.examples >= FEWEST_EXAMPLES)
     overall = np.flatnonzero(main & ~crossed).tolist()
     changes: dict[tuple[str, str, str], list[Change]] = {}
     losses: list[Loss] = []
@@ -153,9 +136,8 @@ def collect_evidence(
             if difference.verdicts[row] is not None:
                 changes.setdefault(pair, []).append(_describe_change(difference, block, row))
         rows = np.flatnonzero(main & crossed & large & (difference.relative < 0))
-        if (
-            len(rows) and difference.verdicts[rows[0]] is not None
-        ):  # otherwise, it is not a conversion
+        # Without a verdict, it is not a conversion's.
+        if len(rows) and difference.verdicts[rows[0]] is not None:
             after, relative = difference.after[rows], difference.relative[rows]
             # A value that is no longer defined says less than a number.
             row = int(rows[np.lexsort((rows, relative, np.isnan(after)))[0]])
@@ -168,14 +150,17 @@ def collect_evidence(
                     change=_describe_change(difference, block, row),
                 )
             )
-    if not overall:
-        return Evidence().merge(Evidence(losses=tuple(losses)))
-    sheet = Sheet(table.select([table.slices.index(block.slices[overall[0]])]))
-    wholes = []
-    for conversion in planned.conversions:
-        pair = conversion.original, conversion.converted, conversion.head.output
-        wholes.append(_assess_whole(sheet, conversion, tuple(changes.get(pair, ()))))
-    return Evidence(tuple(wholes)).merge(Evidence(losses=tuple(losses)))
+    wholes = tuple(
+        _assess_whole(
+            block.sheet,
+            row,
+            conversion,
+            changes.get((conversion.original, conversion.converted, conversion.head.output), []),
+        )
+        for row in overall
+        for conversion in planned.conversions
+    )
+    return Evidence(wholes).merge(Evidence(losses=tuple(losses)))
 
 
 def _split_thresholds(differences: Sequence[compare.Difference]) -> Iterator[compare.Difference]:
@@ -212,15 +197,17 @@ def _describe_change(difference: compare.Difference, block: finish.Block, row: i
     )
 
 
-def _assess_whole(sheet: Sheet, conversion: Conversion, changes: tuple[Change, ...]) -> Whole:
+def _assess_whole(
+    sheet: Sheet, row: int, conversion: Conversion, changes: Sequence[Change]
+) -> Whole:
     decisions = conversion.decisions
-    joint = None if decisions is None else decisions.joint(sheet.total(decisions))[0].tolist()
+    joint = None if decisions is None else decisions.joint(sheet.total(decisions))[row].tolist()
     return Whole(
         conversion.original,
         conversion.converted,
         conversion.head.output,
-        changes,
-        tuple(sheet.total(conversion.differences)[0].astype(int).tolist()),
+        tuple(changes),
+        tuple(sheet.total(conversion.differences)[row].astype(int).tolist()),
         None if joint is None else tuple(tuple(map(tuple, problem)) for problem in joint),
     )
 
@@ -461,6 +448,8 @@ def _explain_decisions(joint: np.ndarray) -> tuple[str, str] | None:
     """The cause of a conversion's changed decisions and the explanation, if known."""
     matrix = joint.sum(axis=0)
     agreement = _share_agreeing(matrix)
+    from scipy import optimize  # Workers, who only collect evidence, do without it.
+
     _, order = optimize.linear_sum_assignment(matrix, maximize=True)
     reordered = _share_agreeing(matrix[:, order])
     exchanged = reordered - agreement >= _MANY and _kappa(matrix[:, order]) >= _SUBSTANTIAL

@@ -23,6 +23,8 @@ _BLOCK_BYTES = 1 << 20
 # Beam sends each write to S3 as one part, and copies smaller ones again for each write.
 _UPLOAD_BYTES = 16 << 20
 _GZIP_MAGIC = b"\x1f\x8b\x08"
+# The suffix of local files that are being written.
+UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ def match(pattern: str) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
+def children(folder: str, pattern: str = "*") -> dict[str, int]:
+    """The size in bytes of each file of a folder, local or remote, that matches the pattern."""
+    return match(f"{folder if is_remote(folder) else glob.escape(folder)}/{pattern}")
+
+
 def absolute(path: str) -> str:
     """The path in a form that is valid from any working folder; URLs already are."""
     return path if is_remote(path) else os.path.abspath(path)
@@ -163,9 +170,14 @@ def writing(path: str) -> Iterator[str]:
             yield local
             upload(local, path)
         return
-    unfinished = f"{path}.{uuid.uuid4().hex}.unfinished"
-    yield unfinished
-    os.replace(unfinished, path)
+    unfinished = f"{path}.{uuid.uuid4().hex}{UNFINISHED}"
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(unfinished)
+        raise
 
 
 def delete(urls: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import pydantic
 
 from evalbeam.transforms.examples import labels
-from evalbeam.transforms.examples.slices import Spec, Term
+from evalbeam.transforms.examples.slices import Spec, Term, Value, canonical
 
 Engine = Literal["columnar", "tfma"]
 
@@ -134,14 +135,20 @@ class Evaluation:
         for spec in self.slices:
             yield from spec
 
+    def named_values(self) -> set[tuple[str, Value]]:
+        """The (column, value) pairs that slicing specs name."""
+        return {
+            (term.column, canonical(term.value)) for term in self.terms() if term.value is not None
+        }
+
     def to_json(self) -> str:
-        """The evaluation as JSON; `from_json` gives an equal one."""
-        return _ADAPTER.dump_json(self, indent=2).decode()
+        """The evaluation as JSON, with Infinity if need be; `from_json` gives an equal one."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
 
     @staticmethod
     def from_json(text: str) -> Evaluation:
         """The evaluation again; raises ValueError where the text is not one."""
-        return _ADAPTER.validate_json(text)
+        return _ADAPTER.validate_python(json.loads(text))
 
 
 _ADAPTER = pydantic.TypeAdapter(Evaluation)

@@ -27,7 +27,7 @@ class ByTfma:
 
 
 @dataclass(frozen=True)
-class Confusions:
+class KeptConfusions:
     """Confusion counts that every run keeps: of an output, or of a label of a multi-label one."""
 
     target: statistics.Target
@@ -69,7 +69,7 @@ class Plan:
     metrics: tuple[metric.Metric, ...]
     by_tfma: tuple[ByTfma, ...]
     renamed: Mapping[str, str]
-    confusions: tuple[Confusions, ...]
+    confusions: tuple[KeptConfusions, ...]
     flips: tuple[statistics.Flips, ...]
     conversions: tuple[Conversion, ...]
     statistics: tuple[statistics.Statistic, ...]
@@ -193,19 +193,19 @@ def _changed(decided: statistics.Decisions) -> metric.Metric:
     return metric.Metric(key, (decided,), finish)
 
 
-def _confusions(evaluation: Evaluation) -> Iterator[Confusions]:
+def _confusions(evaluation: Evaluation) -> Iterator[KeptConfusions]:
     thresholds = tuple(sorted(set(evaluation.thresholds)))
     for head in evaluation.heads:
         for model in evaluation.models:
             target = _target(evaluation, model, head)
             if head.task == "multiclass":
-                yield Confusions(target, statistics.ClassMatrix(target))
+                yield KeptConfusions(target, statistics.ClassMatrix(target))
             elif head.task == "binary":
-                yield Confusions(target, statistics.Confusion(target, thresholds))
+                yield KeptConfusions(target, statistics.Confusion(target, thresholds))
             elif head.task == "multilabel":
                 for class_id in range(head.classes or 0):
                     label = replace(target, class_id=class_id)
-                    yield Confusions(label, statistics.Confusion(label, thresholds))
+                    yield KeptConfusions(label, statistics.Confusion(label, thresholds))
 
 
 def _flips(evaluation: Evaluation) -> Iterator[statistics.Flips]:

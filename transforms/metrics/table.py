@@ -63,6 +63,17 @@ class Sums:
         """float64[M], the sums rounded."""
         return self.high if self.low is None else self.high + self.low
 
+    def normalize(self) -> tuple[np.ndarray, np.ndarray]:
+        """float64[M] twice: the rounded sums, and the rest, which depends on them alone.
+
+        Of a sum there are several pairs, depending on the order in which it was merged.
+        """
+        if self.low is None:
+            return self.high, np.zeros(len(self.high))
+        with np.errstate(invalid="ignore"):
+            rest = (self.high - self.values) + self.low
+        return self.values, np.where(np.isfinite(self.values), rest, 0.0)
+
     @property
     def nbytes(self) -> int:
         """The size in bytes."""

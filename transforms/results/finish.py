@@ -16,7 +16,7 @@ from evalbeam.transforms import batch
 from evalbeam.transforms.examples import slices
 from evalbeam.transforms.metrics import confusion, metric, statistics
 from evalbeam.transforms.metrics.evaluation import Evaluation
-from evalbeam.transforms.metrics.plan import Confusions, Plan, plan
+from evalbeam.transforms.metrics.plan import KeptConfusions, Plan, plan
 from evalbeam.transforms.metrics.sheet import Sheet
 from evalbeam.transforms.metrics.table import Table
 
@@ -61,6 +61,9 @@ class Block:
 
     Attributes:
       slices: the S slices.
+      sheet: their sums.
+      reported: bool[S], whether a slice has as many examples as the evaluation demands; a whole
+        split always has.
       examples: float64[S], the number of examples in each slice.
       weights: float64[S], the sum of their weights; `examples` if there are no weights.
       results: the results by key.
@@ -70,6 +73,8 @@ class Block:
     """
 
     slices: tuple[slices.SliceKey, ...]
+    sheet: Sheet
+    reported: np.ndarray
     examples: np.ndarray
     weights: np.ndarray
     results: Mapping[metric.Key, metric.Result]
@@ -133,8 +138,11 @@ def _finish_block(
     with np.errstate(invalid="ignore", over="ignore"):  # Sums of infinite scores: NaN is correct.
         results = {each.key: each.finish(sheet) for each in planned.metrics if not each.plot}
         plots = {each.key: each.finish(plotted_sheet) for each in planned.metrics if each.plot}
+    whole = np.array([not key.pairs for key in table.slices])
     return Block(
         slices=table.slices,
+        sheet=sheet,
+        reported=whole | (examples[:, 0] >= evaluation.min_slice_size),
         examples=examples[:, 0],
         weights=examples[:, -1],
         results=results,
@@ -144,7 +152,7 @@ def _finish_block(
     )
 
 
-def _count_confusions(sheet: Sheet, kept: Confusions) -> Counts:
+def _count_confusions(sheet: Sheet, kept: KeptConfusions) -> Counts:
     target = kept.target
     if isinstance(kept.statistic, statistics.ClassMatrix):
         rows, cells, counts = sheet.pairs(kept.statistic)

@@ -6,12 +6,14 @@ known from a single part: which slices are the largest overall.
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import heapq
+import itertools
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pydantic
 
@@ -19,6 +21,8 @@ from evalbeam.transforms.examples.slices import SliceKey, Value
 from evalbeam.transforms.metrics import metric, statistics
 from evalbeam.transforms.metrics.table import Table, sort_key
 from evalbeam.transforms.results import finish
+
+_T = TypeVar("_T")
 
 # A task has parts of up to about this many sums, each of which takes about 100 bytes of memory.
 _TASK_CELLS = 1 << 22
@@ -83,7 +87,8 @@ class Index:
       examples: by split, the number of examples.
       columns: the slice columns that have a value in any example.
       values: the (column, value) pairs named in the config that occur.
-      largest: the largest slices that may have plots, as (examples, slice); at most PLOTTED.
+      plottable: the number of slices that may have plots.
+      largest: the largest of these, as (examples, slice); at most PLOTTED.
       numbers: what TFMA computed.
     """
 
@@ -91,6 +96,7 @@ class Index:
     examples: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     values: tuple[tuple[str, Value], ...] = ()
+    plottable: int = 0
     largest: tuple[tuple[int, SliceKey], ...] = ()
     numbers: tuple[Number, ...] = ()
 
@@ -106,16 +112,7 @@ class Index:
 
     def merge(self, other: Index) -> Index:
         """The index of the parts of both."""
-        if not (self.parts and other.parts):
-            return self if self.parts else other
-        return Index(
-            parts=tuple(sorted({*self.parts, *other.parts}, key=lambda part: part.name)),
-            examples=dict(sorted((Counter(self.examples) + Counter(other.examples)).items())),
-            columns=tuple(sorted({*self.columns, *other.columns})),
-            values=tuple(sorted({*self.values, *other.values}, key=str)),
-            largest=_select_largest((*self.largest, *other.largest)),
-            numbers=tuple(sorted({*self.numbers, *other.numbers}, key=str)),
-        )
+        return merge_all((self, other))
 
     def tasks(self) -> Iterator[Task]:
         """The parts, grouped by whole partitions so that a task's sums fit in memory."""
@@ -138,12 +135,12 @@ class Index:
 
     def to_json(self) -> str:
         """The index as JSON; `from_json` gives an equal one."""
-        return _ADAPTER.dump_json(self, indent=1).decode()
+        return json.dumps(dataclasses.asdict(self), indent=1)
 
     @staticmethod
     def from_json(text: str) -> Index:
         """The index that `to_json` wrote; raises ValueError for any other text."""
-        return _ADAPTER.validate_json(text)
+        return _ADAPTER.validate_python(json.loads(text))
 
 
 _ADAPTER = pydantic.TypeAdapter(Index)
@@ -153,6 +150,7 @@ def index_table(part: Part, table: Table, wanted: Collection[tuple[str, Value]] 
     """The index of a part with sums; `wanted` are the pairs that the config names."""
     examples = table.dense(statistics.Examples.name)[:, 0].astype(int).tolist()
     counts = list(zip(examples, table.slices, strict=True))
+    plottable = [(n, key) for n, key in counts if finish.may_be_plotted(key)]
     return Index(
         parts=(part,),
         examples={key.split: n for n, key in counts if not key.pairs},
@@ -160,13 +158,30 @@ def index_table(part: Part, table: Table, wanted: Collection[tuple[str, Value]] 
         values=tuple(
             sorted({pair for key in table.slices for pair in key.pairs} & set(wanted), key=str)
         ),
-        largest=_select_largest((n, key) for n, key in counts if finish.may_be_plotted(key)),
+        plottable=len(plottable),
+        largest=_select_largest(plottable),
     )
 
 
 def merge_all(indexes: Iterable[Index]) -> Index:
     """The index of the parts of all indexes."""
-    return functools.reduce(Index.merge, indexes, Index())
+    indexes = list(indexes)
+    examples: Counter[str] = Counter()
+    for index in indexes:
+        examples.update(index.examples)
+    return Index(
+        parts=tuple(sorted(_distinct(i.parts for i in indexes), key=lambda part: part.name)),
+        examples=dict(sorted(examples.items())),
+        columns=tuple(sorted(_distinct(index.columns for index in indexes))),
+        values=tuple(sorted(_distinct(index.values for index in indexes), key=str)),
+        plottable=sum(index.plottable for index in indexes),
+        largest=_select_largest(itertools.chain.from_iterable(i.largest for i in indexes)),
+        numbers=tuple(sorted(_distinct(index.numbers for index in indexes), key=str)),
+    )
+
+
+def _distinct(lists: Iterable[Iterable[_T]]) -> set[_T]:
+    return set(itertools.chain.from_iterable(lists))
 
 
 def _select_largest(

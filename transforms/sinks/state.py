@@ -12,15 +12,18 @@ run.json           the run: config, models, data, measured costs, runner
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
+from typing_extensions import TypedDict  # as pydantic needs it before Python 3.12
 
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples import slices
@@ -48,7 +51,51 @@ _SCHEMA = pa.schema(
         pa.field("rounding", pa.float64()),
     ]
 )
-_BLOCK_BYTES = 1 << 20
+
+
+class Component(TypedDict):
+    """A run that was merged: its id and, by split, its scored examples and their fingerprint."""
+
+    run_id: str
+    scored: dict[str, int]
+    fingerprints: dict[str, int]
+
+
+class Data(TypedDict):
+    """The data of a run: files by split, the format of the main split, what identifies examples."""
+
+    files: dict[str, list[str]]
+    format: str
+    fingerprint_of: str
+
+
+class Config(TypedDict):
+    """The config of a run."""
+
+    path: str
+    text: str
+
+
+class Run(TypedDict):
+    """The content of run.json, what a manifest has besides the evaluation and the ledger."""
+
+    run_id: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: str
+    finished_at: str
+    merged: list[Component]
+    config: Config
+    data: Data
+    models: dict[str, dict[str, Any]]
+    notes: list[str]
+    runner: str
+    job_id: str | None
+    options: dict[str, Any]
+    batch_size: int
+    versions: dict[str, str]
+    timings_s: dict[str, float]
+
+
+_RUN = pydantic.TypeAdapter(Run)
 
 
 @dataclass(frozen=True)
@@ -69,7 +116,7 @@ class State:
     results: Evaluation
     index: Index
     ledger: Ledger
-    run: dict[str, Any]
+    run: Run
 
 
 def load(run: str) -> State:
@@ -93,10 +140,19 @@ def load(run: str) -> State:
             Evaluation.from_json(json.dumps(stored[name])) for name in ("evaluation", "results")
         )
         index = Index.from_json(_read_text(folder, INDEX))
-        ledger = Ledger.from_entries([_read_json(folder, LEDGER)])
-    except (KeyError, TypeError, ValueError) as e:
-        raise errors.ConfigError(f"{folder}: damaged: {e}") from e
-    sizes = {posixpath.basename(path): size for path, size in files.match(f"{folder}/*").items()}
+        ledger = Ledger.parse(_read_json(folder, LEDGER))
+        _ = ledger.read, ledger.dead  # raises if their numbers are not numbers
+        description = _RUN.validate_python(_read_json(folder, RUN))
+    except pydantic.ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise errors.ConfigError(f"{folder}: damaged: {where}: {first['msg']}") from e
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        raise errors.ConfigError(f"{folder}: damaged: {type(e).__name__}: {e}") from e
+    names = [part.name for part in index.parts]
+    if len(set(names)) < len(names) or set(description["models"]) != set(evaluation.models):
+        raise errors.ConfigError(f"{folder}: damaged: its files contradict each other")
+    sizes = {posixpath.basename(path): size for path, size in files.children(folder).items()}
     for part in index.parts:
         if sizes.get(part.name) != part.nbytes:
             status = "is missing" if part.name not in sizes else f"has {sizes[part.name]:,} bytes"
@@ -104,7 +160,7 @@ def load(run: str) -> State:
                 f"{folder}: incomplete: {part.name} {status}, but {INDEX} lists it with "
                 f"{part.nbytes:,} bytes. Restore it from a backup, or run the evaluation again"
             )
-    return State(folder, evaluation, results, index, ledger, _read_json(folder, RUN))
+    return State(folder, evaluation, results, index, ledger, description)
 
 
 def dump_evaluation(kept: Evaluation, results: Evaluation) -> str:
@@ -119,23 +175,37 @@ def dump_evaluation(kept: Evaluation, results: Evaluation) -> str:
 
 def write_table(table: Table, folder: str, partition: int, partitions: int) -> Part:
     """Writes a partition of the table, with sorted slices."""
-    name = f"table-{partition:05d}-of-{partitions:05d}.parquet"
-    # Neither a task that dies nor two concurrent attempts leave a partial file.
-    with files.writing(posixpath.join(folder, name)) as path:
-        _write_parquet(table, path)
-        cells = sum(len(sums.keys) for sums in table.sums.values())
-        return _describe_part(path, name, "table", partition, len(table.slices), cells)
+    stream = pa.BufferOutputStream()
+    _write_parquet(table, stream)
+    cells = sum(len(sums.keys) for sums in table.sums.values())
+    stem = f"table-{partition:05d}-of-{partitions:05d}"
+    name, nbytes, digest = _write(folder, stem, "parquet", stream.getvalue())
+    return Part(name, "table", partition, len(table.slices), cells, nbytes, digest)
 
 
 def write_records(
     records: Iterable[bytes], kind: Kind, folder: str, partition: int, partitions: int
 ) -> Part:
     """Writes the serialized messages that TFMA computed for a partition's slices."""
-    name = f"tfma-{kind}-{partition:05d}-of-{partitions:05d}.tfrecord"
-    with files.writing(posixpath.join(folder, name)) as path:
-        with open(path, "wb") as file:
-            tfrecord.write(file, list(records))
-        return _describe_part(path, name, kind, partition, 0, 0)
+    stream = io.BytesIO()
+    tfrecord.write(stream, list(records))
+    stem = f"tfma-{kind}-{partition:05d}-of-{partitions:05d}"
+    name, nbytes, digest = _write(folder, stem, "tfrecord", stream.getvalue())
+    return Part(name, kind, partition, 0, 0, nbytes, digest)
+
+
+def _write(folder: str, stem: str, suffix: str, content: bytes | pa.Buffer) -> tuple[str, int, str]:
+    """Writes a part's file under a name with its digest; returns name, size and digest.
+
+    A retried task may merge in another order, and write other bytes for the same sums: these must
+    not replace what the index has the digest of.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"{stem}-{digest[:12]}.{suffix}"
+    # Neither a task that dies nor two concurrent attempts leave a partial file.
+    with files.writing(posixpath.join(folder, name)) as path, open(path, "wb") as file:
+        file.write(content)
+    return name, len(content), digest
 
 
 def read_table(folder: str, part: Part) -> Table:
@@ -186,7 +256,7 @@ def read_records(folder: str, part: Part) -> list[bytes]:
     return messages
 
 
-def _write_parquet(table: Table, path: str) -> None:
+def _write_parquet(table: Table, stream: pa.NativeFile) -> None:
     meta = {
         "slices": [[key.split, *map(list, key.pairs)] for key in table.slices],
         "statistics": {
@@ -196,31 +266,18 @@ def _write_parquet(table: Table, path: str) -> None:
     }
     schema = _SCHEMA.with_metadata({"evalbeam": json.dumps(meta)})
     names = pa.array(list(table.layouts), pa.string())
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for number, (name, layout) in enumerate(table.layouts.items()):
             stored = table.sums[name]
             owner, rest = np.divmod(stored.keys, layout.stride)
             unit, cell = np.divmod(rest, layout.cells)
             code = pa.array(np.full(len(owner), number, np.int32))
-            low = np.zeros(len(owner)) if stored.low is None else stored.low
             columns = [
                 pa.DictionaryArray.from_arrays(code, names),
                 *(pa.array(part.astype(np.int32)) for part in (owner, unit, cell)),
-                pa.array(stored.high),
-                pa.array(low),
+                *map(pa.array, stored.normalize()),
             ]
             writer.write_table(pa.table(columns, schema=schema))
-
-
-def _describe_part(
-    path: str, name: str, kind: Kind, partition: int, count: int, cells: int
-) -> Part:
-    digest, nbytes = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            nbytes += len(block)
-    return Part(name, kind, partition, count, cells, nbytes, digest.hexdigest())
 
 
 def _read(folder: str, part: Part) -> bytes:
@@ -241,9 +298,11 @@ def _read_text(folder: str, name: str) -> str:
         with files.open_raw(path) as file:
             return file.read().decode()
     except (OSError, errors.JobError, UnicodeDecodeError) as e:
+        run = posixpath.dirname(folder)
+        latest = files.children(f"{run}/latest/state") if not files.is_remote(run) else {}
         raise errors.ConfigError(
-            f"{path} cannot be read ({getattr(e, 'strerror', None) or e}): "
-            f"{posixpath.dirname(folder)} is not a run folder with a complete state"
+            f"{path} cannot be read ({getattr(e, 'strerror', None) or e}): {run} is not a run "
+            "folder with a complete state" + (f"; did you mean {run}/latest?" if latest else "")
         ) from e
 
 
@@ -251,7 +310,7 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
     text = _read_text(folder, name)
     try:
         entries = json.loads(text)
-    except ValueError as e:
+    except (RecursionError, ValueError) as e:
         raise errors.ConfigError(f"{folder}/{name}: damaged: {e}") from e
     if not isinstance(entries, dict):
         raise errors.ConfigError(f"{folder}/{name}: damaged: not a JSON object")

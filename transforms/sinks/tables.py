@@ -90,18 +90,16 @@ _FILE_ROWS = 500_000
 class Writer(contextlib.AbstractContextManager["Writer"]):
     """Writes blocks of results as the tables of SCHEMAS.
 
-    Slices of fewer than `least` examples are omitted, except for a whole split.
+    Slices that are too small to be reported are omitted.
 
     Args:
       paths: by table, the local file to write.
-      least: the minimum slice size.
 
     Attributes:
       rows: by table, the number of rows written.
     """
 
-    def __init__(self, paths: Mapping[str, str], least: int) -> None:
-        self._least = least
+    def __init__(self, paths: Mapping[str, str]) -> None:
         self._writers = {
             name: pq.ParquetWriter(paths[name], schema, compression="zstd")
             for name, schema in SCHEMAS.items()
@@ -110,7 +108,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     def add(self, block: finish.Block, differences: Sequence[compare.Difference]) -> None:
         """Writes a block's rows."""
-        kept = np.array([not key.pairs for key in block.slices]) | (block.examples >= self._least)
+        kept = block.reported
         names = _Names.of(block)
         for name, rows in (
             ("metrics", _tabulate_metrics(block, names, kept)),

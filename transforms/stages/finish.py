@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
+import pydantic
 from apache_beam import pvalue
 
 from evalbeam.transforms.checks import conversion
 from evalbeam.transforms.formats import files
+from evalbeam.transforms.metrics import adding
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.metrics.table import Table
 from evalbeam.transforms.results import compare, finish, rebin
 from evalbeam.transforms.results.index import Index, Task
 from evalbeam.transforms.sinks import state, tables
+from evalbeam.transforms.stages import write
 from evalbeam.transforms.tfma import eval_config, result_files
 
 
@@ -68,36 +71,37 @@ class Finish(beam.PTransform):
             | "List tasks" >> beam.FlatMap(Index.tasks)
             | "Spread tasks over workers" >> beam.Reshuffle()
             | "Finish" >> beam.Map(_finish, self.kept, self.wanted, self.state, self.places)
-            | "To one key" >> beam.Map(_with_one_key)
-            | "Gather" >> beam.GroupByKey()
-            | "Write finished" >> beam.Map(_write_finished, self.places.finished)
+            | "Write finished" >> write.WriteJson(self.places.finished)
         )
 
 
-def read_finished(lines: Iterable[str]) -> Iterator[Finished]:
-    """Parses the lines that tasks wrote."""
-    for line in lines:
-        entry = json.loads(line)
-        yield Finished(entry["rows"], conversion.Evidence.from_json(json.dumps(entry["evidence"])))
+def parse_finished(entry: Mapping[str, Any]) -> Finished:
+    """What a task finished, from its JSON object."""
+    return _FINISHED.validate_python(entry)
+
+
+_FINISHED = pydantic.TypeAdapter(Finished)
 
 
 def _finish(
     task: Task, kept: Evaluation, wanted: Evaluation, folder: str, places: Places
 ) -> Finished:
     by_kind = {kind: [part for part in task.parts if part.kind == kind] for kind in _KINDS}
-    table = Table.join([state.read_table(folder, part) for part in by_kind["table"]])
+    # TFMA's results of two slices may be all that a partition has.
+    empty = Table.empty(adding.layouts(plan(kept).statistics, kept.units))
+    table = Table.join([empty, *(state.read_table(folder, part) for part in by_kind["table"])])
     table = rebin.rebin(table, plan(kept), plan(wanted))
-    messages = result_files.Messages.parse(
-        *(
-            [record for part in by_kind[kind] for record in state.read_records(folder, part)]
-            for kind in result_files.KINDS
+    messages, numbers, tfma_config = result_files.Messages(), {}, None
+    if eval_config.build_for_tfma(wanted) is not None:
+        messages = result_files.Messages.parse(
+            *(
+                [record for part in by_kind[kind] for record in state.read_records(folder, part)]
+                for kind in result_files.KINDS
+            )
         )
-    )
-    config = eval_config.describe_run(wanted)
-    numbers = {}
-    if messages.metrics:
-        tfma_config = eval_config.build_for_tfma(wanted)
+        tfma_config = eval_config.build_for_tfma(kept)
         numbers = result_files.read_numbers(messages, tfma_config, wanted.models)
+    config = eval_config.describe_run(wanted)
     evidence = conversion.Evidence()
     with contextlib.ExitStack() as stack:
         paths = {
@@ -116,18 +120,17 @@ def _finish(
             if kind not in config.options.disabled_outputs.values
         }
         with (
-            tables.Writer(paths, wanted.min_slice_size) as writer,
-            result_files.Writer(tfma_paths, config, wanted.min_slice_size, messages) as tfma_writer,
+            tables.Writer(paths) as writer,
+            result_files.Writer(tfma_paths, config, messages) as tfma_writer,
         ):
             for block in finish.finish(table, wanted, task.plotted):
                 # Before TFMA's numbers join the block: the TFMA result has its messages already.
                 tfma_writer.add(block)
-                block = result_files.join(block, numbers, task.numbers)
+                if tfma_config is not None:
+                    block = result_files.join(block, numbers, task.numbers)
                 differences = list(compare.compare(block, plan(wanted), wanted.pairs))
                 writer.add(block, differences)
-                evidence = evidence.merge(
-                    conversion.collect_evidence(table, block, differences, wanted)
-                )
+                evidence = evidence.merge(conversion.collect_evidence(block, differences, wanted))
     return Finished(writer.rows, evidence)
 
 
@@ -136,15 +139,3 @@ _KINDS = ("table", *result_files.KINDS)
 
 def _file_name(task: Task) -> str:
     return f"part-{task.number:05d}-of-{task.count:05d}.parquet"
-
-
-def _with_one_key(finished: Finished) -> tuple[None, Finished]:
-    return None, finished
-
-
-def _write_finished(gathered: tuple[None, Iterable[Finished]], path: str) -> str:
-    with files.writing(path) as written, open(written, "w", encoding="utf-8") as file:
-        for finished in gathered[1]:
-            entry = {"rows": dict(finished.rows), "evidence": asdict(finished.evidence)}
-            file.write(json.dumps(entry) + "\n")
-    return path

@@ -31,13 +31,8 @@ class WriteTables(beam.PTransform):
 
     def expand(self, tables: pvalue.PCollection[tuple[int, Table]]) -> pvalue.PCollection:
         """One file for each partition that has slices."""
-        wanted = {
-            (term.column, slices.canonical(term.value))
-            for term in self.evaluation.terms()
-            if term.value is not None
-        }
         return tables | "Write table" >> beam.Map(
-            _write_table, self.folder, self.partitions, wanted
+            _write_table, self.folder, self.partitions, self.evaluation.named_values()
         )
 
 

@@ -34,7 +34,6 @@ def _load(name: str) -> ModuleType:
 
 config_pb2: Any = _load("config_pb2")
 metrics_for_slice_pb2: Any = _load("metrics_for_slice_pb2")
-validation_result_pb2: Any = _load("validation_result_pb2")
 
 
 def version() -> str:

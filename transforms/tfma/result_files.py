@@ -99,21 +99,17 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     """Writes the metrics and plots of blocks of results as a part of a TFMA result.
 
     It adds the differences of metrics, candidate minus baseline. Slices of splits other than "eval"
-    are omitted; slices with fewer examples than `least` have an error message instead of results,
+    are omitted; slices that are too small to be reported have an error message instead of results,
     as in TFMA.
 
     Args:
       paths: by kind, the file to write; disabled kinds are omitted.
-      config: the run's EvalConfig, which names the versions and the baseline.
-      least: the minimum slice size.
+      config: the run's EvalConfig, which has the versions, the baseline and the minimum slice size.
       extra: what TFMA computed for the same slices, to be added to our results.
     """
 
-    def __init__(
-        self, paths: Mapping[str, str], config: Any, least: int, extra: Messages = _NOTHING
-    ) -> None:
+    def __init__(self, paths: Mapping[str, str], config: Any, extra: Messages = _NOTHING) -> None:
         self._config = config
-        self._least = least
         self._extra = {
             "metrics": _group_by_slice(extra.metrics),
             "plots": _group_by_slice(extra.plots),
@@ -132,8 +128,9 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             slice_key = _serialize_slice_key(key)
             head = _field(1, slice_key)
             extra = {kind: self._extra[kind].pop(slice_key, []) for kind in KINDS}
-            if key.pairs and block.examples[row] < self._least:
-                records["metrics"].append(head + _explain_omission(self._least))
+            if not block.reported[row]:
+                least = self._config.options.min_slice_size.value
+                records["metrics"].append(head + _explain_omission(least))
                 records["plots"].append(head)
                 continue
             rest = b"".join(map(_remove_slice, extra["metrics"]))
@@ -239,6 +236,8 @@ def join(
       computed: TFMA's numbers, see `read_numbers`.
       expected: the numbers that TFMA computed for any slice; NaN where a slice lacks one.
     """
+    if not expected:
+        return block
     slice_keys = [
         _serialize_slice_key(key) if key.split == _SPLIT else None for key in block.slices
     ]
