@@ -394,7 +394,10 @@ def measure_on_flink(job: Job, folder: Path) -> Needs:
     run = folder / "results/latest"
     return Needs(
         tables_mb=json.loads((run / "manifest.json").read_text())["state_bytes"] / 1e6,
-        shuffled_mb=max(vertex["metrics"]["write-bytes"] for vertex in vertices) / 1e6,
+        shuffled_mb=max(
+            vertex["metrics"]["write-bytes"] for vertex in vertices if "Group" in vertex["name"]
+        )
+        / 1e6,
         workers_s=math.nan,
         worker_mb=max(watch.peak_mb[pid] for pid in watch.workers),
         finish_s=math.nan,
