@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
 from evalbeam.beam_jobs.launch import cluster
@@ -31,6 +32,8 @@ _THREADS_RATE = 110e6
 _MEMORY_BYTES_PER_PROCESS = 2 << 30
 _CONTAINER_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 _GPUS = "/dev/nvidia[0-9]*"
+
+_NEVER_MS = 10**9
 
 _CLUSTER_TASKS = 256
 _TASKS_PER_WORKER = 4
@@ -208,6 +211,10 @@ def _redact_value(option: str, value: Any) -> Any:
 
 def pipeline(beam_options: pipeline_options.PipelineOptions) -> beam.Pipeline:
     """A new pipeline, with a copy of the options, as portable runners change them."""
+    # In threads, Beam sends what is encoded every second from yet another thread without a lock,
+    # even half an element, which is then decoded as if it were whole (seen: "Invalid
+    # PaneInfoEncoding"). Between elements it sends what exceeds 10 MB and, at the end, the rest.
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = _NEVER_MS
     return beam.Pipeline(options=copy.deepcopy(beam_options))
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import time
 
+import apache_beam as beam
 import pytest
 from apache_beam.options import pipeline_options
 
@@ -9,6 +11,22 @@ from evalbeam.beam_jobs.launch import cluster, runner
 from evalbeam.transforms import batch, errors
 
 GB = 10**9
+
+
+class Slow(bytes):
+    """An element that takes longer to encode than Beam's second between two sendings."""
+
+
+class SlowCoder(beam.coders.Coder):
+    def encode(self, value):
+        time.sleep(1.3)
+        return bytes(value)
+
+    def decode(self, encoded):
+        return Slow(encoded)
+
+    def is_deterministic(self):
+        return True
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +167,21 @@ def test_unusable_cluster_settings_are_reported_at_once(tmp_path):
     with pytest.raises(errors.ConfigError, match=r"needs .* --job_endpoint=HOST:PORT"):
         cluster.check(runner.options(["--runner=PortableRunner"]))
     assert cluster.check(runner.options([])) is None
+
+
+def test_elements_that_take_a_while_to_encode_arrive_whole_from_threads(tmp_path):
+    beam.coders.registry.register_coder(Slow, SlowCoder)
+    options = runner.options(["--direct_num_workers=2"])
+    with runner.pipeline(options) as pipeline:
+        values = (
+            pipeline
+            | beam.Create([0, 1])
+            | beam.Map(lambda i: (i, Slow(b"%d" % i))).with_output_types(tuple[int, Slow])
+            | beam.GroupByKey()
+            | beam.MapTuple(lambda key, values: f"{key}: {b''.join(values).decode()}")
+        )
+        _ = values | beam.io.WriteToText(f"{tmp_path}/whole", shard_name_template="")
+    assert sorted((tmp_path / "whole").read_text().split("\n")) == ["", "0: 0", "1: 1"]
 
 
 def test_only_an_interrupt_is_one():

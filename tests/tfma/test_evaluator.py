@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow_model_analysis as tfma_package
-from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import json_format, text_format
 from tensorflow_model_analysis.metrics import metric_types
 
+from evalbeam.beam_jobs.launch import runner
 from evalbeam.transforms import batch, errors
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.formats import tfrecord
@@ -79,11 +79,6 @@ def data(classes: int | None, size: int = 60) -> Data:
     return Data(pa.record_batch(columns), truth, weights, scores)
 
 
-def options(*flags: str) -> PipelineOptions:
-    pinned = ["--runner=DirectRunner", "--update_compatibility_version=2.77.0"]
-    return PipelineOptions([*pinned, *flags])
-
-
 def evaluate(
     folder: pathlib.Path,
     examples: Data,
@@ -96,7 +91,7 @@ def evaluate(
     flags: Sequence[str] = (),
 ) -> result_files.Messages:
     result_files.write_config(folder, config, dict.fromkeys(models, ""), "", "")
-    with beam.Pipeline(options=options(*flags)) as pipeline:
+    with runner.pipeline(runner.options(flags)) as pipeline:
         _ = (
             pipeline
             | beam.Create(examples.batches(batches))
@@ -140,7 +135,7 @@ def evaluate_by_tfma_alone(
     ]
     shared = shared if len(shared) > 1 else shared[0]
     extracts = {"arrow_record_batch": examples.columns}
-    with beam.Pipeline(options=options()) as pipeline:
+    with runner.pipeline(runner.options(())) as pipeline:
         evaluation = (
             pipeline
             | beam.Create([extracts], reshuffle=False)
