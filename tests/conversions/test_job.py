@@ -201,7 +201,7 @@ def test_a_conversion_with_wrong_scaling_is_bad_and_named(run):
     assert (found["verdict"], found["cause"]) == ("bad", "preprocessing")
     printed = (run / "printed.txt").read_text()
     assert "unscaled is bad, preprocessing:" in printed
-    assert "in another form than it was made for, or than it was calibrated with" in printed
+    assert "is not in the form that it was converted or calibrated for" in printed
 
 
 def test_each_version_is_measured(run, forms, digits):
