@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
 
@@ -18,10 +18,9 @@ from evalbeam.beam_jobs.report import terminal
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples import slices
 from evalbeam.transforms.ledger import Ledger
-from evalbeam.transforms.metrics.evaluation import Bounds, Evaluation, MetricSpec
+from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.results import rebin
-from evalbeam.transforms.results.index import Index
 from evalbeam.transforms.sinks import state
 from evalbeam.transforms.sinks.state import State
 from evalbeam.transforms.stages import aggregate
@@ -48,11 +47,11 @@ class Arguments:
     """
 
     runs: tuple[str, ...]
-    config_path: str | None = None
-    output: str | None = None
-    run_id: str | None = None
-    beam_options: tuple[str, ...] = ()
-    started: float = field(default_factory=time.monotonic)
+    config_path: str | None
+    output: str | None
+    run_id: str | None
+    beam_options: tuple[str, ...]
+    started: float
 
 
 def results(arguments: Arguments) -> None:
@@ -130,7 +129,7 @@ def merge(arguments: Arguments) -> None:
         pipeline.merge(built, states, evaluation, stage, partitions)
         job_id = runner.run(built)
         stage.gather()
-        index = Index.from_json(stage.index.read_text(encoding="utf-8"))
+        index = stage.read_index()
         verify.verify(evaluation, index, ledger)
         notes += assemble.note_plots(evaluation, index)
         description = _describe_merged(states, notes)
@@ -167,7 +166,7 @@ def _apply_config(saved: State, path: str) -> tuple[Evaluation, state.Run]:
             f"{', '.join(f'`{key}`' for key in changed)}"
         )
     metrics = request.metrics
-    bounds = Bounds(**settings.conversion.model_dump())
+    bounds = settings.conversion.bounds()
     evaluation = dataclasses.replace(
         kept,
         metrics=list_default_metrics(kept.heads) if metrics is None else metrics,
@@ -191,13 +190,11 @@ def _apply_config(saved: State, path: str) -> tuple[Evaluation, state.Run]:
 def _check_eval_config(path: str, request: resolve.Request, kept: Evaluation) -> None:
     """Raises ConfigError if an EvalConfig asks for other data than the state has."""
     data = request.settings.data
-    labels = {data.label} if isinstance(data.label, str) else set((data.label or {}).values())
-    baseline = next((model.name for model in request.settings.models if model.baseline), None)
     for what, wanted, found in (
         ("slices", set(request.slices), {tuple(map(_without_edges, s)) for s in kept.slices}),
-        ("labels", labels, {head.column for head in kept.heads}),
+        ("labels", set(data.label_columns()), {head.column for head in kept.heads}),
         ("the weight", data.weight, kept.weight),
-        ("the baseline", baseline or kept.baseline, kept.baseline),
+        ("the baseline", request.settings.baseline or kept.baseline, kept.baseline),
     ):
         if wanted != found:
             raise errors.ConfigError(

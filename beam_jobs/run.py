@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -39,23 +39,23 @@ class Arguments:
     Attributes:
       config_path, config_text: the path and content of the YAML file.
       settings: the validated config.
+      started: when the command started, by time.monotonic.
       output: a folder or URL that overrides the config's output.
       run_id: the id of the run; None for one with the name and the time.
       engine: "columnar", or "tfma" for TFMA's own evaluators.
       dry_run: only check, and print what a run would do.
       beam_options: Beam's pipeline options, as on a command line.
-      started: when the command started, by time.monotonic.
     """
 
     config_path: str
     config_text: str
     settings: config.Config
+    started: float
     output: str | None = None
     run_id: str | None = None
     engine: Engine = "columnar"
     dry_run: bool = False
     beam_options: tuple[str, ...] = ()
-    started: float = field(default_factory=time.monotonic)
 
 
 def run(arguments: Arguments) -> None:
@@ -112,10 +112,15 @@ def run(arguments: Arguments) -> None:
         )
 
 
-def count_partitions(job: Job) -> int:
-    """The number of partitions of slices for merging, the same on every runner."""
+def count_partitions(job: Job, expected: float | None) -> int:
+    """The number of partitions of slices for merging, the same on every runner.
+
+    Args:
+      job: the checked job.
+      expected: the approximate number of examples; None if unknown, then from the files' sizes.
+    """
     size = sum(shard.size_bytes for shard in job.shards)
-    examples = progress.estimate(job.shards) or size / _EXAMPLE_BYTES
+    examples = expected or size / _EXAMPLE_BYTES
     return aggregate.count_partitions(aggregate.estimate_cells(examples, job.evaluation))
 
 
@@ -169,8 +174,10 @@ def _evaluate(job: Job, stage: Staging, options: PipelineOptions) -> str | None:
         str(stage.progress) if local else stage.shared(stage.progress),
         _LOCAL_SECONDS if local else _CLUSTER_SECONDS,
     )
-    pipeline.evaluate(built, job, stage, runner.tasks(options), count_partitions(job), board)
-    with progress.watch(board, job.shards):
+    expected = progress.estimate(job.shards)
+    partitions = count_partitions(job, expected)
+    pipeline.evaluate(built, job, stage, runner.tasks(options), partitions, board)
+    with progress.watch(board, expected):
         job_id = runner.run(built)
     stage.gather()
     return job_id
@@ -180,6 +187,6 @@ def _gather(job: Job, stage: Staging) -> tuple[Ledger, Index]:
     """Gathers and verifies the total ledger and the index of the table."""
     ledger = Ledger.merge(map(Ledger.parse, stage.read_entries(stage.ledgers)))
     verify.reconcile(job, ledger)
-    index = Index.from_json(stage.index.read_text(encoding="utf-8"))
+    index = stage.read_index()
     verify.verify(job.evaluation, index, ledger)
     return ledger, index

@@ -17,7 +17,7 @@ from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import batch, errors, models
 from evalbeam.transforms.examples import labels, scoring, slices
 from evalbeam.transforms.formats import shards as file_shards
-from evalbeam.transforms.metrics.evaluation import Bounds, Engine, Evaluation, MetricSpec, Pair
+from evalbeam.transforms.metrics.evaluation import Engine, Evaluation, MetricSpec, Pair
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import eval_config, metric_classes
 
@@ -134,7 +134,7 @@ def _make_evaluation(
 ) -> Evaluation:
     """The evaluation that the config requests, for these versions and outputs."""
     settings = request.settings
-    baseline = next((model.name for model in settings.models if model.baseline), None)
+    baseline = settings.baseline
     if baseline is None and len(versions.names) > 1:
         baseline = versions.names[0]
     return Evaluation(
@@ -142,8 +142,7 @@ def _make_evaluation(
         heads=heads,
         metrics=list_default_metrics(heads) if request.metrics is None else request.metrics,
         thresholds=tuple(settings.thresholds),
-        # A version in use has a single threshold; further ones are for metrics.
-        decision_threshold=0.5 if 0.5 in settings.thresholds else settings.thresholds[0],
+        decision_threshold=choose_decision_threshold(settings.thresholds),
         baseline=baseline,
         pairs=_pair_versions(settings, baseline),
         slices=request.slices,
@@ -159,7 +158,7 @@ def _make_evaluation(
 
 def _pair_versions(settings: config.Config, baseline: str | None) -> tuple[Pair, ...]:
     """The baseline paired with each other version, and originals with conversions, each once."""
-    bounds = Bounds(**settings.conversion.model_dump())
+    bounds = settings.conversion.bounds()
     compared = []
     for model in settings.models:
         if model.conversion_of is not None:
@@ -177,8 +176,7 @@ def _note_images(data: config.Data, versions: Versions) -> Iterator[str]:
 
 
 def _note_baseline(settings: config.Config, evaluation: Evaluation) -> Iterator[str]:
-    is_marked = any(model.baseline for model in settings.models)
-    if evaluation.baseline is not None and not is_marked:
+    if evaluation.baseline is not None and settings.baseline is None:
         yield (
             f"using {evaluation.baseline!r} (the first) as the baseline: no model is marked "
             "`baseline: true`"

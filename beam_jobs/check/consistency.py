@@ -21,10 +21,8 @@ def check_columns(
     Raises:
       ConfigError: names the first missing column.
     """
-    label = settings.data.label
-    label_columns = [label] if isinstance(label, str) else list((label or {}).values())
     uses = {column: f"slices column {column!r}" for column in slices.columns(specs)}
-    uses |= {column: f"data.label {column!r}" for column in label_columns}
+    uses |= {column: f"data.label {column!r}" for column in settings.data.label_columns()}
     if settings.data.weight:
         uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
     if settings.data.id:

@@ -55,7 +55,7 @@ def _is_not_from_s3io(record: logging.LogRecord) -> bool:
 def inputs(settings: config.Config) -> Iterator[str]:
     """The data and models of a config."""
     for patterns in (settings.data.files, *settings.data.splits.values()):
-        yield from [patterns] if isinstance(patterns, str) else patterns
+        yield from patterns
     yield from (model.path for model in settings.models if model.path)
 
 

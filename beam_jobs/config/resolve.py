@@ -110,7 +110,7 @@ def _merge(settings: Config, contents: eval_config.Contents) -> Config:
             f"neither data.label nor {settings.eval_config} (model_specs.label_key) names the "
             "label column"
         )
-    has_baseline = any(model.baseline for model in settings.models)
+    has_baseline = settings.baseline is not None
     versions = [
         model.model_copy(
             update={

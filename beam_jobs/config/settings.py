@@ -222,6 +222,10 @@ class Data(_Strict):
         0.0, ge=0.0, le=1.0, description="The share of rows that may fail without failing the run."
     )
 
+    def label_columns(self) -> list[str]:
+        """The label columns of all outputs."""
+        return [self.label] if isinstance(self.label, str) else list((self.label or {}).values())
+
     @model_validator(mode="after")
     def _check(self) -> Data:
         if self.format is not None and self.format not in formats.REGISTRY:
@@ -456,6 +460,10 @@ class Conversion(_Strict):
         description="A larger loss is bad; a smaller one, beyond acceptable, is worse.",
     )
 
+    def bounds(self) -> Bounds:
+        """The bounds that conversions are judged by."""
+        return Bounds(good=self.good, acceptable=self.acceptable, bad=self.bad)
+
     @model_validator(mode="after")
     def _check(self) -> Conversion:
         if not self.good <= self.acceptable <= self.bad:
@@ -500,6 +508,11 @@ class Config(_Strict):
         Confidence(), description="Settings for intervals and paired comparisons."
     )
     output: str = Field("results", description="The folder or URL for the results of all runs.")
+
+    @property
+    def baseline(self) -> str | None:
+        """The version that is marked as the baseline."""
+        return next((model.name for model in self.models if model.baseline), None)
 
     @model_validator(mode="after")
     def _check(self) -> Config:

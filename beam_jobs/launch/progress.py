@@ -30,12 +30,12 @@ class _Rate(rich.progress.ProgressColumn):
 
 
 @contextlib.contextmanager
-def watch(board: meter.Board, shards: Sequence[batch.Shard]) -> Iterator[None]:
-    """Shows the workers' progress on the board until the block ends."""
+def watch(board: meter.Board, expected: float | None) -> Iterator[None]:
+    """Shows the workers' progress on the board, of about `expected` examples, in the block."""
     console = rich.console.Console(stderr=True)
     done = threading.Event()
     show = _show_bar if console.is_terminal else _print_lines
-    watcher = threading.Thread(target=show, args=(console, board, shards, done), daemon=True)
+    watcher = threading.Thread(target=show, args=(console, board, expected, done), daemon=True)
     watcher.start()
     try:
         yield
@@ -47,7 +47,7 @@ def watch(board: meter.Board, shards: Sequence[batch.Shard]) -> Iterator[None]:
 def _show_bar(
     console: rich.console.Console,
     board: meter.Board,
-    shards: Sequence[batch.Shard],
+    expected: float | None,
     done: threading.Event,
 ) -> None:
     columns = (
@@ -59,7 +59,7 @@ def _show_bar(
         rich.progress.TextColumn("left"),
     )
     with rich.progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("evaluating", total=estimate(shards))
+        task = bar.add_task("evaluating", total=expected)
         while not done.wait(max(_SECONDS_BETWEEN_UPDATES, board.seconds)):
             bar.update(task, completed=_count_examples(board))
 
@@ -67,10 +67,9 @@ def _show_bar(
 def _print_lines(
     console: rich.console.Console,
     board: meter.Board,
-    shards: Sequence[batch.Shard],
+    expected: float | None,
     done: threading.Event,
 ) -> None:
-    expected = estimate(shards)
     last_examples, last_time = 0, time.monotonic()
     while not done.wait(_SECONDS_BETWEEN_LINES):
         now, examples = time.monotonic(), _count_examples(board)

@@ -136,6 +136,10 @@ class Staging:
         """Copies a saved state to the folder; raises JobError if it cannot be read."""
         _download({path: self.state / path.rpartition("/")[2] for path in files.children(folder)})
 
+    def read_index(self) -> Index:
+        """The index of the state's parts, as the pipeline wrote it."""
+        return Index.from_json(self.index.read_text(encoding="utf-8"))
+
     def keep_parts(self, index: Index) -> None:
         """Removes files from the state that the index does not list: a retried task's."""
         listed = {part.name for part in index.parts}
@@ -342,7 +346,7 @@ def replace(staging: Staging, run: str) -> Path:
     shutil.rmtree(staging.work)
     target = Path(run)
     # A killed process leaves this, and `_sweep` brings it back.
-    old = staging.folder.with_name(f"{target.name}{_OLD}@{_machine()}@{os.getpid()}")
+    old = staging.folder.with_name(_attempt(f"{target.name}{_OLD}"))
     with _signals_ignored():
         try:
             os.rename(target, old)

@@ -54,7 +54,7 @@ class Processes:
 
     def workers(self) -> list[int]:
         """The process ids of the Beam workers that these processes have started."""
-        sessions = ",".join(str(process.pid) for process in self._running.values())
+        sessions = ",".join(map(str, self.ids()))
         found = subprocess.run(
             ["pgrep", "--full", "--session", sessions, "sdk_worker_main"],
             capture_output=True,
@@ -110,17 +110,17 @@ class Flink:
         self._home = CACHE / "flink" / "pyflink"
         self._folder = folder
         self.processes = Processes(folder)
-        self.rest, rpc, self._pools = free_ports(3)
+        rest, rpc, self._pools = free_ports(3)
         self._config = {
             **yaml.safe_load((self._home / "conf" / "config.yaml").read_text()),
             **yaml.safe_load((ROOT / "deploy" / "flink" / "config.yaml").read_text()),
             "jobmanager.rpc.port": rpc,
-            "rest.port": self.rest,
-            "rest.bind-port": self.rest,
+            "rest.port": rest,
+            "rest.bind-port": rest,
             "taskmanager.numberOfTaskSlots": 1,
         }
         self._added = self._lost = 0
-        self.master = f"localhost:{self.rest}"
+        self.master = f"localhost:{rest}"
         self.flags = (
             "--runner=FlinkRunner",
             "--flink_version=1.20",

@@ -290,7 +290,7 @@ def _name_slice(message: Any) -> str:
 
 def _compare_messages(before: Any, after: Any) -> Iterator[str]:
     """The differences of two messages of a slice; the order of entries does not matter."""
-    if before.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True):
+    if _serialize(before) == _serialize(after):
         return
     where = _name_slice(before)
     entries = [field.name for field, _ in before.ListFields() if field.name.endswith("_values")]
