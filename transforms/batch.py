@@ -98,6 +98,11 @@ class DeadLetter:
     reason: str
     rows: int | None = 1
 
+    @property
+    def least(self) -> int:
+        """The rows lost: at least one if the number is unknown."""
+        return self.rows or 1
+
 
 @dataclass(frozen=True)
 class Scored:

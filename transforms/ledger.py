@@ -10,6 +10,9 @@ from typing import Any
 from evalbeam.transforms.batch import MAIN_SPLIT, DeadLetter, Scored
 from evalbeam.transforms.examples import identity
 
+# The ledger's counters, which are added up and saved alike.
+_COUNTERS = ("scored", "fingerprints", "predict_seconds", "workers")
+
 
 @dataclass(frozen=True)
 class ShardCounts:
@@ -62,7 +65,7 @@ class Ledger:
         """By split, the number of rejected rows."""
         rows: Counter[str] = Counter()
         for letter in self.dead_letters:
-            rows[letter.split] += letter.rows or 1  # at least one if the number is unknown
+            rows[letter.split] += letter.least
         return rows
 
     def add(self, scored: Scored, worker: str, conversions: Iterable[tuple[str, str]] = ()) -> None:
@@ -91,7 +94,7 @@ class Ledger:
         for ledger in ledgers:
             total.shards += ledger.shards
             total.dead_letters += ledger.dead_letters
-            for name in ("scored", "fingerprints", "predict_seconds", "workers"):
+            for name in _COUNTERS:
                 getattr(total, name).update(getattr(ledger, name))
             for converted, by_output in ledger.differences.items():
                 for output, difference in by_output.items():
@@ -107,7 +110,7 @@ class Ledger:
         """The ledger whose JSON object is given; raises some error if it is not one's."""
         counts = {
             name: Counter({key: +number for key, number in entry[name].items()})
-            for name in ("scored", "fingerprints", "predict_seconds", "workers")
+            for name in _COUNTERS
         }
         return Ledger(
             shards=[ShardCounts(**shard) for shard in entry["shards"]],

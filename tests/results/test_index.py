@@ -50,7 +50,7 @@ def test_indexes_of_partitions_merge_into_that_of_the_whole(order, cut):
     (whole,) = index_parts(1)
     shuffled = [index_parts(8)[i] for i in order]
     halves = index.merge_all(shuffled[:cut]), index.merge_all(shuffled[cut:])
-    merged = halves[0].merge(halves[1])
+    merged = index.merge_all(halves)
     assert merged == index.merge_all(index_parts(8))
     for name in ("examples", "columns", "values", "largest", "slices"):
         assert getattr(merged, name) == getattr(whole, name)
@@ -58,7 +58,9 @@ def test_indexes_of_partitions_merge_into_that_of_the_whole(order, cut):
 
 def test_the_empty_index_is_the_identity():
     (whole,) = index_parts(1)
-    assert index.Index().merge(whole) == whole == whole.merge(index.Index())
+    assert (
+        index.merge_all((index.Index(), whole)) == whole == index.merge_all((whole, index.Index()))
+    )
     assert list(index.Index().tasks()) == []
 
 
@@ -79,7 +81,7 @@ def test_tasks_cover_every_part_once_and_keep_partitions_whole(limit, monkeypatc
     monkeypatch.setattr(index, "_TASK_CELLS", limit)
     whole = index.merge_all(index_parts(8))
     messages = index.Part("tfma-metrics-2", "metrics", 2, 0, 0, 1, "sha")
-    whole = whole.merge(index.Index(parts=(messages,)))
+    whole = index.merge_all((whole, index.Index(parts=(messages,))))
     tasks = list(whole.tasks())
     assert [task.number for task in tasks] == list(range(len(tasks)))
     assert {task.count for task in tasks} == {len(tasks)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -46,6 +47,11 @@ class Target:
     truncate: bool = False
     weighted: bool = False
     class_weights: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def unweighted(self) -> Target:
+        """The same problem, in which every example and class counts as one."""
+        return replace(self, weighted=False, class_weights=())
 
     def __str__(self) -> str:
         marks = [self.model, *([f"output={self.output}"] if self.output else [])]
@@ -102,8 +108,7 @@ class View:
 
     def pairs(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """The target's labels and predictions, float64, both [N] or both [N, J]."""
-        unweighted = replace(target, weighted=False, class_weights=())
-        return self._memo.once(unweighted, lambda: self._pairs(target))
+        return self._memo.once(target.unweighted, lambda: self._pairs(target))
 
     def buckets(self, target: Target, left: float, right: float) -> np.ndarray:
         """TFMA's bucket of each score, int64: 0 below `left`, 10,001 from `right` on."""
@@ -113,8 +118,7 @@ class View:
             position = (predictions - left) / (right - left) * HISTOGRAM_BUCKETS + 1
             return np.clip(np.floor(position), 0, HISTOGRAM_BUCKETS + 1).astype(np.int64)
 
-        unweighted = replace(target, weighted=False, class_weights=())
-        return self._memo.once((unweighted, left, right), compute)
+        return self._memo.once((target.unweighted, left, right), compute)
 
     def raw(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """Labels as they are ([N] or [N, K]) and all predictions, float64."""
@@ -123,9 +127,13 @@ class View:
 
     def classes(self, target: Target) -> tuple[np.ndarray, np.ndarray]:
         """The actual and the predicted class (the first of the largest scores), int64[N]."""
-        labels, predictions = self.raw(target)
-        actual = labels.argmax(axis=1) if labels.ndim > 1 else labels.astype(np.int64)
-        return actual, predictions.argmax(axis=1)
+
+        def compute() -> tuple[np.ndarray, np.ndarray]:
+            labels, predictions = self.raw(target)
+            actual = labels.argmax(axis=1) if labels.ndim > 1 else labels.astype(np.int64)
+            return actual, predictions.argmax(axis=1)
+
+        return self._memo.once((target.model, target.output), compute)
 
     def weights(self, target: Target) -> np.ndarray | None:
         """float64[N], or [N, J] with class weights; None where every example counts as one."""
@@ -341,13 +349,24 @@ class BucketMoment:
 
     def edges(self) -> np.ndarray:
         """The bounds between the buckets, float64[buckets + 1]."""
-        return self.left + np.arange(self.buckets + 1) * (self.right - self.left) / self.buckets
+        return _edges(self.buckets, self.left, self.right)
 
     def bins(self) -> np.ndarray:
         """The bucket that each of TFMA's 10,002 falls into, int64[10,002]."""
-        fine = np.arange(HISTOGRAM_BUCKETS) / HISTOGRAM_BUCKETS * (self.right - self.left)
-        lower = np.concatenate([[-np.inf], fine + self.left, [np.inf]])
-        return np.searchsorted(self.edges(), lower, side="right")
+        return _bins(self.buckets, self.left, self.right)
+
+
+def _edges(buckets: int, left: float, right: float) -> np.ndarray:
+    return left + np.arange(buckets + 1) * (right - left) / buckets
+
+
+@functools.cache
+def _bins(buckets: int, left: float, right: float) -> np.ndarray:
+    fine = np.arange(HISTOGRAM_BUCKETS) / HISTOGRAM_BUCKETS * (right - left)
+    lower = np.concatenate([[-np.inf], fine + left, [np.inf]])
+    bins = np.searchsorted(_edges(buckets, left, right), lower, side="right")
+    bins.setflags(write=False)
+    return bins
 
 
 def _xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -110,10 +110,6 @@ class Index:
         """The number of sums."""
         return sum(part.cells for part in self.parts)
 
-    def merge(self, other: Index) -> Index:
-        """The index of the parts of both."""
-        return merge_all((self, other))
-
     def tasks(self) -> Iterator[Task]:
         """The parts, grouped by whole partitions so that a task's sums fit in memory."""
         groups: list[list[Part]] = []

@@ -123,6 +123,11 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             writer.close()
 
 
+def file_name(number: int, count: int) -> str:
+    """The file name of a part of a table."""
+    return f"part-{number:05d}-of-{count:05d}.parquet"
+
+
 def assemble(parts: Sequence[Path], rows: int, target: Path) -> None:
     """Assembles a table from its parts: `target` is a file, or a folder of parts for many rows.
 
@@ -131,7 +136,7 @@ def assemble(parts: Sequence[Path], rows: int, target: Path) -> None:
     if rows > _FILE_ROWS:
         target.mkdir()
         for number, part in enumerate(parts):
-            part.rename(target / f"part-{number:05d}-of-{len(parts):05d}.parquet")
+            part.rename(target / file_name(number, len(parts)))
     elif len(parts) == 1:
         parts[0].rename(target)
     else:

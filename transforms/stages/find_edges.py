@@ -21,7 +21,7 @@ class FindEdges(beam.PTransform):
 
     def expand(self, batches: pvalue.PCollection[Batch]) -> pvalue.PCollection[quantiles.Cut]:
         """Takes samples where the batches are; only samples are shuffled."""
-        columns = tuple(sorted({term.column for term in self.terms}))
+        columns = slices.columns([self.terms])
         return (
             batches
             | "Sample values" >> beam.ParDo(_SampleValues(columns))

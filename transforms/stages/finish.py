@@ -104,8 +104,9 @@ def _finish(
     config = eval_config.describe_run(wanted)
     evidence = conversion.Evidence()
     with contextlib.ExitStack() as stack:
+        file_name = tables.file_name(task.number, task.count)
         paths = {
-            name: stack.enter_context(files.writing(posixpath.join(folder, _file_name(task))))
+            name: stack.enter_context(files.writing(posixpath.join(folder, file_name)))
             for name, folder in places.tables.items()
         }
         tfma_paths: dict[str, str] = {
@@ -135,7 +136,3 @@ def _finish(
 
 
 _KINDS = ("table", *result_files.KINDS)
-
-
-def _file_name(task: Task) -> str:
-    return f"part-{task.number:05d}-of-{task.count:05d}.parquet"

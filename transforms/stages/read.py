@@ -75,7 +75,7 @@ class _ReadShards(beam.DoFn):
                 self.batches.inc()
                 yield item
             elif isinstance(item, DeadLetter):
-                self.dead.inc(item.rows or 1)
+                self.dead.inc(item.least)
                 ledger.dead_letters.append(item)
             else:
                 self.examples_read.inc(item.rows + item.dead_letters)
@@ -89,7 +89,7 @@ class _ReadShards(beam.DoFn):
                 if isinstance(item, Batch):
                     rows += len(item)
                 else:
-                    dead += item.rows or 1  # at least one if the number is unknown
+                    dead += item.least
                 yield item
         except Exception as error:
             raise errors.JobError(f"Cannot read {shard}: {error}") from error
