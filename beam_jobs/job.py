@@ -7,8 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evalbeam.transforms import batch, models
+from evalbeam.transforms.examples import tasks
 from evalbeam.transforms.formats import files
 from evalbeam.transforms.metrics.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class OpenClasses:
+    """An output whose classes have yet to be found in the data.
+
+    Attributes:
+      output: the output.
+      columns: the columns that hold names of its classes.
+      wanted: what the config says of it.
+    """
+
+    output: str
+    columns: tuple[str, ...]
+    wanted: tasks.Wanted
 
 
 @dataclass(frozen=True)
@@ -21,7 +37,9 @@ class Job:
       projection: the columns to decode.
       batch_size: the number of examples to decode and predict at once.
       models: the versions.
-      evaluation: what to evaluate; slices by quantiles have no edges yet.
+      evaluation: what to evaluate; slices by quantiles have no edges yet, and outputs of
+        `open_classes` only the classes of first examples.
+      open_classes: outputs whose classes have yet to be found.
       max_dead_letters: the share of rows that may fail to be scored.
       identity: what identifies an example, as text.
       digests: by version, the SHA-256 of its files, before they were loaded.
@@ -40,6 +58,7 @@ class Job:
     digests: Mapping[str, str]
     first: batch.Batch | None
     notes: tuple[str, ...]
+    open_classes: tuple[OpenClasses, ...] = ()
 
     @property
     def main(self) -> batch.Shard:

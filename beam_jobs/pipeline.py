@@ -15,6 +15,7 @@ from evalbeam.transforms.results.index import Index
 from evalbeam.transforms.sinks.state import State
 from evalbeam.transforms.stages import (
     aggregate,
+    find_classes,
     find_edges,
     finish,
     predict,
@@ -25,18 +26,28 @@ from evalbeam.transforms.stages import (
 from evalbeam.transforms.tfma import eval_config
 
 
-def find_slice_edges(pipeline: beam.Pipeline, job: Job, stage: Staging, tasks: int) -> None:
-    """Finds the edges of slice columns in quantiles, in a pass before the main one."""
+def look_ahead(pipeline: beam.Pipeline, job: Job, stage: Staging, tasks: int) -> None:
+    """Finds edges of slice columns in quantiles, and classes, in a pass before the main one."""
     terms = tuple(term for term in job.evaluation.terms() if term.quantiles is not None)
-    columns = tuple(sorted({term.column for term in terms}))
-    shards = [shard for shard in job.shards if shard.split == batch.MAIN_SPLIT]
+    named = {each.output: each.columns for each in job.open_classes}
+    columns = {term.column for term in terms}.union(*named.values())
+    # Quantiles are those of the main split; other splits may have more classes.
+    shards = [shard for shard in job.shards if named or shard.split == batch.MAIN_SPLIT]
+    texts = columns.intersection(job.projection.texts)
+    projection = batch.Projection(tuple(sorted(columns)), texts=tuple(sorted(texts)))
     read_out = (
         pipeline
         | "List shards" >> beam.Create(file_shards.tasks(shards, tasks), reshuffle=False)
-        | "Read" >> read.Read(batch.Projection(columns), job.batch_size)
+        | "Read" >> read.Read(projection, job.batch_size)
     )
-    cuts = read_out[read.BATCHES] | "Find edges" >> find_edges.FindEdges(terms)
-    cuts | "Write edges" >> write.WriteJson(stage.shared(stage.edges))
+    batches = read_out[read.BATCHES]
+    if terms:
+        main = batches | "Main split" >> beam.Filter(_is_in_main)
+        cuts = main | "Find edges" >> find_edges.FindEdges(terms)
+        cuts | "Write edges" >> write.WriteJson(stage.shared(stage.edges))
+    if named:
+        found = batches | "Find classes" >> find_classes.FindClasses(named)
+        found | "Write classes" >> write.WriteJson(stage.shared(stage.classes))
 
 
 def evaluate(
@@ -143,6 +154,10 @@ def _places(stage: Staging) -> finish.Places:
         tfma=stage.shared(stage.tfma),
         finished=stage.shared(stage.finished),
     )
+
+
+def _is_in_main(examples: batch.Batch) -> bool:
+    return examples.shard.split == batch.MAIN_SPLIT
 
 
 def _is_main(scored: batch.Scored) -> bool:

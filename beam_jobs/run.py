@@ -18,7 +18,8 @@ from evalbeam.beam_jobs.publish import assemble, manifest, staging, verify
 from evalbeam.beam_jobs.publish.staging import Staging
 from evalbeam.beam_jobs.report import terminal
 from evalbeam.transforms import errors, meter
-from evalbeam.transforms.examples import slices
+from evalbeam.transforms.checks import scores
+from evalbeam.transforms.examples import classes, labels, slices, tasks
 from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Engine, Evaluation
 from evalbeam.transforms.models import measure
@@ -84,11 +85,13 @@ def run(arguments: Arguments) -> None:
     if not runner.is_local(options):
         job = job.with_absolute_paths()
     with staging.staged(output, run_id) as stage:
-        job = _find_edges(job, stage, options)
+        job = _look_ahead(job, stage, options)
         job_id = _evaluate(job, stage, options)
         clock.append(time.monotonic())
         ledger, index = _gather(job, stage)
+        scales = {spec.name: spec.scores for spec in job.models}
         notes = [
+            *scores.check(job.evaluation, scales, ledger.seen),
             *verify.note_empty_slices(job.evaluation, index),
             *assemble.note_plots(job.evaluation, index),
         ]
@@ -134,19 +137,46 @@ def _measure(job: Job) -> dict[str, measure.Measures]:
     return costs
 
 
-def _find_edges(job: Job, stage: Staging, options: PipelineOptions) -> Job:
-    """The job with the edges of the slice columns that are cut into quantiles."""
-    if not any(term.quantiles for term in job.evaluation.terms()):
+def _look_ahead(job: Job, stage: Staging, options: PipelineOptions) -> Job:
+    """The job with the edges of slice columns in quantiles, and with all classes."""
+    if not job.open_classes and not any(term.quantiles for term in job.evaluation.terms()):
         return job
     built = runner.pipeline(options)
-    pipeline.find_slice_edges(built, job, stage, runner.tasks(options))
+    pipeline.look_ahead(built, job, stage, runner.tasks(options))
     runner.run(built)
     stage.gather()
     edges = {
         (cut["column"], cut["quantiles"]): tuple(cut["edges"])
         for cut in stage.read_entries(stage.edges)
     }
+    names = {found["output"]: tuple(found["names"]) for found in stage.read_entries(stage.classes)}
+    job = _set_classes(job, names)
     return dataclasses.replace(job, evaluation=_set_edges(job.evaluation, edges))
+
+
+def _set_classes(job: Job, names: Mapping[str, tuple[str, ...]]) -> Job:
+    """The job with these names of the classes that were found, reported in its notes."""
+    wanted = {each.output: each.wanted for each in job.open_classes}
+    heads, notes = [], []
+    for head in job.evaluation.heads:
+        if head.output in wanted:
+            head = tasks.complete(head, names[head.output], wanted[head.output])
+            notes.append(_describe_classes(head))
+        heads.append(head)
+    terminal.note(*notes)
+    evaluation = dataclasses.replace(job.evaluation, heads=tuple(heads))
+    return dataclasses.replace(
+        job, evaluation=evaluation, open_classes=(), notes=(*job.notes, *notes)
+    )
+
+
+def _describe_classes(head: labels.Head) -> str:
+    found = f"classes found in {head.column!r}, sorted: {classes.describe(head.names)}"
+    if head.task == "binary":
+        return (
+            f"{found}; {head.class_name(1)!r} is the positive class; `data.positive` sets another"
+        )
+    return f"{found}; scores are taken to be in this order. `data.classes` sets another"
 
 
 def _set_edges(

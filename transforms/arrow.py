@@ -85,6 +85,16 @@ def cast(array: np.ndarray, dtype: np.dtype, size: int, what: str, remedy: str =
     return result
 
 
+def number_text(values: pa.Array) -> pa.Array:
+    """Floats as text; whole ones as integers: pandas stores integers with nulls as floats."""
+    numbers = values.to_numpy(zero_copy_only=False)
+    whole = (np.abs(numbers) < 2**63) & (numbers == np.floor(numbers))
+    integers = np.where(whole, numbers, 0).astype(np.int64)
+    return pc.if_else(
+        pa.array(whole), pa.array(integers).cast(pa.string()), values.cast(pa.string())
+    )
+
+
 def is_number(kind: pa.DataType) -> bool:
     """Whether values of this type are integers, floats or booleans."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

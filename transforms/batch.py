@@ -105,6 +105,37 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What was seen of a version's scores of one output; merges by adding.
+
+    Attributes:
+      rows: the number of rows.
+      low, high: the smallest and the largest score.
+      outside: rows with a score outside [0, 1].
+      unnormalized: of a multi-class output, rows that do not sum to one.
+      graded: rows with a score other than 0 and 1.
+    """
+
+    rows: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+    outside: int = 0
+    unnormalized: int = 0
+    graded: int = 0
+
+    def merge(self, other: Seen) -> Seen:
+        """What both saw."""
+        return Seen(
+            self.rows + other.rows,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.outside + other.outside,
+            self.unnormalized + other.unnormalized,
+            self.graded + other.graded,
+        )
+
+
+@dataclass(frozen=True)
 class Scored:
     """A batch in which every row has a label and a prediction of each version.
 
@@ -113,8 +144,9 @@ class Scored:
       labels: by output, float64[N] (class index, 0/1 or a real value) or float64[N, K].
       weights: float64[N], or None if every example counts as one.
       hashes: uint64[N], each example's identity: the hash of its id, or of its content.
-      predictions: by (version, output), float32 or float64, [N] or [N, K]; never NaN.
+      predictions: by (version, output), float32 or float64, [N] or [N, K]; finite.
       predict_seconds: by version, the time to predict this batch.
+      seen: by (version, output), what was seen of the scores of classification outputs.
     """
 
     batch: Batch
@@ -123,6 +155,7 @@ class Scored:
     hashes: np.ndarray
     predictions: Mapping[tuple[str, str], np.ndarray]
     predict_seconds: Mapping[str, float]
+    seen: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
     _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:

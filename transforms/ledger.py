@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalbeam.transforms.batch import MAIN_SPLIT, DeadLetter, Scored
+from evalbeam.transforms.batch import MAIN_SPLIT, DeadLetter, Scored, Seen
 from evalbeam.transforms.examples import identity
 
 # The ledger's counters, which are added up and saved alike.
@@ -37,6 +37,7 @@ class Ledger:
         equal for the same examples, whatever their order, files and batches.
       predict_seconds: by version, the time that its predictions took.
       differences: by conversion and output, the largest difference of a score from the original's.
+      seen: by version and output, what was seen of the scores of classification outputs.
       workers: by worker process, the number of examples it scored.
       batches: the number of scored batches.
       state_bytes: the size of the tables of sums that bundles emitted to be shuffled and merged.
@@ -48,6 +49,7 @@ class Ledger:
     fingerprints: Counter[str] = field(default_factory=Counter)
     predict_seconds: Counter[str] = field(default_factory=Counter)
     differences: dict[str, dict[str, float]] = field(default_factory=dict)
+    seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
     workers: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     state_bytes: int = 0
@@ -77,6 +79,7 @@ class Ledger:
         self.predict_seconds.update(scored.predict_seconds)
         self.workers[worker] += len(scored)
         self.batches += 1
+        self.see(scored)
         if split == MAIN_SPLIT:
             for original, converted in conversions:
                 for output in scored.labels:
@@ -86,6 +89,16 @@ class Ledger:
     def _keep_largest(self, converted: str, output: str, difference: float) -> None:
         by_output = self.differences.setdefault(converted, {})
         by_output[output] = max(difference, by_output.get(output, 0.0))
+
+    def see(self, scored: Scored) -> None:
+        """Adds what was seen of a batch's scores."""
+        for (version, output), seen in scored.seen.items():
+            self._see(version, output, seen)
+
+    def _see(self, version: str, output: str, seen: Seen) -> None:
+        if seen.rows:
+            by_output = self.seen.setdefault(version, {})
+            by_output[output] = by_output.get(output, Seen()).merge(seen)
 
     @staticmethod
     def merge(ledgers: Iterable[Ledger]) -> Ledger:
@@ -99,6 +112,9 @@ class Ledger:
             for converted, by_output in ledger.differences.items():
                 for output, difference in by_output.items():
                     total._keep_largest(converted, output, difference)
+            for version, outputs in ledger.seen.items():
+                for output, seen in outputs.items():
+                    total._see(version, output, seen)
             total.batches += ledger.batches
             total.state_bytes += ledger.state_bytes
         for split, value in total.fingerprints.items():
@@ -116,6 +132,10 @@ class Ledger:
             shards=[ShardCounts(**shard) for shard in entry["shards"]],
             dead_letters=[DeadLetter(**letter) for letter in entry["dead_letters"]],
             differences={name: dict(outputs) for name, outputs in entry["differences"].items()},
+            seen={
+                version: {output: Seen(**seen) for output, seen in outputs.items()}
+                for version, outputs in entry["seen"].items()
+            },
             batches=entry["batches"],
             state_bytes=entry["state_bytes"],
             **counts,

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from evalbeam.beam_jobs import config
-from evalbeam.beam_jobs.check import consistency, first_examples
+from evalbeam.beam_jobs.check import consistency, first_examples, heads
 from evalbeam.beam_jobs.check import versions as loading
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.config.resolve import Request, resolve
-from evalbeam.beam_jobs.job import Job
+from evalbeam.beam_jobs.job import Job, OpenClasses
 from evalbeam.transforms import batch, errors, models
-from evalbeam.transforms.examples import labels, scoring, slices
+from evalbeam.transforms.checks import scores as score_check
+from evalbeam.transforms.examples import classes, labels, scoring, slices, tasks
 from evalbeam.transforms.formats import shards as file_shards
+from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Engine, Evaluation, MetricSpec, Pair
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import eval_config, metric_classes
@@ -66,27 +68,33 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     consistency.check_tasks(request.settings.task, label_columns)
     projection = _project(request, label_columns.values(), versions)
     first = _read_first(shards, projection, versions, label_columns)
-    heads, notes = first_examples.heads(
-        first, request.settings.task, label_columns, _predict(versions, first)
-    )
-    # The same as for every batch of the job, to fail now rather than on a worker.
-    scored, _ = scoring.score(first.tried, versions.models, heads, data.weight, data.id)
+    outputs = heads.infer(request.settings, versions, first, label_columns)
+    scored = heads.score(request.settings, versions, first, outputs)
     consistency.check_numbers(first.examples, request.slices)
-    evaluation = _make_evaluation(request, engine, versions, heads)
-    consistency.check_metrics(evaluation.metrics, versions.specs, heads)
+    found = tuple(each.head for each in outputs)
+    evaluation = _make_evaluation(request, engine, versions, found)
+    consistency.check_metrics(evaluation.metrics, versions.specs, found)
+    decision_notes: list[str] = []
+    if scored is not None:
+        evaluation, decision_notes = heads.fit_decisions(
+            evaluation, scored, are_defaults=request.metrics is None
+        )
+        heads.check_scores(evaluation, versions, scored)
     return Job(
         name=settings.name,
         shards=shards,
         projection=projection,
-        batch_size=data.batch_size or first_examples.batch_size(first, heads),
+        batch_size=data.batch_size or first_examples.batch_size(first, found),
         models=versions.specs,
         evaluation=evaluation,
         max_dead_letters=data.max_dead_letters,
         identity=_describe_identity(data.id, projection),
         digests=versions.digests,
         first=None if scored is None else scored.batch,
+        open_classes=heads.list_open(versions, first, outputs),
         notes=(
-            *notes,
+            *heads.note(outputs),
+            *decision_notes,
             *request.notes,
             *_note_images(data, versions),
             *_note_baseline(request.settings, evaluation),
@@ -120,17 +128,8 @@ def _read_first(
     return first
 
 
-def _predict(versions: Versions, first: first_examples.FirstExamples) -> Mapping[str, np.ndarray]:
-    """The first version's predictions of first examples, by output."""
-    name = versions.names[0]
-    try:
-        return scoring.predictions(versions.models[name], first.tried)
-    except errors.JobError as e:
-        raise errors.JobError(f"Version {name!r}: {e}") from e
-
-
 def _make_evaluation(
-    request: Request, engine: Engine, versions: Versions, heads: tuple[labels.Head, ...]
+    request: Request, engine: Engine, versions: Versions, found: tuple[labels.Head, ...]
 ) -> Evaluation:
     """The evaluation that the config requests, for these versions and outputs."""
     settings = request.settings
@@ -139,8 +138,8 @@ def _make_evaluation(
         baseline = versions.names[0]
     return Evaluation(
         models=versions.names,
-        heads=heads,
-        metrics=list_default_metrics(heads) if request.metrics is None else request.metrics,
+        heads=found,
+        metrics=list_default_metrics(found) if request.metrics is None else request.metrics,
         thresholds=tuple(settings.thresholds),
         decision_threshold=choose_decision_threshold(settings.thresholds),
         baseline=baseline,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,37 +60,6 @@ def read(
         image_bytes=image_bytes,
         tried=examples.take(np.arange(few)) if few < len(examples) else examples,
     )
-
-
-def heads(
-    first: FirstExamples,
-    task: labels.Task | Mapping[str, labels.Task] | None,
-    label_columns: Mapping[str, str],
-    predicted: Mapping[str, np.ndarray],
-) -> tuple[tuple[labels.Head, ...], list[str]]:
-    """Each output's task, as configured or inferred from the examples, and notes on the latter.
-
-    Args:
-      first: the examples.
-      task: the task of all outputs, or of each; None to infer it.
-      label_columns: output -> label column.
-      predicted: output -> a version's predictions.
-
-    Raises:
-      ConfigError: labels and predictions fit no task.
-    """
-    result, notes = [], []
-    for output, column in label_columns.items():
-        output_task = task[output] if isinstance(task, Mapping) else task
-        scores = predicted[output]
-        classes = scores.shape[1] if scores.ndim > 1 else None
-        if output_task is None:
-            inferred = labels.infer_task(labels.raw(first.examples, column), scores)
-            of_output = f" for output {output!r}" if output else ""
-            notes.append(f"task inferred{of_output}: {inferred.reason}")
-            output_task, classes = inferred.task, inferred.classes
-        result.append(labels.Head(output, column, output_task, classes))
-    return tuple(result), notes
 
 
 def batch_size(first: FirstExamples, heads: Sequence[labels.Head]) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evalbeam.beam_jobs import config
 from evalbeam.transforms import errors, models
+from evalbeam.transforms.examples import scores
 from evalbeam.transforms.models import files, images
 
 
@@ -29,6 +31,11 @@ class Versions:
     def names(self) -> tuple[str, ...]:
         """The names of the versions, in order."""
         return tuple(spec.name for spec in self.specs)
+
+    @property
+    def scales(self) -> dict[str, scores.Scale]:
+        """By version, the scale of its scores."""
+        return {spec.name: spec.scores for spec in self.specs}
 
     def outputs(self) -> tuple[str, ...]:
         """The outputs, which must be the same for all versions.
@@ -55,7 +62,12 @@ def describe(settings: config.Config) -> tuple[models.ModelSpec, ...]:
       ConfigError: a path is not a model, or a key does not apply to the kind of model.
     """
     declared = tuple((name, image.resolve(name)) for name, image in settings.data.images.items())
-    return tuple(_describe_model(model, declared) for model in settings.models)
+    # With an EvalConfig, as TFMA takes them.
+    default: scores.Scale = "" if settings.eval_config is None else "as_is"
+    return tuple(
+        dataclasses.replace(_describe_model(model, declared), scores=model.scores or default)
+        for model in settings.models
+    )
 
 
 def load(specs: tuple[models.ModelSpec, ...]) -> Versions:
@@ -72,11 +84,15 @@ def _describe_model(
 ) -> models.ModelSpec:
     if model.predictions is not None:
         stored = model.predictions
-        pairs = {"": stored} if isinstance(stored, str) else stored
+        pairs = stored if isinstance(stored, dict) else {"": stored}
         return models.ModelSpec(
             model.name,
             "stored",
-            predictions=tuple(pairs.items()),
+            predictions=tuple(
+                (output, (columns,) if isinstance(columns, str) else tuple(columns))
+                for output, columns in pairs.items()
+            ),
+            classes=model.classes or "",
             outputs=tuple(model.outputs),
         )
     if model.callable is not None:

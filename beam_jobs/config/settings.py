@@ -27,10 +27,10 @@ from pydantic import (
 )
 
 from evalbeam.transforms import batch, errors, formats, models
-from evalbeam.transforms.examples import slices
+from evalbeam.transforms.examples import classes, slices
 from evalbeam.transforms.examples.slices import Spec
 from evalbeam.transforms.metrics.evaluation import Bounds, MetricSpec
-from evalbeam.transforms.models import images
+from evalbeam.transforms.models import files, images
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -102,6 +102,20 @@ def _sizes_schema(count: int) -> WithJsonSchema:
     """For editors only: the model's own check has a better error message."""
     size = {"type": "integer", "minimum": 1}
     return WithJsonSchema({"type": "array", "items": size, "minItems": count, "maxItems": count})
+
+
+def _to_name(value: Any) -> Any:
+    if isinstance(value, str | int | float):
+        return classes.name(value)
+    raise ValueError(f"{value!r} is not a class; write text, a number, true or false")
+
+
+# A class as a label has it.
+Scalar = Annotated[
+    str,
+    BeforeValidator(_to_name, json_schema_input_type=str | int | float | bool),
+]
+Classes = list[Scalar] | str | dict[str, list[Scalar] | str] | None
 
 
 class Image(_Strict):
@@ -192,6 +206,17 @@ class Image(_Strict):
         )
 
 
+def _read_names(path: str) -> tuple[str, ...]:
+    """The names in a text file, one per line."""
+    try:
+        with open(files.local(path), encoding="utf-8-sig") as file:
+            return tuple(line for line in file.read().splitlines() if line)
+    except (OSError, UnicodeDecodeError) as e:
+        raise errors.ConfigError(
+            f"data.classes: {path} cannot be read as a text file with a class per line: {e}"
+        ) from e
+
+
 class Data(_Strict):
     """The labelled examples."""
 
@@ -201,6 +226,22 @@ class Data(_Strict):
     )
     label: str | dict[str, str] | None = Field(
         None, description="The label column; for several outputs, output: column."
+    )
+    classes: Classes = Field(
+        None,
+        description="The names of the classes, in the order of the scores, or the path of a file "
+        "with one per line; for several outputs, output: names. If omitted and labels are names: "
+        "found in the data, sorted.",
+    )
+    positive: Scalar | dict[str, Scalar] | None = Field(
+        None,
+        description="The positive class of a binary task; if omitted: the last of its two classes. "
+        "For several outputs, output: class.",
+    )
+    unknown_class: str | None = Field(
+        None,
+        description="The name of a class for labels that are not among `classes`; if omitted: they "
+        "are refused.",
     )
     weight: str | None = Field(None, description="The column of example weights.")
     id: str | None = Field(
@@ -222,6 +263,25 @@ class Data(_Strict):
         0.0, ge=0.0, le=1.0, description="The share of rows that may fail without failing the run."
     )
 
+    def class_names(self, output: str) -> tuple[str, ...]:
+        """The names of an output's classes that are given; () if none are.
+
+        Raises:
+          ConfigError: a file of names cannot be read, or names are given twice.
+        """
+        given = self.classes.get(output) if isinstance(self.classes, dict) else self.classes
+        if given is None:
+            return ()
+        names = _read_names(given) if isinstance(given, str) else tuple(given)
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise errors.ConfigError(f"data.classes: {duplicates[0]!r} appears twice")
+        if len(names) < 2:
+            raise errors.ConfigError(
+                f"data.classes has {errors.listed(names) or 'no class'}; there must be two or more"
+            )
+        return names
+
     def label_columns(self) -> list[str]:
         """The label columns of all outputs."""
         return [self.label] if isinstance(self.label, str) else list((self.label or {}).values())
@@ -233,6 +293,9 @@ class Data(_Strict):
         if batch.MAIN_SPLIT in self.splits:
             raise ValueError("'eval' is the name of the main split (`files`): rename this split")
         return self
+
+
+Columns = str | Annotated[list[str], Field(min_length=1)]
 
 
 def _to_mapping(value: Any) -> Any:
@@ -262,8 +325,20 @@ class Model(_Strict):
         description="The folder of a SavedModel or TensorFlow.js model, or a .keras, .tflite or "
         ".onnx file.",
     )
-    predictions: str | dict[str, str] | None = Field(
-        None, description="The column of stored predictions; for several outputs, output: column."
+    predictions: Columns | dict[str, Columns] | None = Field(
+        None,
+        description="The column of stored predictions, or a list of columns with a score for each "
+        "class; for several outputs, output: column.",
+    )
+    classes: str | None = Field(
+        None,
+        description="The column of the classes of stored predictions, where rows list only the "
+        "largest scores.",
+    )
+    scores: Literal["probabilities", "logits", "percent", "as_is"] | None = Field(
+        None,
+        description="The scale of its scores: logits go through sigmoid or softmax, percent are "
+        "divided by 100, as_is are not checked; if omitted: they must be probabilities.",
     )
     callable: Annotated[str, AfterValidator(_check_function)] | None = Field(
         None, description="A Python function, as module:function, that takes `inputs` by name."
@@ -308,6 +383,11 @@ class Model(_Strict):
                 raise ValueError(
                     f"model {self.name!r} has no `path`, so `{key}` does not apply: remove it"
                 )
+        if self.classes is not None and not isinstance(self.predictions, str):
+            raise ValueError(
+                f"model {self.name!r} has `classes`, which names the classes of one column of "
+                "scores: set `predictions` to this column, or remove `classes`"
+            )
         if self.predictions is not None and self.inputs:
             raise ValueError(
                 f"model {self.name!r} has `predictions`, so `inputs` does not apply: remove it"

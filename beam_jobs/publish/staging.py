@@ -87,6 +87,11 @@ class Staging:
         return self.work / "edges.jsonl"
 
     @property
+    def classes(self) -> Path:
+        """A line for each output whose classes were found in the data."""
+        return self.work / "classes.jsonl"
+
+    @property
     def tables(self) -> dict[str, Path]:
         """By table of results, the folder of its parts."""
         return {name: self.work / name for name in tables.SCHEMAS}

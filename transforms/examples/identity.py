@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from evalbeam.transforms import arrow, batch, errors
 from evalbeam.transforms.formats import files
@@ -77,7 +76,7 @@ def _ids(examples: batch.Batch, column: str) -> pa.Array:
 
 def _hash_text(values: pa.Array) -> np.ndarray:
     if pa.types.is_floating(values.type):
-        values = _number_text(values)
+        values = arrow.number_text(values)
     if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
         values = values.cast(pa.string()).cast(pa.binary())
     return _hash_bytes(values.to_numpy(zero_copy_only=False))
@@ -87,16 +86,6 @@ def _hash_bytes(values: np.ndarray) -> np.ndarray:
     # pandas hashes the bytes with SipHash under a fixed key, stable since 0.20. Not categorized:
     # factorizing mostly distinct values takes five times as long.
     return pd.util.hash_array(values, categorize=False)
-
-
-def _number_text(values: pa.Array) -> pa.Array:
-    """Floats as text; whole ones as integers: pandas stores integers with nulls as floats."""
-    numbers = values.to_numpy(zero_copy_only=False)
-    whole = (np.abs(numbers) < 2**63) & (numbers == np.floor(numbers))
-    integers = np.where(whole, numbers, 0).astype(np.int64)
-    return pc.if_else(
-        pa.array(whole), pa.array(integers).cast(pa.string()), values.cast(pa.string())
-    )
 
 
 def _hash_content(examples: batch.Batch) -> np.ndarray:

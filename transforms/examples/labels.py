@@ -1,4 +1,4 @@
-"""Labels and weights as the metrics take them, and the task that labels imply."""
+"""Labels and weights as the metrics take them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from evalbeam.transforms import arrow, batch, errors
+from evalbeam.transforms.examples import classes
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -26,34 +27,53 @@ class Head:
       column: the label column.
       task: binary, multiclass, multilabel or regression.
       classes: the number of classes for multiclass and multilabel, else None.
+      names: the classes' names, in the order of their scores; () if classes are numbers. The two
+        of a binary task are in the order of scores in two columns.
+      positive: of a binary task, the index of the positive class, whose score is evaluated.
+      unknown: whether the last class is that of all labels that are not among the others. No
+        version has a score for it.
     """
 
     output: str
     column: str
     task: Task
     classes: int | None = None
+    names: tuple[str, ...] = ()
+    positive: int = 1
+    unknown: bool = False
 
+    @property
+    def scored_classes(self) -> int | None:
+        """The number of classes that versions have scores for, for multiclass and multilabel."""
+        return None if self.classes is None else self.classes - self.unknown
 
-@dataclass(frozen=True)
-class Inferred:
-    """A task inferred from the data, and the reason in one sentence."""
+    def class_name(self, class_id: int) -> str:
+        """The name of a class; of a binary task 1 is the positive class, 0 the other. "" if none.
 
-    task: Task
-    classes: int | None
-    reason: str
+        >>> Head("", "y", "binary", names=("spam", "ham"), positive=0).class_name(1)
+        'spam'
+        """
+        if self.task == "binary" and self.positive == 0:
+            class_id = 1 - class_id
+        return self.names[class_id] if 0 <= class_id < len(self.names) else ""
 
 
 def labels(examples: batch.Batch, head: Head) -> np.ndarray:
     """The head's labels: float64[N], or float64[N, classes] for multilabel.
 
     Binary and multilabel labels are in [0, 1]; fractions are allowed. A multiclass label is a
-    class index, or -1 for no class; one-hot lists become indices, all zeros -1.
+    class index, or -1 for no class; one-hot lists become indices, all zeros -1. Where the head has
+    names, labels may be names of classes: binary ones become 1 for the positive class and 0 for
+    the other, multilabel lists of names 1 for each class in them.
 
     Raises:
       JobError: a label is missing, not numeric or invalid for the task; names file, row and value.
     """
-    values = raw(examples, head.column)
     where = f"label column {head.column!r}"
+    column, lengths = _read(examples, head.column, where)
+    if head.names and classes.names_by_value(column.type, head.names):
+        return _named(examples, where, column, lengths, head)
+    values = _numbers(examples, where, column, lengths)
     if values.ndim == 2 or head.task == "multilabel":
         _check_lists(examples, where, values, head)
     if head.task == "multiclass" and values.ndim == 2:
@@ -63,12 +83,16 @@ def labels(examples: batch.Batch, head: Head) -> np.ndarray:
         allowed = "integers from -1 (no class)" + (
             "" if head.classes is None else f" to {head.classes - 1}"
         )
+        if head.unknown:
+            values = np.where(values > top - 1, top, values)
         fits = (values == np.floor(values)) & (values >= -1) & (values <= top)
+        allowed += ". Fix the data, or list the labels' classes in `data.classes`"
         _check(examples, where, values, fits, f"class indices are {allowed}")
     elif head.task != "regression":
         fits = (values >= -TOLERANCE) & (values <= 1 + TOLERANCE)
-        _check(examples, where, values, fits, f"{head.task} labels are in [0, 1]")
-    return values
+        allowed = f"{head.task} labels are in [0, 1]. Fix the data or `task`"
+        _check(examples, where, values, fits, allowed)
+    return values if head.positive or head.task != "binary" else 1.0 - values
 
 
 def weights(examples: batch.Batch, column: str) -> np.ndarray:
@@ -78,7 +102,7 @@ def weights(examples: batch.Batch, column: str) -> np.ndarray:
       JobError: a weight is missing, not a number or negative; names file, row and value.
     """
     where = f"weight column {column!r}"
-    values = _numbers(examples, column, where)
+    values = _numbers(examples, where, *_read(examples, column, where))
     if values.ndim == 2:
         raise errors.JobError(
             f"{examples.shard}: {where} holds {values.shape[1]} values per row; a weight is a "
@@ -88,72 +112,34 @@ def weights(examples: batch.Batch, column: str) -> np.ndarray:
     return values
 
 
-def raw(examples: batch.Batch, column: str) -> np.ndarray:
-    """A label column as finite numbers, float64[N] or float64[N, K], for any task.
+def raw(examples: batch.Batch, column: str) -> tuple[pa.Array, np.ndarray]:
+    """A label column's values in row order, and their number per row, int64[N].
 
     Raises:
-      JobError: a label is missing or not a number, or lists have different lengths.
+      JobError: no row has the column.
     """
-    return _numbers(examples, column, f"label column {column!r}")
+    return _read(examples, column, f"label column {column!r}")
 
 
-def infer_task(labels: np.ndarray, predictions: np.ndarray) -> Inferred:
-    """The task that labels ([N] or [N, K], see `raw`) and predictions ([N] or [N, K]) imply.
-
-    Raises:
-      ConfigError: the shapes fit no task.
-    """
-    if predictions.ndim == 1 and labels.ndim == 1:
-        # NaN predictions count as inside [0, 1]: they become dead letters and imply nothing.
-        if not (_outside(labels) or _outside(predictions)):
-            return Inferred(
-                "binary",
-                None,
-                "binary: one prediction per example; labels and predictions are in [0, 1]",
-            )
-        what = "labels" if _outside(labels) else "predictions"
-        return Inferred(
-            "regression",
-            None,
-            f"regression: one prediction per example; some {what} are outside [0, 1]",
-        )
-    if predictions.ndim == 2 and labels.ndim == 1:
-        classes = predictions.shape[1]
-        return Inferred(
-            "multiclass",
-            classes,
-            f"multiclass: {classes} predictions per example; the label is a class index",
-        )
-    if predictions.shape[1:] == labels.shape[1:]:
-        classes = predictions.shape[1]
-        if _one_hot(labels).all():
-            return Inferred(
-                "multiclass", classes, f"multiclass: labels are one-hot lists of {classes} values"
-            )
-        return Inferred(
-            "multilabel",
-            classes,
-            f"multilabel: labels are lists of {classes} values, not all one-hot",
-        )
-    raise errors.ConfigError(
-        f"Labels of shape {_shape(labels)} and predictions of shape {_shape(predictions)} fit no "
-        "task: a label is one value, or a list of one value per prediction"
-    )
-
-
-def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
+def _read(examples: batch.Batch, column: str, where: str) -> tuple[pa.Array, np.ndarray]:
     names = examples.columns.schema.names
     if column not in names:
         hint = errors.did_you_mean(column, names)
         raise errors.JobError(
             f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
         )
-    values, lengths = arrow.flatten(examples.columns.column(column))
-    _refuse(examples, where, lengths == 0, lambda row: "is missing; each example needs one")
+    return arrow.flatten(examples.columns.column(column))
+
+
+def _numbers(
+    examples: batch.Batch, where: str, values: pa.Array, lengths: np.ndarray
+) -> np.ndarray:
+    """Finite numbers, float64[N] or float64[N, K]."""
+    _refuse_missing(examples, where, lengths)
     if not arrow.is_number(values.type):
         raise errors.JobError(
             f"{examples.shard}: {where} holds {values.type}, such as {values[0].as_py()!r}; it "
-            "must be numeric. Encode it as numbers (class names as indices from 0)"
+            "must be numeric"
         )
     size = int(np.bincount(lengths).argmax())
     _refuse(
@@ -167,6 +153,47 @@ def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
     # A null in a list is NaN here, so it is rejected too.
     _check(examples, where, numbers, np.isfinite(numbers), "it must be a finite number")
     return numbers
+
+
+def _named(
+    examples: batch.Batch, where: str, values: pa.Array, lengths: np.ndarray, head: Head
+) -> np.ndarray:
+    """Labels that are names of classes: float64[N], or float64[N, classes] for multilabel."""
+    several = head.task == "multilabel"
+    if not several:
+        _refuse_missing(examples, where, lengths)
+        _refuse(
+            examples,
+            where,
+            lengths > 1,
+            lambda row: f"has {lengths[row]} values; task {head.task} takes one class per example",
+        )
+    index = classes.indices(values, head.names)
+    unknown = index < 0
+    if head.unknown:
+        index[unknown] = len(head.names) - 1
+    elif unknown.any():
+        first = values[int(unknown.argmax())].as_py()
+        rows = np.repeat(np.arange(len(examples)), lengths)[unknown]
+        _refuse(
+            examples,
+            where,
+            np.isin(np.arange(len(examples)), rows),
+            lambda row: (
+                f"is {first!r}, which is none of the classes {classes.describe(head.names)}. Fix "
+                "the data or `data.classes`, or set `data.unknown_class`, the name of a class for "
+                "all other labels"
+            ),
+        )
+    if several:
+        result = np.zeros((len(examples), len(head.names)))
+        result[np.repeat(np.arange(len(examples)), lengths), index] = 1.0
+        return result
+    return (index == head.positive if head.task == "binary" else index).astype(np.float64)
+
+
+def _refuse_missing(examples: batch.Batch, where: str, lengths: np.ndarray) -> None:
+    _refuse(examples, where, lengths == 0, lambda row: "is missing; each example needs one")
 
 
 def _check_lists(examples: batch.Batch, where: str, values: np.ndarray, head: Head) -> None:
@@ -185,7 +212,7 @@ def _check_lists(examples: batch.Batch, where: str, values: np.ndarray, head: He
 def _indices(examples: batch.Batch, where: str, values: np.ndarray) -> np.ndarray:
     """float64[N]: the class of one-hot rows, -1 for all zeros."""
     none = ~values.any(axis=1)
-    fits = _one_hot(values) | none
+    fits = one_hot_rows(values) | none
     _check(examples, where, values, fits, "a class is one-hot: a single 1, all others 0")
     return np.where(none, -1.0, values.argmax(axis=1))
 
@@ -198,7 +225,7 @@ def _check(
         examples,
         where,
         wrong,
-        lambda row: f"is {values[row].tolist()}; {allowed}. Fix the data or `task`",
+        lambda row: f"is {values[row].tolist()}; {allowed}",
     )
 
 
@@ -213,13 +240,6 @@ def _refuse(
         )
 
 
-def _outside(values: np.ndarray) -> bool:
-    return bool(((values < -TOLERANCE) | (values > 1 + TOLERANCE)).any())
-
-
-def _one_hot(values: np.ndarray) -> np.ndarray:
+def one_hot_rows(values: np.ndarray) -> np.ndarray:
+    """bool[N]: the rows of [N, K] with a single 1, all others 0."""
     return np.logical_and((values == 1).sum(axis=1) == 1, (values != 0).sum(axis=1) == 1)
-
-
-def _shape(values: np.ndarray) -> str:
-    return f"[{', '.join(['N', *map(str, values.shape[1:])])}]"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from evalbeam.transforms import arrow, batch, errors, models
-from evalbeam.transforms.examples import identity, labels
+from evalbeam.transforms.examples import identity, labels, scores
 from evalbeam.transforms.models import columns
 
 # If this many rows, spread over a batch, all fail, then the data or the model is at fault.
@@ -25,8 +25,11 @@ def score(
     heads: Sequence[labels.Head],
     weight: str | None,
     id_column: str | None,
+    scales: Mapping[str, scores.Scale],
 ) -> tuple[batch.Scored | None, list[batch.DeadLetter]]:
     """The rows that every version can score, or None if there are none; and the others.
+
+    `scales` has the scale of each version's scores.
 
     Raises:
       JobError: labels, weights or ids are missing or invalid; a version's output does not match
@@ -43,7 +46,7 @@ def score(
     for version, model in versions.items():
         failed: dict[int, str] = {}
         try:
-            results[version] = _predict(model, examples, rows, heads, failed)
+            results[version] = _predict(model, examples, rows, heads, scales[version], failed)
         except errors.JobError as error:
             raise errors.JobError(f"Version {version!r}, {examples.shard}: {error}") from error
         reasons |= {row: f"version {version!r}: {why}" for row, why in failed.items()}
@@ -65,6 +68,11 @@ def score(
             for head in heads
         },
         predict_seconds={version: result.seconds for version, result in results.items()},
+        seen={
+            (version, output): seen
+            for version, result in results.items()
+            for output, seen in result.seen.items()
+        },
     ), letters
 
 
@@ -75,7 +83,7 @@ def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.n
       JobError: it cannot score any of them.
     """
     failed: dict[int, str] = {}
-    result = _predict(model, examples, np.arange(len(examples)), (), failed)
+    result = _predict(model, examples, np.arange(len(examples)), (), "", failed)
     if not len(result.rows):
         raise errors.JobError(
             f"the model cannot score any of the first {len(examples)} examples of "
@@ -86,11 +94,15 @@ def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.n
 
 @dataclass(frozen=True)
 class _Predictions:
-    """A version's outputs for some rows (int64, ascending) of a batch, and the time they took."""
+    """A version's outputs for some rows (int64, ascending) of a batch.
+
+    `seconds` is the time that they took, `seen` what was seen of the scores of each output.
+    """
 
     rows: np.ndarray
     outputs: Mapping[str, np.ndarray]
     seconds: float
+    seen: Mapping[str, batch.Seen] = field(default_factory=dict)
 
     def select(self, output: str, rows: np.ndarray) -> np.ndarray:
         """An output for some of the rows."""
@@ -102,9 +114,13 @@ def _predict(
     examples: batch.Batch,
     rows: np.ndarray,
     heads: Sequence[labels.Head],
+    scale: scores.Scale,
     failed: dict[int, str],
 ) -> _Predictions:
-    """The model's predictions for all rows but those that it adds to `failed`."""
+    """The model's predictions for all rows but those that it adds to `failed`, as heads take them.
+
+    Without heads, they are as the model returns them.
+    """
     pieces = _attempt(model, examples, rows, failed)
     if not pieces:
         return _Predictions(rows[:0], {}, 0.0)
@@ -116,12 +132,20 @@ def _predict(
         },
         sum(piece.seconds for piece in pieces),
     )
+    outputs, seen = {}, {}
     for head in heads:
-        _check_output(head, result.outputs)
-        is_nan = np.isnan(result.outputs[head.output])
-        for row in result.rows[is_nan if is_nan.ndim == 1 else is_nan.any(axis=1)]:
-            failed[int(row)] = "the prediction is NaN"
-    return result
+        if head.output not in result.outputs:
+            raise errors.JobError(
+                f"there is no output {head.output!r}; the model returns "
+                f"{errors.listed(result.outputs)}. List the outputs to evaluate with "
+                "`outputs: [...]`"
+            )
+        predicted = result.outputs[head.output]
+        outputs[head.output], undefined, look = scores.convert(predicted, head, scale)
+        failed |= {int(result.rows[row]): why for row, why in undefined.items()}
+        if look is not None:
+            seen[head.output] = look
+    return replace(result, outputs=outputs, seen=seen) if heads else result
 
 
 def _attempt(
@@ -194,28 +218,6 @@ def _refuse_broken(
         f"the model fails on a batch of {len(rows)} examples, and on each of the {_PROBES} of them "
         f"that were tried separately: {_reason(error)}. Check that the model matches the data"
     ) from error
-
-
-def _check_output(head: labels.Head, outputs: Mapping[str, np.ndarray]) -> None:
-    if head.output not in outputs:
-        raise errors.JobError(
-            f"there is no output {head.output!r}; the model returns {errors.listed(outputs)}. List "
-            "the outputs to evaluate with `outputs: [...]`"
-        )
-    shape = outputs[head.output].shape
-    description = (
-        f"output {head.output!r} has the shape {'[N]' if len(shape) == 1 else f'[N, {shape[1]}]'}"
-    )
-    if head.task in ("binary", "regression"):
-        if len(shape) == 2:
-            raise errors.JobError(
-                f"{description}; task {head.task} needs one prediction per example, [N]"
-            )
-    elif len(shape) == 1 or head.classes not in (None, shape[1]):
-        raise errors.JobError(
-            f"{description}; task {head.task} needs one prediction per class, "
-            f"[N, {head.classes or 'K'}]"
-        )
 
 
 def _dead_letter(examples: batch.Batch, row: int, reason: str) -> batch.DeadLetter:

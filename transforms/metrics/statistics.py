@@ -436,6 +436,10 @@ MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+# Those that do not depend on scores.
+_MOMENTS_OF_LABELS = ("count", "label", "label^2", "nonzero label")
+
+
 def _moment(name: str, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """One of MOMENTS; of infinite scores and of logarithms of 0 it may be infinite or NaN."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -519,6 +523,25 @@ class ClassCounts:
         cells = np.stack([both, 3 * predicted + 1, truly], axis=1)
         weights = view.weights(self.target)
         return Entries(cells, _spread(weights, cells))
+
+
+def is_by_rank(statistic: Statistic) -> bool:
+    """Whether a multi-class statistic depends only on which of a row's scores is the largest."""
+    if isinstance(statistic, ClassMatrix):
+        return statistic.threshold is None
+    if isinstance(statistic, Moment):
+        return statistic.moment in _MOMENTS_OF_LABELS
+    return isinstance(statistic, Examples | ClassCounts | Flips | Decisions)
+
+
+def is_by_decision(statistic: Statistic) -> bool:
+    """Whether a statistic says the same of decisions, as scores of 0 and 1, as of any scores."""
+    if isinstance(statistic, Confusion):
+        target, thresholds = statistic.target, statistic.thresholds
+        return target.k is None and target.top_k is None and all(0 <= at < 1 for at in thresholds)
+    if isinstance(statistic, ClassMatrix | LabelMatrix):
+        return statistic.threshold is None or 0 <= statistic.threshold < 1
+    return is_by_rank(statistic)
 
 
 @dataclass(frozen=True)

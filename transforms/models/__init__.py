@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 
@@ -105,7 +105,11 @@ class ModelSpec:
       function: for a callable, "module:function".
       sha256: the required digest of its files; "" to accept any.
       allow_unsafe: whether code inside a `.keras` file may run.
-      predictions: for stored predictions, (output, column) pairs; output "" if there is only one.
+      predictions: for stored predictions, (output, columns) pairs; output "" if there is only one.
+        Several columns hold a score for each class.
+      classes: the column of the classes of each score, if predictions are lists of the largest
+        scores; "" otherwise.
+      scores: the scale of its scores (`examples.scores.Scale`).
       outputs: the outputs to evaluate, () for all. A single output is named "" in all results,
         whatever the model calls it, so that versions can be compared.
     """
@@ -119,7 +123,9 @@ class ModelSpec:
     function: str = ""
     sha256: str = ""
     allow_unsafe: bool = False
-    predictions: tuple[tuple[str, str], ...] = ()
+    predictions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classes: str = ""
+    scores: Literal["", "probabilities", "logits", "percent", "as_is"] = ""
     outputs: tuple[str, ...] = ()
 
 

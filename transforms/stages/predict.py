@@ -11,7 +11,7 @@ from apache_beam.metrics.metric import Metrics
 
 from evalbeam.transforms import models
 from evalbeam.transforms.batch import Batch, Scored
-from evalbeam.transforms.examples import labels, scoring
+from evalbeam.transforms.examples import labels, scores, scoring
 from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.stages import coders  # noqa: F401  # registers coders
 
@@ -53,6 +53,7 @@ class _Score(beam.DoFn):
         id_column: str | None,
     ) -> None:
         self._specs = specs
+        self._scales: dict[str, scores.Scale] = {spec.name: spec.scores for spec in specs}
         self._heads = heads
         self._weight = weight
         self._id = id_column
@@ -66,7 +67,9 @@ class _Score(beam.DoFn):
         self._models = {spec.name: models.load(spec) for spec in self._specs}
 
     def process(self, batch: Batch) -> Iterator[Scored | pvalue.TaggedOutput[str, Ledger]]:
-        scored, letters = scoring.score(batch, self._models, self._heads, self._weight, self._id)
+        scored, letters = scoring.score(
+            batch, self._models, self._heads, self._weight, self._id, self._scales
+        )
         self._dead.inc(len(letters))
         if letters:
             yield pvalue.TaggedOutput(LEDGERS, Ledger(dead_letters=letters))
