@@ -6,19 +6,15 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.check import consistency, first_examples, heads
 from evalbeam.beam_jobs.check import versions as loading
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.config.resolve import Request, resolve
-from evalbeam.beam_jobs.job import Job, OpenClasses
+from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import batch, errors, models
-from evalbeam.transforms.checks import scores as score_check
-from evalbeam.transforms.examples import classes, labels, scoring, slices, tasks
+from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.formats import shards as file_shards
-from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Engine, Evaluation, MetricSpec, Pair
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import eval_config, metric_classes

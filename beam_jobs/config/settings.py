@@ -290,6 +290,10 @@ class Data(_Strict):
     def _check(self) -> Data:
         if self.format is not None and self.format not in formats.REGISTRY:
             raise ValueError(unknown("format", self.format, list(formats.REGISTRY)))
+        if self.unknown_class is not None and self.classes is None:
+            raise ValueError(
+                "`unknown_class` is for labels that are not among `classes`: list these, too"
+            )
         if batch.MAIN_SPLIT in self.splits:
             raise ValueError("'eval' is the name of the main split (`files`): rename this split")
         return self

@@ -174,6 +174,13 @@ def _describe_model(
     seconds = ledger.predict_seconds.get(name, 0.0)
     return {
         **run["models"][name],
+        "scores": {
+            "scale": run["models"][name]["scores"] or "probabilities",
+            "outputs": {
+                output: dataclasses.asdict(seen)
+                for output, seen in ledger.seen.get(name, {}).items()
+            },
+        },
         "forms": _list_forms(run, name, findings),
         "predict_s": seconds,
         "predict_ms_per_batch": 1000 * seconds / max(ledger.batches, 1),

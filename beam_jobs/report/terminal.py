@@ -174,13 +174,17 @@ def _name(row: pd.Series | Mapping[str, Any]) -> str:
     """A metric's name with what distinguishes its variants."""
     details = [
         *([f"output {row['output']}"] if row["output"] else []),
-        *([f"class {row['class_id']:.0f}"] if pd.notna(row["class_id"]) else []),
+        *([_name_class(row)] if pd.notna(row["class_id"]) else []),
         *([f"k {row['k']:.0f}"] if pd.notna(row["k"]) else []),
         *([f"top {row['top_k']:.0f}"] if pd.notna(row["top_k"]) else []),
         *([str(row["aggregation"])] if row["aggregation"] else []),
         *([f"at {row['threshold']:g}"] if pd.notna(row["threshold"]) else []),
     ]
     return f"{row['metric']} ({', '.join(details)})" if details else str(row["metric"])
+
+
+def _name_class(row: pd.Series | Mapping[str, Any]) -> str:
+    return str(row["class"]) if pd.notna(row["class"]) else f"class {row['class_id']:.0f}"
 
 
 def _add_names(frame: pd.DataFrame) -> pd.DataFrame:

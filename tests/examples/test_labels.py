@@ -102,33 +102,3 @@ def test_weights():
 def test_wrong_weights_are_reported(column, message):
     with pytest.raises(errors.JobError, match=message):
         labels.weights(examples(w=column), "w")
-
-
-@pytest.mark.parametrize(
-    ("truth", "predictions", "task", "classes", "reason"),
-    [
-        (
-            [0, 1, 0.5],
-            [0.1, 0.9, np.nan],
-            "binary",
-            None,
-            r"one prediction per example; labels and",
-        ),
-        ([0, 1, 1], [0.1, 0.9, 7.0], "regression", None, r"some predictions are outside \[0, 1\]"),
-        ([0, 1, 3], [0.1, 0.9, 0.2], "regression", None, r"some labels are outside \[0, 1\]"),
-        ([0, 1], [[0.1, 0.9], [0.5, 0.5]], "multiclass", 2, "2 predictions per example; the label"),
-        ([[0, 1], [1, 0]], [[0.1, 0.9], [0.5, 0.5]], "multiclass", 2, "one-hot lists of 2"),
-        ([[1, 1], [1, 0]], [[0.1, 0.9], [0.5, 0.5]], "multilabel", 2, "2 values, not all one-hot"),
-    ],
-)
-def test_tasks_are_inferred(truth, predictions, task, classes, reason):
-    inferred = labels.infer_task(np.array(truth, float), np.array(predictions))
-    assert (inferred.task, inferred.classes) == (task, classes)
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(inferred.reason)
-
-
-@pytest.mark.parametrize("predictions", [np.zeros(4), np.zeros((4, 3))])
-def test_shapes_that_fit_no_task(predictions):
-    with pytest.raises(errors.ConfigError, match=r"Labels of shape \[N, 2\] and predictions of"):
-        labels.infer_task(np.zeros((4, 2)), predictions)

@@ -318,7 +318,7 @@ def test_flags_of_beam_are_passed_to_beam(evalbeam, tmp_path, data):
 
 
 def test_a_dry_run_detects_what_would_fail(fails, tmp_path, data):
-    data["scores"] = [[0.1, 0.9]] * len(data)
+    data["scores"] = [[0.1, 0.2, 0.7]] * len(data)
     data.to_parquet(tmp_path / "data.parquet")
     models = [{"name": "v1", "predictions": "score"}, {"name": "v2", "predictions": "scores"}]
     output = fails(job(data={"files": "data.parquet"}, models=models), 4, "--dry-run")

@@ -79,7 +79,12 @@ def test_cat_or_dog(run_job, tmp_path):
     frame["scores"] = [[0.9, 0.1] if p == 0 else [0.2, 0.8] for p in frame["predicted"]]
     frame.to_parquet(tmp_path / "data.parquet")
     run = run_job(
-        _stored("data.parquet", ("v1", "scores"), metrics=["Precision", "Recall", "F1Score"])
+        _stored(
+            "data.parquet",
+            ("v1", "scores"),
+            task="multiclass",
+            metrics=["Precision", "Recall", "F1Score"],
+        )
     )
     assert _value(run, "precision", class_id=0) == 50 / 55
     assert _value(run, "recall", class_id=0) == 50 / 60

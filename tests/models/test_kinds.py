@@ -88,7 +88,7 @@ def specs(request, digits, tmp_path_factory, to_onnx):
             function, inputs = f"evalbeam_kinds:{model}", (("image", "image"),)
             return models.ModelSpec("v", kind, function=function, inputs=inputs)
         if kind == "stored":
-            return models.ModelSpec("v", kind, predictions=(("", model),))
+            return models.ModelSpec("v", kind, predictions=(("", (model,)),))
         if kind == "tfjs":
             return models.ModelSpec("v", kind, str(request.getfixturevalue("tfjs_models") / model))
         where = digits if model == "three" else folder / model

@@ -191,7 +191,7 @@ def test_mapped_columns_and_serialised_examples_that_are_not_there(folder, examp
 def test_tensorflow_is_not_imported_until_a_model_needs_it():
     program = (
         "import sys; from evalbeam.transforms import models; "
-        "models.load(models.ModelSpec('v', 'stored', predictions=(('', 'a'),))); "
+        "models.load(models.ModelSpec('v', 'stored', predictions=(('', ('a',)),))); "
         "models.load(models.ModelSpec('v', 'callable', function='json:loads', "
         "inputs=(('a', 'a'),))); "
         "runtimes = {'tensorflow', 'keras', 'apache_beam', 'ai_edge_litert', 'onnxruntime'}; "

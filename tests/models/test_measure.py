@@ -33,7 +33,7 @@ def test_variables_of_a_saved_model_are_counted(folder):
 
 
 def test_stored_predictions_cost_nothing(examples):
-    spec = models.ModelSpec("v1", "stored", predictions=(("", "p"),))
+    spec = models.ModelSpec("v1", "stored", predictions=(("", ("p",)),))
     assert measure.measure([spec], examples(p=[0.5]), 64) == ({}, {})
 
 

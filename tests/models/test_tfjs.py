@@ -125,7 +125,7 @@ def test_the_rows_at_fault_are_found(tfjs_models):
     record = pa.RecordBatch.from_pydict({"token": lists(tokens), "y": pa.array(np.zeros(64))})
     data = batch.Batch(batch.Shard("eval", "data/eval-0", "parquet"), np.arange(64), record)
     head = labels.Head("", "y", "regression")
-    scored, letters = scoring.score(data, {"v3": model}, (head,), None, None)
+    scored, letters = scoring.score(data, {"v3": model}, (head,), None, None, {"v3": ""})
     assert len(scored) == 62
     assert [letter.position for letter in letters] == [7, 40]
     assert "RuntimeError: GatherV2: the index value 99" in letters[0].reason

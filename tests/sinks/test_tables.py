@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from evalbeam.transforms.examples.labels import Head
 from evalbeam.transforms.examples.slices import SliceKey
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.sheet import Sheet
@@ -16,6 +17,7 @@ from evalbeam.transforms.metrics.table import Table, sort_key
 from evalbeam.transforms.results import finish
 from evalbeam.transforms.sinks import tables
 
+HEADS = [Head("", "y", "binary")]
 KEYS = [
     SliceKey("eval"),
     SliceKey("train"),
@@ -51,7 +53,7 @@ def block(keys):
 def write(folder, keys, name="part"):
     folder.mkdir(exist_ok=True)
     paths = {table: str(folder / f"{name}-{table}.parquet") for table in tables.SCHEMAS}
-    with tables.Writer(paths) as writer:
+    with tables.Writer(paths, HEADS) as writer:
         writer.add(block(keys), [])
     return writer.rows
 

@@ -43,7 +43,7 @@ def rows(count, **more):
 
 
 def score(data, versions, heads=(HEAD,), weight=None):
-    return scoring.score(data, versions, heads, weight, None)
+    return scoring.score(data, versions, heads, weight, None, dict.fromkeys(versions, ""))
 
 
 def positions(letters):
@@ -149,7 +149,7 @@ def test_a_batch_too_large_for_the_model_is_halved():
 
 
 def test_nan_predictions_are_dead_letters():
-    stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", "p"),)))
+    stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", ("p",)),)))
     data = examples(p=[0.5, float("nan"), None, 0.25], y=[0, 1, 0, 1])
     scored, letters = score(data, {"v0": stored})
     assert [(letter.position, letter.reason) for letter in letters] == [
@@ -160,7 +160,7 @@ def test_nan_predictions_are_dead_letters():
 
 
 def test_a_nan_in_any_class_is_a_dead_letter():
-    stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", "p"),)))
+    stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", ("p",)),)))
     data = examples(p=[[0.5, 0.5], [1.0, float("nan")]], y=[0, 1])
     scored, letters = score(data, {"v0": stored}, [labels.Head("", "y", "multiclass", 2)])
     assert positions(letters) == [1001]
@@ -174,14 +174,13 @@ def test_an_empty_batch_has_no_scores():
 @pytest.mark.parametrize(
     ("column", "head", "message"),
     [
-        ([[0.5, 0.5]], HEAD, r"output '' has the shape \[N, 2\]; task binary needs one .*, \[N\]"),
-        ([0.5], labels.Head("", "y", "multiclass", 3), r"shape \[N\]; task multiclass .*\[N, 3\]"),
+        ([[0.5, 0.1, 0.4]], HEAD, r"its output has the shape \[N, 3\]; task binary needs one .*"),
         ([[0.5, 0.5]], labels.Head("", "y", "multiclass", 3), r"shape \[N, 2\]; .*\[N, 3\]"),
         ([0.5], labels.Head("p", "y", "binary"), "no output 'p'; the model returns ''"),
     ],
 )
 def test_predictions_that_do_not_fit_the_task(column, head, message):
-    stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", "p"),)))
+    stored = models.load(models.ModelSpec("v0", "stored", predictions=(("", ("p",)),)))
     with pytest.raises(errors.JobError, match=f"Version 'v0', data/eval-0: .*{message}"):
         score(examples(p=column, y=[1]), {"v0": stored}, [head])
 
@@ -223,7 +222,7 @@ def summary(scored):
 
 
 def test_the_stage_scores_counts_and_tags(checked):
-    stored = models.ModelSpec("v0", "stored", predictions=(("", "p"),))
+    stored = models.ModelSpec("v0", "stored", predictions=(("", ("p",)),))
     batches = [
         examples(0, x=[1.0, -2.0, 3.0], y=[0, 1, 0], p=[0.1, 0.2, 0.3], id=[1, 2, 3]),
         examples(3, x=[4.0, 5.0], y=[0, 1], p=[0.1, None], id=[4, 5]),

@@ -150,7 +150,8 @@ def _are_decisions(predictions: np.ndarray, head: Head) -> bool:
     """Whether predictions are classes: names, or one number where there are several classes."""
     if predictions.dtype == object:
         return True
-    return predictions.ndim == 1 and head.task == "multiclass" and (head.scored_classes or 0) > 2
+    several = head.task == "multiclass" and (head.scored_classes or 0) > 2
+    return several and predictions.ndim == 1 and predictions.dtype.names is None
 
 
 def _one_hot(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int, str]]:

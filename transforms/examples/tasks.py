@@ -97,12 +97,13 @@ def infer(
     decided = _are_names(predictions)
     width = predictions.shape[1] if predictions.ndim > 1 else 1
     task, reason = _infer_from_names(names, is_open, truth, width, decided, wanted)
-    head = Head(output, column, task, names=names)
-    if not is_open:
-        return Inferred(complete(head, names, wanted), wanted, reason)
+    count = None
     if task != "binary":
-        count = len(names) if decided or width == 1 else width
-        head = Head(output, column, task, count + bool(wanted.unknown), names)
+        scored = len(names) if decided or width == 1 else width
+        count = scored + bool(wanted.unknown)
+    head = Head(output, column, task, count, names, unknown=bool(wanted.unknown))
+    if not is_open:
+        head = complete(head, names, wanted)
     return Inferred(head, wanted, reason, is_open)
 
 

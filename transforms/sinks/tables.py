@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import dataset
 from pyarrow.dataset import Dataset
 
+from evalbeam.transforms.examples.labels import Head
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.results import compare, finish
 
@@ -23,6 +24,7 @@ _WHICH = [
     ("output", _NAME),
     ("metric", _NAME),
     ("class_id", pa.int32()),
+    ("class", _NAME),
     ("k", pa.int32()),
     ("top_k", pa.int32()),
     ("aggregation", _NAME),
@@ -56,6 +58,9 @@ CONFUSION = pa.schema(
         ("threshold", pa.float64()),
         ("actual", pa.int32()),
         ("predicted", pa.int32()),
+        ("class", _NAME),
+        ("actual_class", _NAME),
+        ("predicted_class", _NAME),
         ("count", pa.float64()),
     ]
 )
@@ -94,12 +99,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     Args:
       paths: by table, the local file to write.
+      heads: the outputs, whose classes may have names.
 
     Attributes:
       rows: by table, the number of rows written.
     """
 
-    def __init__(self, paths: Mapping[str, str]) -> None:
+    def __init__(self, paths: Mapping[str, str], heads: Sequence[Head]) -> None:
+        self._heads = {head.output: head for head in heads}
         self._writers = {
             name: pq.ParquetWriter(paths[name], schema, compression="zstd")
             for name, schema in SCHEMAS.items()
@@ -111,9 +118,9 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         kept = block.reported
         names = _Names.of(block)
         for name, rows in (
-            ("metrics", _tabulate_metrics(block, names, kept)),
-            ("confusion", _tabulate_confusion(block, names, kept)),
-            ("comparisons", _tabulate_comparisons(block, names, kept, differences)),
+            ("metrics", _tabulate_metrics(block, names, kept, self._heads)),
+            ("confusion", _tabulate_confusion(block, names, kept, self._heads)),
+            ("comparisons", _tabulate_comparisons(block, names, kept, self._heads, differences)),
         ):
             self._writers[name].write_table(rows)
             self.rows[name] += len(rows)
@@ -195,13 +202,15 @@ class _Names:
         }
 
 
-def _tabulate_metrics(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
+def _tabulate_metrics(
+    block: finish.Block, names: _Names, kept: np.ndarray, heads: Mapping[str, Head]
+) -> pa.Table:
     values = {key: r for key, r in block.results.items() if isinstance(r, metric.Values)}
     return _tabulate(
         METRICS,
         names,
         np.flatnonzero(kept),
-        [{"model": key.model, **_identify(key)} for key in values],
+        [{"model": key.model, **_identify(key, heads)} for key in values],
         [result.thresholds for result in values.values()],
         {"value": [result.values for result in values.values()]},
         {"n": block.examples, "weight_sum": block.weights},
@@ -212,6 +221,7 @@ def _tabulate_comparisons(
     block: finish.Block,
     names: _Names,
     kept: np.ndarray,
+    heads: Mapping[str, Head],
     differences: Sequence[compare.Difference],
 ) -> pa.Table:
     return _tabulate(
@@ -219,7 +229,7 @@ def _tabulate_comparisons(
         names,
         np.flatnonzero(kept),
         [
-            {"baseline": d.baseline, "candidate": d.key.model, **_identify(d.key)}
+            {"baseline": d.baseline, "candidate": d.key.model, **_identify(d.key, heads)}
             for d in differences
         ],
         [d.thresholds for d in differences],
@@ -234,7 +244,9 @@ def _tabulate_comparisons(
     )
 
 
-def _tabulate_confusion(block: finish.Block, names: _Names, kept: np.ndarray) -> pa.Table:
+def _tabulate_confusion(
+    block: finish.Block, names: _Names, kept: np.ndarray, heads: Mapping[str, Head]
+) -> pa.Table:
     if not block.counts:
         return CONFUSION.empty_table()
     which = np.repeat(np.arange(len(block.counts)), [len(part.counts) for part in block.counts])
@@ -256,14 +268,56 @@ def _tabulate_confusion(block: finish.Block, names: _Names, kept: np.ndarray) ->
             [getattr(part, name) for part in block.counts], CONFUSION.field(name).type
         )
         columns[name] = values.take(pa.array(which[inside]))
+    columns |= _name_classes(
+        [(heads[part.output], part.class_id) for part in block.counts],
+        which[inside],
+        actual[inside],
+        predicted[inside],
+    )
     return _build_table(CONFUSION, columns)
 
 
-def _identify(key: metric.Key) -> dict[str, str | int | bool | None]:
+def _name_classes(
+    problems: Sequence[tuple[Head, int | None]],
+    which: np.ndarray,
+    actual: np.ndarray,
+    predicted: np.ndarray,
+) -> dict[str, pa.Array]:
+    """The names of classes in N rows of confusion counts, where they have names.
+
+    Args:
+      problems: outputs, and the label of a multi-label one.
+      which: int64[N], the problem of each row.
+      actual, predicted: int64[N], the classes.
+    """
+    named: list[str] = []
+    offsets = []
+    for head, label in problems:
+        offsets.append(len(named))
+        if label is not None:  # the label of a multi-label output is absent or present
+            named += ["", ""]
+        else:
+            named += [head.class_name(i) for i in range(head.classes or 2)]
+    start = np.asarray(offsets)[which]
+    of_labels = ["" if label is None else head.class_name(label) for head, label in problems]
+    return {
+        "class": _take_names(of_labels, which),
+        "actual_class": _take_names(named, start + actual),
+        "predicted_class": _take_names(named, start + predicted),
+    }
+
+
+def _take_names(names: Sequence[str], index: np.ndarray) -> pa.Array:
+    return pa.array([name or None for name in names], _NAME).take(pa.array(index))
+
+
+def _identify(key: metric.Key, heads: Mapping[str, Head]) -> dict[str, str | int | bool | None]:
+    class_id = key.class_id
     return {
         "output": key.output,
         "metric": key.metric,
-        "class_id": key.class_id,
+        "class_id": class_id,
+        "class": None if class_id is None else heads[key.output].class_name(class_id) or None,
         "k": key.k,
         "top_k": key.top_k,
         "aggregation": key.aggregation,

@@ -121,7 +121,7 @@ def _finish(
             if kind not in config.options.disabled_outputs.values
         }
         with (
-            tables.Writer(paths) as writer,
+            tables.Writer(paths, wanted.heads) as writer,
             result_files.Writer(tfma_paths, config, messages) as tfma_writer,
         ):
             for block in finish.finish(table, wanted, task.plotted):

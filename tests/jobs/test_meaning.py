@@ -1,0 +1,258 @@
+"""Labels, classes and scores as people have them, through the whole job."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import special
+from sklearn import datasets, linear_model, metrics
+
+
+def value(run, metric, model="m", slice="overall", **more):
+    frame = pd.read_parquet(run / "metrics.parquet")
+    for column, wanted in {"metric": metric, "model": model, "slice": slice, **more}.items():
+        frame = frame[frame[column] == wanted]
+    assert len(frame) == 1, frame
+    return frame["value"].iloc[0]
+
+
+def job(files, label="y", data=(), models=({"name": "m", "predictions": "p"},), **more):
+    return {
+        "data": {"files": files, "label": label, **dict(data)},
+        "models": list(models),
+        **more,
+    }
+
+
+@pytest.fixture
+def refused(evalbeam, tmp_path):
+    """Runs a config, which must be refused; returns what is printed."""
+
+    def run(config, *flags):
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        result = evalbeam("run", "job.yaml", *flags)
+        assert result.exit_code == 2, f"{result.output}\n{result.exception!r}"
+        assert not (tmp_path / "results" / "latest").exists()
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=240)
+    p = 1 / (1 + np.exp(-x))
+    y = (rng.random(240) < p).astype(int)
+    frame = pd.DataFrame({"y": y, "p": p, "logit": 3 * x, "percent": 100 * p, "x": x})
+    frame["both"] = [[1 - q, q] for q in p]
+    return frame
+
+
+def test_every_version_has_the_scale_it_says(run_job, clicks):
+    clicks.drop(columns="both").to_csv("d.csv", index=False)
+    models = [
+        {"name": "v1", "predictions": "p", "baseline": True},
+        {"name": "v2", "predictions": "logit", "scores": "logits"},
+        {"name": "v3", "predictions": "percent", "scores": "percent"},
+    ]
+    run = run_job(job("d.csv", models=models, metrics=["AUC", "BinaryCrossentropy", "Precision"]))
+    sigmoid = special.expit(clicks["logit"])
+    for version, scores in (("v1", clicks["p"]), ("v2", sigmoid), ("v3", clicks["p"])):
+        loss = value(run, "binary_crossentropy", version)
+        assert loss == pytest.approx(metrics.log_loss(clicks["y"], scores), rel=1e-5)
+        precision = metrics.precision_score(clicks["y"], scores > 0.5)
+        assert value(run, "precision", version) == precision
+        auc = metrics.roc_auc_score(clicks["y"], scores)
+        assert value(run, "auc", version) == pytest.approx(auc, abs=1e-3)
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_logits_are_not_taken_for_probabilities(refused, clicks, flags):
+    clicks.to_parquet("d.parquet")
+    models = [{"name": "v1", "predictions": "p"}, {"name": "v2", "predictions": "logit"}]
+    output = refused(job("d.parquet", models=models), *flags)
+    assert "Version 'v2': 198 of 240 rows (82.5%) have scores outside [0, 1]" in output or (
+        "Version 'v2'" in output and "rows" in output and "scores outside [0, 1]" in output
+    )
+    assert "`scores: logits` to put them through sigmoid" in output
+
+
+def test_logits_beyond_the_first_examples_fail_the_run(refused, clicks):
+    late = pd.concat([clicks] * 3, ignore_index=True)
+    late.loc[700, "p"] = 1.5
+    late.to_parquet("d.parquet")
+    assert "1 of 720 rows (0.1%) have scores outside [0, 1], from" in refused(job("d.parquet"))
+
+
+def test_scores_as_they_are(run_job, clicks, evalbeam, tmp_path):
+    clicks.to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "logit", "scores": "as_is"}]
+    run = run_job(job("d.parquet", models=models, metrics=["BinaryAccuracy"]))
+    expected = metrics.accuracy_score(clicks["y"], clicks["logit"] > 0.5)
+    assert value(run, "binary_accuracy") == expected
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert any("taken as they are" in note for note in manifest["notes"])
+    assert manifest["models"]["m"]["scores"]["scale"] == "as_is"
+    assert manifest["models"]["m"]["scores"]["outputs"][""]["outside"] > 0
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_two_columns_of_a_binary_model(run_job, clicks, form):
+    if form == "parquet":
+        clicks.to_parquet("d.parquet")
+    else:
+        clicks.to_json("d.jsonl", orient="records", lines=True)
+    models = [{"name": "a", "predictions": "both"}, {"name": "b", "predictions": "p"}]
+    run = run_job(job(f"d.{form}", models=models, metrics=["AUC", "Calibration"]))
+    auc = metrics.roc_auc_score(clicks["y"], clicks["p"])
+    for version in ("a", "b"):
+        assert value(run, "auc", version) == pytest.approx(auc, abs=1e-3)
+        calibration = clicks["p"].mean() / clicks["y"].mean()
+        assert value(run, "calibration", version) == pytest.approx(calibration)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"), [(("no", "yes"), True), ((1, 2), True), ((-1, 1), True), ((2, 4), False)]
+)
+def test_binary_labels_by_name(run_job, clicks, names, found):
+    clicks["y"] = [names[each] for each in clicks["y"]]
+    clicks.drop(columns="both").to_csv("d.csv", index=False)
+    data = {} if found else {"classes": list(names)}
+    run = run_job(job("d.csv", data=data, metrics=["Recall", "BinaryAccuracy"]))
+    truth = clicks["y"] == names[1]
+    assert value(run, "recall") == metrics.recall_score(truth, clicks["p"] > 0.5)
+    run = run_job(job("d.csv", data={**data, "positive": names[0]}, metrics=["Recall"]))
+    assert value(run, "recall") == metrics.recall_score(~truth, clicks["p"] > 0.5)
+
+
+@pytest.fixture(scope="module")
+def wine():
+    bunch = datasets.load_wine()
+    model = linear_model.LogisticRegression(C=0.001, max_iter=1000).fit(bunch.data, bunch.target)
+    scores = model.predict_proba(bunch.data)
+    frame = pd.DataFrame({"hue": bunch.data[:, 10]})
+    frame["cultivar"] = bunch.target_names[bunch.target]
+    frame["p"] = list(scores)
+    frame[["p0", "p1", "p2"]] = scores
+    frame["decision"] = bunch.target_names[scores.argmax(axis=1)]
+    frame["logits"] = list(model.decision_function(bunch.data))
+    return frame
+
+
+def expected_recall(wine):
+    return metrics.recall_score(wine["cultivar"], wine["decision"], average=None)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_class_names_are_found_in_the_data(run_job, wine, form):
+    # In another order than sorted, and the last class first met after the first examples.
+    frame = pd.concat([wine[wine["cultivar"] != "class_2"]] * 3 + [wine], ignore_index=True)
+    if form == "parquet":
+        frame.to_parquet("d.parquet")
+    elif form == "jsonl":
+        frame.to_json("d.jsonl", orient="records", lines=True)
+    else:
+        frame.drop(columns=["p", "logits"]).to_csv("d.csv", index=False)
+    models = [{"name": "m", "predictions": ["p0", "p1", "p2"]}]
+    run = run_job(job(f"d.{form}", "cultivar", models=models, metrics=["Recall"]))
+    for class_id, recall in enumerate(expected_recall(frame)):
+        assert value(run, "recall", **{"class": f"class_{class_id}"}) == recall
+        assert value(run, "recall", class_id=class_id) == recall
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert any("'class_0', 'class_1', 'class_2'" in note for note in manifest["notes"])
+
+
+def test_classes_in_the_order_of_the_scores(run_job, wine):
+    names = ["class_2", "class_0", "class_1"]
+    wine.assign(p=[each[[2, 0, 1]] for each in wine["p"]]).to_parquet("d.parquet")
+    (pd.Series(names)).to_csv("names.txt", index=False, header=False)
+    for classes in (names, "names.txt"):
+        config = job("d.parquet", "cultivar", data={"classes": classes}, metrics=["Recall"])
+        run = run_job(config)
+        by_class = [value(run, "recall", **{"class": f"class_{i}"}) for i in range(3)]
+        assert by_class == expected_recall(wine).tolist()
+    confusion = pd.read_parquet(run / "confusion.parquet")
+    matrix = confusion.pivot_table(
+        index="actual_class", columns="predicted_class", values="count", fill_value=0, observed=True
+    )
+    matrix = matrix.rename(index=str, columns=str)
+    expected = metrics.confusion_matrix(wine["cultivar"], wine["decision"])
+    np.testing.assert_array_equal(matrix.sort_index().sort_index(axis=1), expected)
+
+
+def test_logits_of_several_classes(run_job, wine):
+    wine.to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "logits", "scores": "logits"}]
+    config = job("d.parquet", "cultivar", models=models, metrics=["CategoricalCrossentropy"])
+    loss = value(run_job(config), "categorical_crossentropy")
+    probabilities = special.softmax(np.stack(wine["logits"].to_list()), axis=1)
+    assert loss == pytest.approx(metrics.log_loss(wine["cultivar"], probabilities), rel=1e-5)
+
+
+def test_decisions_without_scores(run_job, refused, wine):
+    wine.to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "decision"}]
+    output = refused(job("d.parquet", "cultivar", models=models, metrics=["Recall", "AUC"]))
+    assert "metrics: AUC needs scores, but the predictions of version 'm' are classes" in output
+    run = run_job(job("d.parquet", "cultivar", models=models))
+    for class_id, recall in enumerate(expected_recall(wine)):
+        assert value(run, "recall", class_id=class_id) == recall
+
+
+def test_lists_of_the_largest_scores(run_job, wine):
+    names = np.array(["class_0", "class_1", "class_2"])
+    scores = np.stack(wine["p"].to_list())
+    top = np.argsort(-scores, axis=1)[:, :2]
+    wine.assign(
+        items=[names[row].tolist() for row in top],
+        p=[scores[i, row].tolist() for i, row in enumerate(top)],
+    ).to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "p", "classes": "items"}]
+    run = run_job(job("d.parquet", "cultivar", models=models, metrics=["Recall"]))
+    for class_id, recall in enumerate(expected_recall(wine)):
+        assert value(run, "recall", class_id=class_id) == recall
+
+
+def test_labels_that_are_not_among_the_classes(run_job, refused, wine):
+    wine = wine.assign(cultivar=wine["cultivar"].where(wine.index != 7, "mead"))
+    wine.to_parquet("d.parquet")
+    data = {"classes": ["class_0", "class_1", "class_2"]}
+    output = refused(job("d.parquet", "cultivar", data=data))
+    assert "'mead', which is none of the classes 'class_0', 'class_1', 'class_2'" in output
+    data["unknown_class"] = "other"
+    run = run_job(job("d.parquet", "cultivar", data=data, metrics=["Recall"]))
+    assert value(run, "recall", **{"class": "other"}) == 0
+    confusion = pd.read_parquet(run / "confusion.parquet")
+    assert confusion[confusion["actual_class"] == "other"]["count"].sum() == 1
+
+
+def test_one_odd_label_is_named(refused, clicks):
+    clicks.loc[50, "y"] = -1
+    clicks.to_parquet("d.parquet")
+    output = refused(job("d.parquet"))
+    assert "label column 'y' is -1.0; binary labels are in [0, 1]" in output
+    assert "task inferred: binary" in output
+
+
+def test_an_infinite_score_is_a_dead_letter(run_job, clicks):
+    clicks.loc[50, "p"] = np.inf
+    clicks.to_parquet("d.parquet")
+    run = run_job(job("d.parquet", data={"max_dead_letters": 0.01}))
+    assert value(run, "example_count") == 239
+    letter = json.loads((run / "dead_letter" / "rows.jsonl").read_text())
+    assert letter["reason"] == "version 'm': the prediction is infinite"
+
+
+def test_lists_of_class_names_are_multilabel(run_job, tmp_path):
+    rows = [
+        {"y": ["cat"], "p": [0.9, 0.2]},
+        {"y": ["cat", "dog"], "p": [0.8, 0.1]},
+        {"y": [], "p": [0.7, 0.3]},
+        {"y": ["dog"], "p": [0.1, 0.6]},
+    ]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_job(job("d.jsonl", data={"classes": ["cat", "dog"]}, metrics=["BinaryAccuracy"]))
+    assert value(run, "binary_accuracy") == 6 / 8
