@@ -55,6 +55,8 @@ def _lengths(column: pa.Array) -> np.ndarray:
 def _decode(values: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
     return values.cast(pa.binary()) if pa.types.is_fixed_size_binary(values.type) else values
 
 

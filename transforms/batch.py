@@ -15,11 +15,24 @@ MAIN_SPLIT = "eval"
 
 
 @dataclass(frozen=True)
+class Dialect:
+    """How CSV files are written.
+
+    Attributes:
+      delimiter: the character between columns.
+      encoding: the name of the text's encoding, as Python knows it.
+    """
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
 class Shard:
     """The part of the data that one task reads.
 
     `piece` is the index of a Parquet row group, or None for the whole file. `size_bytes` is the
-    shard's share of the file's size.
+    shard's share of the file's size, `dialect` how a CSV file is written.
     """
 
     split: str
@@ -27,6 +40,7 @@ class Shard:
     format: str
     piece: int | None = None
     size_bytes: int = 0
+    dialect: Dialect = Dialect()
 
     def __str__(self) -> str:
         return self.path if self.piece is None else f"{self.path} row group {self.piece}"

@@ -105,7 +105,7 @@ def _list_shards(data: config.Data) -> tuple[batch.Shard, ...]:
     return tuple(
         shard
         for split, listed in splits.items()
-        for shard in file_shards.list_shards(listed, data.format, split)
+        for shard in file_shards.list_shards(listed, data.format, split, data.csv.dialect())
     )
 
 

@@ -27,9 +27,8 @@ def check_columns(
         uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
     if settings.data.id:
         uses[settings.data.id] = f"data.id {settings.data.id!r}"
-    formats_of = {shard.path: shard.format for shard in shards}
-    for path, name in formats_of.items():
-        declared = formats.get(name).columns(path)
+    for path, shard in {shard.path: shard for shard in shards}.items():
+        declared = formats.columns(shard)
         if not declared:  # an empty file has neither header nor rows
             continue
         for column, use in uses.items():

@@ -56,7 +56,7 @@ def read(
     few = min(len(examples), max(1, _BATCH_BYTES // max(1, image_bytes)))
     return FirstExamples(
         examples=examples,
-        columns=formats.get(examples.shard.format).first_columns(examples.shard.path),
+        columns=formats.first_columns(examples.shard),
         image_bytes=image_bytes,
         tried=examples.take(np.arange(few)) if few < len(examples) else examples,
     )
@@ -78,7 +78,7 @@ def _read(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.
     for shard in shards:
         if shard.split != batch.MAIN_SPLIT:
             continue
-        for item in formats.get(shard.format).read(shard, projection, _EXAMPLES):
+        for item in formats.read(shard, projection, _EXAMPLES):
             if isinstance(item, batch.Batch) and len(item):
                 return item
             if isinstance(item, batch.DeadLetter):

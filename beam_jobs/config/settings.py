@@ -6,6 +6,7 @@ editors.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import fractions
 import json
@@ -217,6 +218,38 @@ def _read_names(path: str) -> tuple[str, ...]:
         ) from e
 
 
+def _check_delimiter(value: str) -> str:
+    if len(value) != 1 or value in '"\r\n':
+        raise ValueError(f"{value!r} is not a delimiter; write a single character, such as ';'")
+    return value
+
+
+def _check_encoding(value: str) -> str:
+    try:
+        codecs.lookup(value)
+    except LookupError:
+        raise ValueError(
+            f"unknown encoding {value!r}; write a name that Python knows, such as utf-8, latin-1, "
+            "cp1252 or utf-16"
+        ) from None
+    return value
+
+
+class Csv(_Strict):
+    """How CSV files are written."""
+
+    delimiter: Annotated[str, AfterValidator(_check_delimiter)] = Field(
+        batch.Dialect.delimiter, description="The character between columns."
+    )
+    encoding: Annotated[str, AfterValidator(_check_encoding)] = Field(
+        batch.Dialect.encoding, description="The text's encoding, such as latin-1."
+    )
+
+    def dialect(self) -> batch.Dialect:
+        """The same settings as the format takes them."""
+        return batch.Dialect(self.delimiter, self.encoding)
+
+
 class Data(_Strict):
     """The labelled examples."""
 
@@ -224,6 +257,7 @@ class Data(_Strict):
     format: str | None = Field(
         None, description="tfrecord, parquet, csv or jsonl; if omitted: inferred from file names."
     )
+    csv: Csv = Field(Csv(), description="The delimiter and encoding of CSV files.")
     label: str | dict[str, str] | None = Field(
         None, description="The label column; for several outputs, output: column."
     )

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 import writers
 
-from evalbeam.transforms import errors, formats
+from evalbeam.transforms import batch, errors, formats
 
 
 def read(tmp_path, text: str | bytes, columns=("n", "s"), batch_size=4):
@@ -28,7 +28,11 @@ def lines(rows: list[str]) -> str:
         ("1", "CSV parse error: Expected 2 columns, got 1: 1"),
         ("1,2,3", "CSV parse error: Expected 2 columns, got 3: 1,2,3"),
         ('1,"open', "a quote is never closed"),
-        (b"1,\xff", "column 's' holds b'\\xff' (binary), but is string elsewhere"),
+        (
+            b"1,\xff",
+            "column 's' holds b'\\xff' text that is not UTF-8; set `data: {csv: "
+            "{encoding: latin-1}}`, say",
+        ),
     ],
 )
 def test_a_damaged_row_costs_only_itself(tmp_path, position, row, reason):
@@ -97,13 +101,13 @@ def test_dates_are_text(tmp_path):
     ("header", "reason"),
     [
         (b"a,b,a\n", "columns appear twice in the header: ['a']"),
-        (b"\xff,b\n", "can't decode byte 0xff"),
+        (b"\xff,b\n", "its header is not UTF-8 text"),
     ],
 )
 def test_a_damaged_header_is_an_error_or_a_dead_letter(tmp_path, header, reason):
     path = writers.write(tmp_path, "csv", header + b"1,2,3\n")
     with pytest.raises(errors.ConfigError) as error:
-        formats.get("csv").columns(path)
+        formats.get("csv").columns(batch.Shard("eval", path, "csv"))
     assert reason in str(error.value)
     batches, [letter] = writers.read(path, "csv", ("a",))
     assert batches == []

@@ -178,7 +178,7 @@ def test_remote_files_are_read_as_local_ones(memory, format_name):
 )
 def test_columns(tmp_path, format_name, expected):
     path = writers.write(tmp_path, format_name, rows(3))
-    assert formats.get(format_name).columns(path) == expected
+    assert formats.get(format_name).columns(batch.Shard("eval", path, format_name)) == expected
 
 
 def test_reading_loads_no_tensorflow(tmp_path):

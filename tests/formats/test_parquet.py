@@ -54,7 +54,11 @@ def test_fields_of_structs_are_columns(tmp_path):
     rows = [{"bytes": b"x", "more": {"n": 1}}, None, {"bytes": None, "more": None}]
     table = pa.table({"image": rows, "user": pa.StructArray.from_arrays([plan], ["plan"])})
     path = writers.write(tmp_path, "parquet", table)
-    assert PARQUET.columns(path) == ("image.bytes", "image.more.n", "user.plan")
+    assert PARQUET.columns(batch.Shard("eval", path, "parquet")) == (
+        "image.bytes",
+        "image.more.n",
+        "user.plan",
+    )
     [part], _ = writers.read(path, "parquet", ["user.plan", "image.more.n", "image.bytes", "image"])
     assert part.columns.to_pydict() == {
         "image.bytes": [b"x", None, None],
@@ -67,7 +71,7 @@ def test_a_tensor_of_fixed_shape_next_to_structs(tmp_path):
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3, 4), np.float32))
     table = pa.table({"x": tensors, "user": [{"n": 1}, {"n": 2}]})
     path = writers.write(tmp_path, "parquet", table)
-    assert PARQUET.columns(path) == ("x", "user.n")
+    assert PARQUET.columns(batch.Shard("eval", path, "parquet")) == ("x", "user.n")
     [part], _ = writers.read(path, "parquet", ["user.n", "x"])
     assert part.columns["user.n"].to_pylist() == [1, 2]
 
@@ -106,7 +110,7 @@ def test_a_file_without_footer_is_one_dead_letter(tmp_path, length):
     assert letter.position == -1
     assert letter.reason.startswith("the file cannot be read: ")
     with pytest.raises(errors.ConfigError, match=r"data\.parquet: .*"):
-        PARQUET.columns(str(path))
+        PARQUET.columns(batch.Shard("eval", str(path), "parquet"))
 
 
 def test_a_failed_request_is_not_damage(memory, monkeypatch):

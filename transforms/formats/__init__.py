@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from evalbeam.transforms import batch, errors
+from evalbeam.transforms.formats import partitions
 
 # Modules, not objects: a format's libraries (TensorFlow for TFRecord) load on first use.
 REGISTRY = {
@@ -20,16 +21,19 @@ REGISTRY = {
 class Format(Protocol):
     """What a format's module provides."""
 
-    # File name suffixes that identify the format, such as (".csv", ".csv.gz").
+    # File name suffixes that identify the format, such as (".jsonl",), without compression's.
     SUFFIXES: tuple[str, ...]
+
+    def starts(self, block: bytes) -> bool:
+        """Whether a file of the format may start so, and one of another format hardly can."""
 
     def pieces(self, path: str, size_bytes: int) -> list[tuple[int | None, int]]:
         """The (piece, size in bytes) of each shard of a file; [(None, size)] if it is not split."""
 
-    def columns(self, path: str) -> tuple[str, ...] | None:
+    def columns(self, shard: batch.Shard) -> tuple[str, ...] | None:
         """All columns that the file declares; None if only reading all of it would show them."""
 
-    def first_columns(self, path: str) -> tuple[str, ...]:
+    def first_columns(self, shard: batch.Shard) -> tuple[str, ...]:
         """The columns of the file's first rows, for error messages to list."""
 
     def read(
@@ -40,6 +44,34 @@ class Format(Protocol):
         A file that cannot be opened raises, so that the runner can retry; damage is permanent.
         Batches may be slices of larger arrays: unpack lists with `flatten()`, not `values`.
         """
+
+
+def columns(shard: batch.Shard) -> tuple[str, ...] | None:
+    """All columns of a shard's file and folders; None if only reading all of it would show them."""
+    declared = get(shard.format).columns(shard)
+    return declared and (*declared, *partitions.parse(shard.path))
+
+
+def first_columns(shard: batch.Shard) -> tuple[str, ...]:
+    """The columns of the file's first rows and of its folders, for error messages to list."""
+    return (*get(shard.format).first_columns(shard), *partitions.parse(shard.path))
+
+
+def read(
+    shard: batch.Shard, projection: batch.Projection, batch_size: int
+) -> Iterator[batch.Batch | batch.DeadLetter]:
+    """What the shard's format reads, with the columns of its folders."""
+    items = get(shard.format).read(shard, projection, batch_size)
+    wanted = {
+        name: value
+        for name, value in partitions.parse(shard.path).items()
+        if name in projection.columns
+    }
+    if not wanted:
+        return items
+    return (
+        partitions.add(item, wanted) if isinstance(item, batch.Batch) else item for item in items
+    )
 
 
 def get(name: str) -> Format:

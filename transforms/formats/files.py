@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import glob
 import gzip
+import lzma
 import os
 import shutil
 import tempfile
@@ -12,8 +14,9 @@ import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
+import pyarrow as pa
 from apache_beam.io import filesystem, filesystems
 
 from evalbeam.transforms import errors
@@ -22,7 +25,9 @@ from evalbeam.transforms.formats import s3  # noqa: F401
 _BLOCK_BYTES = 1 << 20
 # Beam sends each write to S3 as one part, and copies smaller ones again for each write.
 _UPLOAD_BYTES = 16 << 20
-_GZIP_MAGIC = b"\x1f\x8b\x08"
+# Suffixes of compressed files.
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zlib", ".zz")
+_MAGIC_BYTES = 12
 # The suffix of local files that are being written.
 UNFINISHED = ".unfinished"
 
@@ -56,35 +61,82 @@ def open_raw(path: str) -> BinaryIO:
 
 
 def blocks(path: str) -> Iterator[bytes | Damage]:
-    """The file's content in blocks of about 1 MiB, unzipped if it is gzip.
+    """The file's content in blocks of about 1 MiB, decompressed if it is compressed.
 
-    Gzip is detected by content, not by name, as object stores may unzip what they serve. Damaged
-    or truncated gzip ends with a Damage, after everything that could be unzipped. Beam's own
-    decompression is not used: it accepts a truncated file as complete.
+    Compression (gzip, bzip2, xz, zstd, zlib) is detected by content, not by name, as object stores
+    may unzip what they serve. Damaged or truncated files end with a Damage, after everything that
+    could be decompressed. Beam's own decompression is not used: it accepts a truncated file as
+    complete.
     """
     with open_raw(path) as file:
-        zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        start = file.read(_MAGIC_BYTES)
         file.seek(0)
-        if zipped:
-            yield from _unzip(file)
+        if (stream := _decompress(file, start)) is not None:
+            yield from _read_compressed(stream)
         else:
             while block := file.read(_BLOCK_BYTES):
                 yield block
 
 
-def _unzip(file: BinaryIO) -> Iterator[bytes | Damage]:
+def _decompress(file: BinaryIO, start: bytes) -> BinaryIO | None:
+    """The decompressed content of a file that starts with these bytes; None if it is plain."""
+    if start.startswith(b"\x1f\x8b\x08"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        return cast(BinaryIO, bz2.BZ2File(file))
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return cast(BinaryIO, lzma.LZMAFile(file))
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
+    if start[:2] in (b"\x78\x01", b"\x78\x9c", b"\x78\xda") and _is_zlib(start):
+        return cast(BinaryIO, _Zlib(file))
+    return None
+
+
+def _is_zlib(start: bytes) -> bool:
+    """Whether these are no other file's: a TFRecord may start with a length that looks like it."""
+    try:
+        zlib.decompressobj().decompress(start)
+    except zlib.error:
+        return False
+    return True
+
+
+class _Zlib:
+    """Decompresses a zlib stream, as TensorFlow writes TFRecords with `compression_type="ZLIB"`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stream = zlib.decompressobj()
+
+    def read1(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        while not self._stream.eof:
+            given = self._stream.unconsumed_tail or self._file.read(_BLOCK_BYTES)
+            if not given:
+                raise EOFError("the compressed stream ends before its end marker")
+            if chunk := self._stream.decompress(given, size):
+                return chunk
+        return b""
+
+
+def _read_compressed(stream: BinaryIO) -> Iterator[bytes | Damage]:
     damage = None
     block = bytearray()
-    with gzip.GzipFile(fileobj=file) as stream:
-        try:
-            # read1, because read would drop what it unzipped just before an error.
-            while chunk := stream.read1(_BLOCK_BYTES):
-                block += chunk
-                if len(block) >= _BLOCK_BYTES:
-                    yield bytes(block)
-                    block.clear()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            damage = Damage(f"the rest of the file cannot be read: {error}", rows=None)
+    # read1, because read would drop what it decompressed just before an error.
+    read = stream.read if isinstance(stream, pa.NativeFile) else stream.read1  # type: ignore[attr-defined]
+    try:
+        while chunk := read(_BLOCK_BYTES):
+            block += chunk
+            if len(block) >= _BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        damage = Damage(f"the rest of the file cannot be read: {error}", rows=None)
+    except OSError as error:  # Of bzip2 and zstd without errno, unlike a failed request.
+        if error.errno is not None:
+            raise
+        damage = Damage(f"the rest of the file cannot be read: {error}", rows=None)
     if block:
         yield bytes(block)
     if damage:

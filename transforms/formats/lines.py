@@ -8,15 +8,21 @@ from evalbeam.transforms.formats import files
 
 
 def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
-    """The lines of the blocks, without line feeds; the last line need not end in one.
+    """The lines of the blocks, without line ends; the last line need not have one.
 
-    A line that is cut off by damage is omitted: the Damage stands for it.
+    Lines end in line feeds or, in a file whose first block has none, in carriage returns. A line
+    that is cut off by damage is omitted: the Damage stands for it.
     """
     pending: list[bytes] = []
+    old: bool | None = None
     for block in blocks:
         if isinstance(block, files.Damage):
             yield block
             return
+        if old is None:
+            old = b"\n" not in block and b"\r" in block
+        if old:
+            block = block.replace(b"\r", b"\n")
         pending.append(block)
         if b"\n" in block:
             *lines, rest = b"".join(pending).split(b"\n")

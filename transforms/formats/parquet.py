@@ -16,13 +16,19 @@ import pyarrow.parquet
 from evalbeam.transforms import batch, errors
 from evalbeam.transforms.formats import files, rows
 
-SUFFIXES = (".parquet", ".pq")
+SUFFIXES = (".parquet", ".parq", ".pq")
+
+
+def starts(block: bytes) -> bool:
+    """Whether the block has the format's magic number."""
+    return block.startswith(b"PAR1")
 
 
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
     """Each row group, with its share of the file's size.
 
-    A file without a readable footer is one piece, so that `read` counts its damage.
+    A file without a readable footer, or with one that contradicts itself, is one piece, so that
+    `read` counts its damage.
     """
     try:
         with _open(path) as file:
@@ -34,18 +40,18 @@ def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
     return [(i, size_bytes * size // total) for i, size in enumerate(sizes)]
 
 
-def columns(path: str) -> tuple[str, ...] | None:
+def columns(shard: batch.Shard) -> tuple[str, ...] | None:
     """The schema's columns. Raises ConfigError for a file that cannot be read."""
     try:
-        with _open(path) as file:
+        with _open(shard.path) as file:
             return _names(file)
     except _DamageError as error:
-        raise errors.ConfigError(f"{path}: {error}") from error
+        raise errors.ConfigError(f"{shard.path}: {error}") from error
 
 
-def first_columns(path: str) -> tuple[str, ...]:
+def first_columns(shard: batch.Shard) -> tuple[str, ...]:
     """The columns in the schema."""
-    return columns(path) or ()
+    return columns(shard) or ()
 
 
 def read(
@@ -92,10 +98,27 @@ def _read_group(
             end = position + record.num_rows
             yield batch.Batch(shard, np.arange(position, end), _flatten(record))
             position = end
+        _check_rows(file.metadata.row_group(group), position - start, present)
     except _DamageError as error:
         reason = f"the rest of row group {group} cannot be read: {error}"
         lost = file.metadata.row_group(group).num_rows - (position - start)
-        yield rows.dead_letter(shard, position, reason, lost)
+        # A footer that counts no more rows than were read does not tell how many are lost.
+        yield rows.dead_letter(shard, position, reason, lost if lost > 0 else None)
+
+
+def _check_rows(group: pyarrow.parquet.RowGroupMetaData, read: int, names: list[str]) -> None:
+    """Raises _DamageError if the footer counts other rows than the pages have."""
+    counts = {"the row group": group.num_rows}
+    for i in range(group.num_columns):
+        column = group.column(i)
+        with contextlib.suppress(UnicodeDecodeError):  # another column's damaged name
+            # Of lists it counts their items, which need not be as many as rows.
+            if column.path_in_schema in names:
+                counts[f"column {column.path_in_schema!r}"] = column.num_values
+    wrong = {what: count for what, count in counts.items() if count != read}
+    if wrong:
+        what, count = next(iter(wrong.items()))
+        raise _DamageError(f"the footer counts {count:,} rows of {what}, but {read:,} were read")
 
 
 class _DamageError(Exception):
@@ -123,7 +146,17 @@ def _open(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
     with files.open_raw(path) if files.is_remote(path) else pa.OSFile(path) as raw:
         with _detect_damage():
             file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
+        _check_footer(file.metadata)
         yield file
+
+
+def _check_footer(metadata: pyarrow.parquet.FileMetaData) -> None:
+    """Raises _DamageError for a footer that contradicts itself."""
+    groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    if groups != metadata.num_rows:
+        raise _DamageError(
+            f"its footer counts {metadata.num_rows:,} rows, but {groups:,} in its row groups"
+        )
 
 
 def _next(records: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:

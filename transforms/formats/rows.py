@@ -128,9 +128,12 @@ class Decoder(abc.ABC):
                 inferred = alone.schema.field(name).type
                 if inferred != self.wider.get(settled):
                     value = reprlib.repr(alone.column(name)[0].as_py())
-                    raise _MisfitError(
-                        f"column {name!r} holds {value} ({inferred}), but is {settled} elsewhere"
-                    ) from error
+                    reason = (
+                        "text that is not UTF-8; set `data: {csv: {encoding: latin-1}}`, say"
+                        if pa.types.is_binary(inferred)
+                        else f"({inferred}), but is {settled} elsewhere"
+                    )
+                    raise _MisfitError(f"column {name!r} holds {value} {reason}") from error
                 self.types[name] = inferred
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import itertools
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
@@ -13,19 +14,25 @@ from evalbeam.transforms import batch, errors, formats
 from evalbeam.transforms.formats import files
 
 _TASK_BYTES = 256 << 20
+_PLAIN = batch.Dialect()
 # The shard number in names such as eval.tfrecord-00003-of-00010.gz.
 _NUMBERING = re.compile(r"-\d+-of-\d+")
 
 
 def list_shards(
-    patterns: str | Sequence[str], format_name: str | None, split: str
+    patterns: str | Sequence[str],
+    format_name: str | None,
+    split: str,
+    dialect: batch.Dialect = _PLAIN,
 ) -> tuple[batch.Shard, ...]:
     """The shards of all the files, sorted by path, each file once.
 
     Args:
-      patterns: one or several paths or globs, local or URLs of Beam's filesystems.
+      patterns: one or several paths, folders or globs, local or URLs of Beam's filesystems. Of
+        folders and globs, names that start with `_` or `.` are skipped, as Spark and Hive do.
       format_name: the format of all files; None infers each file's from its suffix.
       split: the split that the files belong to.
+      dialect: how CSV files are written.
 
     Raises:
       ConfigError: a path or glob that matches no file, only empty files, an unknown format or
@@ -42,7 +49,7 @@ def list_shards(
             f"({_some(sizes)})."
         )
     return tuple(
-        batch.Shard(split, path, name, piece, size_bytes)
+        batch.Shard(split, path, name, piece, size_bytes, dialect)
         for path in sorted(sizes)
         for name in [format_name or _infer_format(path)]
         for piece, size_bytes in formats.get(name).pieces(path, sizes[path])
@@ -69,6 +76,12 @@ def tasks(shards: Sequence[batch.Shard], least: int) -> list[tuple[batch.Shard, 
 
 def _find(pattern: str) -> dict[str, int]:
     sizes = _match(pattern)
+    if glob.has_magic(pattern):
+        sizes = _drop_hidden(sizes, pattern)
+    elif not sizes:
+        folder = pattern.rstrip("/")
+        escaped = folder if files.is_remote(folder) else glob.escape(folder)
+        sizes = _drop_hidden(_match(f"{escaped}/**"), folder)
     if sizes:
         return sizes
     folder, name = posixpath.split(pattern)
@@ -85,6 +98,20 @@ def _find(pattern: str) -> dict[str, int]:
     )
 
 
+def _drop_hidden(sizes: dict[str, int], pattern: str) -> dict[str, int]:
+    """Without files that are hidden, or in hidden folders, beyond the pattern's fixed part."""
+    fixed = len(list(itertools.takewhile(lambda part: not glob.has_magic(part), _split(pattern))))
+    return {
+        path: size
+        for path, size in sizes.items()
+        if not any(part.startswith(("_", ".")) for part in _split(path)[fixed:])
+    }
+
+
+def _split(path: str) -> list[str]:
+    return [part for part in os.path.normpath(path).split("/") if part]
+
+
 def _match(pattern: str) -> dict[str, int]:
     try:
         return files.match(pattern)
@@ -93,7 +120,10 @@ def _match(pattern: str) -> dict[str, int]:
 
 
 def _infer_format(path: str) -> str:
-    name = _NUMBERING.sub("", posixpath.basename(path)).lower()
+    name = posixpath.basename(path).lower()
+    for compressed in files.COMPRESSED:
+        name = name.removesuffix(compressed)
+    name = _NUMBERING.sub("", name)
     suffixes = {
         suffix: format_name
         for format_name in formats.REGISTRY
@@ -102,10 +132,23 @@ def _infer_format(path: str) -> str:
     for suffix, format_name in suffixes.items():
         if name.endswith(suffix):
             return format_name
+    if (content := _infer_from_content(path)) is not None:
+        return content
     raise errors.ConfigError(
-        f"Cannot infer the format of {path!r} from its name; known suffixes: "
+        f"Cannot infer the format of {path!r} from its name or content; known suffixes: "
         f"{', '.join(suffixes)}. Set data.format."
     )
+
+
+def _infer_from_content(path: str) -> str | None:
+    """The format whose files start as this one does; None if unknown or empty."""
+    block = next(files.blocks(path), b"")
+    if isinstance(block, files.Damage) or not block:
+        return None
+    for name in formats.REGISTRY:
+        if formats.get(name).starts(block):
+            return name
+    return None
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.Example, plain or gzip.
+"""TFRecord files of tf.Example, plain or compressed.
 
 Each column is a `large_list` of float32, int64 or dictionary-encoded large_binary, as in
 tf.Example; a feature that an example lacks is null. Text is dictionary-encoded because most of it
@@ -23,7 +23,7 @@ from tfx_bsl.coders import example_coder
 from evalbeam.transforms import batch
 from evalbeam.transforms.formats import files, rows
 
-SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
+SUFFIXES = (".tfrecord", ".tfrecords")
 
 # About this many bytes of records are decoded at once.
 _RUN_BYTES = 4 << 20
@@ -38,19 +38,24 @@ _REST = "the rest of the file cannot be read"
 _CORRUPT_LENGTH = f"corrupt length of a record (CRC mismatch); {_REST}"
 
 
+def starts(block: bytes) -> bool:
+    """Whether the block starts with a record's length and its correct CRC."""
+    return len(block) >= _HEADER and _is_length_intact(block, 0)
+
+
 def pieces(path: str, size_bytes: int) -> list[tuple[int | None, int]]:
     """One piece: the start of a record is known only from the record before it."""
     return [(None, size_bytes)]
 
 
-def columns(path: str) -> tuple[str, ...] | None:
+def columns(shard: batch.Shard) -> tuple[str, ...] | None:
     """None: each example may have its own features."""
     return None
 
 
-def first_columns(path: str) -> tuple[str, ...]:
+def first_columns(shard: batch.Shard) -> tuple[str, ...]:
     """The features of the first examples; () if they cannot be decoded."""
-    for run in records(files.blocks(path)):
+    for run in records(files.blocks(shard.path)):
         if not isinstance(run, files.Damage):
             with contextlib.suppress(ValueError):
                 return tuple(_decode(None, run).schema.names)

@@ -85,7 +85,7 @@ class _ReadShards(beam.DoFn):
     def _read(self, shard: Shard) -> Iterator[Batch | DeadLetter | ShardCounts]:
         rows = dead = 0
         try:
-            for item in formats.get(shard.format).read(shard, self.projection, self.batch_size):
+            for item in formats.read(shard, self.projection, self.batch_size):
                 if isinstance(item, Batch):
                     rows += len(item)
                 else:
