@@ -70,7 +70,12 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         first, request.settings.task, label_columns, _predict(versions, first)
     )
     # The same as for every batch of the job, to fail now rather than on a worker.
-    scored, _ = scoring.score(first.tried, versions.models, heads, data.weight, data.id)
+    scored, letters = scoring.score(first.tried, versions.models, heads, data.weight, data.id)
+    if scored is None:
+        raise errors.DataError(
+            f"No row of the first {len(first.tried)} of {first.tried.shard} can be scored: "
+            f"{letters[0].reason}"
+        )
     consistency.check_numbers(first.examples, request.slices)
     evaluation = _make_evaluation(request, engine, versions, heads)
     consistency.check_metrics(evaluation.metrics, versions.specs, heads)
@@ -126,7 +131,7 @@ def _predict(versions: Versions, first: first_examples.FirstExamples) -> Mapping
     try:
         return scoring.predictions(versions.models[name], first.tried)
     except errors.JobError as e:
-        raise errors.JobError(f"Version {name!r}: {e}") from e
+        raise type(e)(f"Version {name!r}: {e}") from e
 
 
 def _make_evaluation(
@@ -241,10 +246,14 @@ def _project(
     for name, value in _list_arguments(request):
         if name.endswith("_key") and isinstance(value, str):
             columns.add(value)
-    # Columns for slices and identity only are read as text; models and labels need numbers.
-    numeric = {*label_columns, data.weight, *(c for p in projections for c in p.columns)}
+    # Columns for slices, identity and inputs of strings only are read as text; labels and other
+    # inputs need numbers.
+    numeric = {*label_columns, data.weight}
+    numeric |= {column for each in projections for column in {*each.columns} - {*each.texts}}
     numeric |= {t.column for spec in request.slices for t in spec if t.edges or t.quantiles}
-    texts = {*slices.columns(request.slices), *([data.id] if data.id else [])} - numeric
+    texts = {*slices.columns(request.slices), *([data.id] if data.id else [])}
+    texts |= {column for each in projections for column in each.texts}
+    texts -= numeric
     return batch.Projection(
         tuple(sorted(columns - {""})),
         any(projection.serialized for projection in projections),

@@ -50,7 +50,7 @@ def labels(examples: batch.Batch, head: Head) -> np.ndarray:
     class index, or -1 for no class; one-hot lists become indices, all zeros -1.
 
     Raises:
-      JobError: a label is missing, not numeric or invalid for the task; names file, row and value.
+      DataError: a label is missing, not numeric or invalid for the task; names file, row and value.
     """
     values = raw(examples, head.column)
     where = f"label column {head.column!r}"
@@ -75,12 +75,12 @@ def weights(examples: batch.Batch, column: str) -> np.ndarray:
     """The examples' weights, float64[N], none negative.
 
     Raises:
-      JobError: a weight is missing, not a number or negative; names file, row and value.
+      DataError: a weight is missing, not a number or negative; names file, row and value.
     """
     where = f"weight column {column!r}"
     values = _numbers(examples, column, where)
     if values.ndim == 2:
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: {where} holds {values.shape[1]} values per row; a weight is a "
             "single value"
         )
@@ -92,7 +92,7 @@ def raw(examples: batch.Batch, column: str) -> np.ndarray:
     """A label column as finite numbers, float64[N] or float64[N, K], for any task.
 
     Raises:
-      JobError: a label is missing or not a number, or lists have different lengths.
+      DataError: a label is missing or not a number, or lists have different lengths.
     """
     return _numbers(examples, column, f"label column {column!r}")
 
@@ -145,13 +145,13 @@ def _numbers(examples: batch.Batch, column: str, where: str) -> np.ndarray:
     names = examples.columns.schema.names
     if column not in names:
         hint = errors.did_you_mean(column, names)
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
         )
     values, lengths = arrow.flatten(examples.columns.column(column))
     _refuse(examples, where, lengths == 0, lambda row: "is missing; each example needs one")
     if not arrow.is_number(values.type):
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: {where} holds {values.type}, such as {values[0].as_py()!r}; it "
             "must be numeric. Encode it as numbers (class names as indices from 0)"
         )
@@ -177,7 +177,7 @@ def _check_lists(examples: batch.Batch, where: str, values: np.ndarray, head: He
         return
     else:
         allowed = f"a list of {head.classes or 'several'}, one per class"
-    raise errors.JobError(
+    raise errors.DataError(
         f"{examples.shard}: {where} holds {size} values per row; task {head.task} takes {allowed}"
     )
 
@@ -208,7 +208,7 @@ def _refuse(
     rows = np.flatnonzero(wrong)
     if len(rows):
         more = f" ({len(rows)} such rows in this batch of {len(examples)})" * (len(rows) > 1)
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard} row {examples.positions[rows[0]]}: {where} {problem(rows[0])}{more}"
         )
 

@@ -29,7 +29,7 @@ def score(
     """The rows that every version can score, or None if there are none; and the others.
 
     Raises:
-      JobError: labels, weights or ids are missing or invalid; a version's output does not match
+      DataError: labels, weights or ids are missing or invalid; a version's output does not match
         the head's task; or a version fails on all rows that were tried.
     """
     if not len(examples):
@@ -45,7 +45,7 @@ def score(
         try:
             results[version] = _predict(model, examples, rows, heads, failed)
         except errors.JobError as error:
-            raise errors.JobError(f"Version {version!r}, {examples.shard}: {error}") from error
+            raise type(error)(f"Version {version!r}, {examples.shard}: {error}") from error
         reasons |= {row: f"version {version!r}: {why}" for row, why in failed.items()}
         if failed:  # Otherwise setdiff1d would take as long as everything else.
             rows = np.setdiff1d(rows, list(failed), assume_unique=True)
@@ -72,12 +72,12 @@ def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.n
     """Output -> a model's predictions for the examples that it can score.
 
     Raises:
-      JobError: it cannot score any of them.
+      DataError: it cannot score any of them.
     """
     failed: dict[int, str] = {}
     result = _predict(model, examples, np.arange(len(examples)), (), failed)
     if not len(result.rows):
-        raise errors.JobError(
+        raise errors.DataError(
             f"the model cannot score any of the first {len(examples)} examples of "
             f"{examples.shard}: {failed[0]}"
         )
@@ -105,23 +105,36 @@ def _predict(
     failed: dict[int, str],
 ) -> _Predictions:
     """The model's predictions for all rows but those that it adds to `failed`."""
-    pieces = _attempt(model, examples, rows, failed)
-    if not pieces:
-        return _Predictions(rows[:0], {}, 0.0)
-    result = _Predictions(
-        np.concatenate([piece.rows for piece in pieces]),
-        {
-            output: np.concatenate([piece.outputs[output] for piece in pieces])
-            for output in pieces[0].outputs
-        },
-        sum(piece.seconds for piece in pieces),
-    )
-    for head in heads:
-        _check_output(head, result.outputs)
+    pieces = []
+    for piece in _attempt(model, examples, rows, failed):
+        try:
+            for head in heads:
+                _check_output(head, piece.outputs)
+        # The fault of these rows, not of the version, if others of the data fit.
+        except errors.DataError as error:
+            failed |= dict.fromkeys(piece.rows.tolist(), str(error))
+        else:
+            pieces.append(piece)
+    result = _join(pieces) if pieces else _Predictions(rows[:0], {}, 0.0)
+    for head in heads if pieces else ():
         is_nan = np.isnan(result.outputs[head.output])
         for row in result.rows[is_nan if is_nan.ndim == 1 else is_nan.any(axis=1)]:
             failed[int(row)] = "the prediction is NaN"
     return result
+
+
+def _join(pieces: Sequence[_Predictions]) -> _Predictions:
+    """The pieces in the order of their rows."""
+    rows = np.concatenate([piece.rows for piece in pieces])
+    order = np.argsort(rows)
+    return _Predictions(
+        rows[order],
+        {
+            output: np.concatenate([piece.outputs[output] for piece in pieces])[order]
+            for output in pieces[0].outputs
+        },
+        sum(piece.seconds for piece in pieces),
+    )
 
 
 def _attempt(
@@ -143,6 +156,11 @@ def _attempt(
         failed |= {int(rows[row]): why for row, why in error.reasons.items()}
         rest = np.delete(rows, list(error.reasons))
         return _attempt(model, examples, rest, failed, halved=halved)
+    except arrow.UnequalRowsError as error:
+        pieces = []
+        for group in error.groups:
+            pieces += _attempt(model, examples, rows[group], failed, halved=halved)
+        return pieces
     except Exception as error:  # A model can raise anything, perhaps because of some rows.
         if len(rows) == 1:
             failed[int(rows[0])] = _reason(error)
@@ -175,7 +193,7 @@ def _call(
 def _refuse_broken(
     model: models.Model, examples: batch.Batch, rows: np.ndarray, error: Exception
 ) -> None:
-    """Raises JobError if single rows from all over the batch fail just as the batch did.
+    """Raises DataError if single rows from all over the batch fail just as the batch did.
 
     Without this check, a model that always fails would be called twice per row of the data, to turn
     each row into a dead letter. With fewer rows than probes there is no verdict: a shard's last
@@ -190,7 +208,7 @@ def _refuse_broken(
         except Exception as row_error:
             if type(row_error) is not type(error):
                 return
-    raise errors.JobError(
+    raise errors.DataError(
         f"the model fails on a batch of {len(rows)} examples, and on each of the {_PROBES} of them "
         f"that were tried separately: {_reason(error)}. Check that the model matches the data"
     ) from error
@@ -198,7 +216,7 @@ def _refuse_broken(
 
 def _check_output(head: labels.Head, outputs: Mapping[str, np.ndarray]) -> None:
     if head.output not in outputs:
-        raise errors.JobError(
+        raise errors.DataError(
             f"there is no output {head.output!r}; the model returns {errors.listed(outputs)}. List "
             "the outputs to evaluate with `outputs: [...]`"
         )
@@ -208,11 +226,11 @@ def _check_output(head: labels.Head, outputs: Mapping[str, np.ndarray]) -> None:
     )
     if head.task in ("binary", "regression"):
         if len(shape) == 2:
-            raise errors.JobError(
+            raise errors.DataError(
                 f"{description}; task {head.task} needs one prediction per example, [N]"
             )
     elif len(shape) == 1 or head.classes not in (None, shape[1]):
-        raise errors.JobError(
+        raise errors.DataError(
             f"{description}; task {head.task} needs one prediction per class, "
             f"[N, {head.classes or 'K'}]"
         )
