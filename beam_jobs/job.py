@@ -43,7 +43,7 @@ class Job:
       max_dead_letters: the share of rows that may fail to be scored.
       identity: what identifies an example, as text.
       digests: by version, the SHA-256 of its files, before they were loaded.
-      first: first examples that all versions can score; None if there are none among those read.
+      first: first examples that all versions can score.
       notes: what was inferred or chosen that the user should know.
     """
 
@@ -56,7 +56,7 @@ class Job:
     max_dead_letters: float
     identity: str
     digests: Mapping[str, str]
-    first: batch.Batch | None
+    first: batch.Batch
     notes: tuple[str, ...]
     open_classes: tuple[OpenClasses, ...] = ()
 

@@ -129,8 +129,6 @@ def count_partitions(job: Job, expected: float | None) -> int:
 
 def _measure(job: Job) -> dict[str, measure.Measures]:
     """Measures the cost of each version; prints a note on versions that cannot be measured."""
-    if job.first is None:
-        return {}
     costs, failures = measure.measure(job.models, job.first, job.batch_size)
     for name, reason in failures.items():
         terminal.note(f"version {name!r} was not measured: {reason}")

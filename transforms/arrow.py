@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,25 @@ class UnscorableRowsError(Exception):
         first = min(reasons)
         super().__init__(f"{len(reasons)} rows; row {first}: {reasons[first]}")
         self.reasons = reasons
+
+
+class UnequalRowsError(Exception):
+    """Rows that can all be scored, but whose values do not fit into one array.
+
+    Attributes:
+      groups: the rows of each array, int64, ascending; each row is in one group.
+    """
+
+    def __init__(self, groups: Sequence[np.ndarray]) -> None:
+        super().__init__(f"rows of {len(groups)} different sizes")
+        self.groups = groups
+
+
+def separate(sizes: np.ndarray) -> None:
+    """Raises UnequalRowsError unless all rows have the same size; int64, [N] or [N, K]."""
+    _, first, kinds = np.unique(sizes, axis=0, return_index=True, return_inverse=True)
+    if len(first) > 1:
+        raise UnequalRowsError([np.flatnonzero(kinds == kind) for kind in range(len(first))])
 
 
 def refuse(rows: np.ndarray, reason: Callable[[int], str]) -> None:
@@ -68,22 +87,14 @@ def cast(array: np.ndarray, dtype: np.dtype, size: int, what: str, remedy: str =
     Raises:
       UnscorableRowsError: rows with a number that the dtype cannot represent.
     """
-    if array.dtype == dtype:
-        return array
-    with np.errstate(all="ignore"):
-        result = array.astype(dtype)
-        if array.dtype.kind == result.dtype.kind == "f":
-            exact = np.isfinite(result) | ~np.isfinite(array)
-        else:
-            # Signs too: uint64 wraps around to int64 and back unchanged.
-            exact = (result.astype(array.dtype) == array) & ((result < 0) == (array < 0))
+    result, exact = cast_values(array, dtype)
 
     def reason(row: int) -> str:
         cells = slice(row * size, (row + 1) * size)
         value = array[cells][~exact[cells]][0]
         return f"{what} takes {dtype.name}, which cannot represent {value}{remedy}"
 
-    refuse(~exact.reshape(-1, size).all(axis=1), reason)
+    refuse(np.logical_not(exact.reshape(-1, size).all(axis=1)), reason)
     return result
 
 
@@ -95,6 +106,22 @@ def number_text(values: pa.Array) -> pa.Array:
     return pc.if_else(
         pa.array(whole), pa.array(integers).cast(pa.string()), values.cast(pa.string())
     )
+
+
+def cast_values(array: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers cast to another dtype, and for each whether the dtype can represent it.
+
+    float64 may round to float32.
+    """
+    if array.dtype == dtype:
+        return array, np.ones(array.shape, bool)
+    with np.errstate(all="ignore"):
+        result = array.astype(dtype)
+        if array.dtype.kind == result.dtype.kind == "f":
+            return result, np.isfinite(result) | ~np.isfinite(array)
+        # Signs too: uint64 wraps around to int64 and back unchanged.
+        exact: np.ndarray = (result.astype(array.dtype) == array) & ((result < 0) == (array < 0))
+    return result, exact
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -1,7 +1,10 @@
 """Errors meant for the user, each with the exit code of the command line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+# The most names that `shortened` lists.
+_NAMES = 10
 
 
 class EvalbeamError(Exception):
@@ -26,14 +29,26 @@ class NotComparableError(EvalbeamError):
 
 
 class JobError(EvalbeamError):
-    """The job ran and failed; nothing was published."""
+    """The job ran and failed, and a retry may succeed; nothing was published."""
 
     exit_code = 4
+
+
+class DataError(JobError):
+    """The job failed because of data or predictions, which a retry does not change."""
+
+    exit_code = 2
 
 
 def listed(names: Iterable[str]) -> str:
     """Quoted names, separated by commas, for an error message."""
     return ", ".join(repr(name) for name in names)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Like `listed`, but only the first few of many names."""
+    more = f", ... ({len(names)} in all)" if len(names) > _NAMES else ""
+    return f"{listed(names[:_NAMES])}{more}"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

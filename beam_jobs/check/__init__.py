@@ -70,12 +70,10 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     found = tuple(each.head for each in outputs)
     evaluation = _make_evaluation(request, engine, versions, found)
     consistency.check_metrics(evaluation.metrics, versions.specs, found)
-    decision_notes: list[str] = []
-    if scored is not None:
-        evaluation, decision_notes = heads.fit_decisions(
-            evaluation, scored, are_defaults=request.metrics is None
-        )
-        heads.check_scores(evaluation, versions, scored)
+    evaluation, decision_notes = heads.fit_decisions(
+        evaluation, scored, are_defaults=request.metrics is None
+    )
+    heads.check_scores(evaluation, versions, scored)
     return Job(
         name=settings.name,
         shards=shards,
@@ -86,7 +84,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         max_dead_letters=data.max_dead_letters,
         identity=_describe_identity(data.id, projection),
         digests=versions.digests,
-        first=None if scored is None else scored.batch,
+        first=scored.batch,
         open_classes=heads.list_open(versions, first, outputs),
         notes=(
             *heads.note(outputs),
@@ -236,10 +234,14 @@ def _project(
     for name, value in _list_arguments(request):
         if name.endswith("_key") and isinstance(value, str):
             columns.add(value)
-    # Columns for slices and identity only are read as text; models and labels need numbers.
-    numeric = {*label_columns, data.weight, *(c for p in projections for c in p.columns)}
+    # Columns for slices, identity and inputs of strings only are read as text; labels and other
+    # inputs need numbers.
+    numeric = {*label_columns, data.weight}
+    numeric |= {column for each in projections for column in {*each.columns} - {*each.texts}}
     numeric |= {t.column for spec in request.slices for t in spec if t.edges or t.quantiles}
-    texts = {*slices.columns(request.slices), *([data.id] if data.id else [])} - numeric
+    texts = {*slices.columns(request.slices), *([data.id] if data.id else [])}
+    texts |= {column for each in projections for column in each.texts}
+    texts -= numeric
     return batch.Projection(
         tuple(sorted(columns - {""})),
         any(projection.serialized for projection in projections),

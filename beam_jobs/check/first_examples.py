@@ -48,7 +48,7 @@ def read(
     """Reads the first examples that can be read.
 
     Raises:
-      JobError: no example can be read.
+      DataError: no example can be read.
       ConfigError: there are no examples.
     """
     examples = _read(shards, projection)
@@ -86,7 +86,7 @@ def _read(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.
     paths = sorted({shard.path for shard in shards if shard.split == batch.MAIN_SPLIT})
     if letters:
         first = letters[0]
-        raise errors.JobError(
+        raise errors.DataError(
             f"No example of data.files can be read. {first.path}, row {first.position}: "
             f"{first.reason}"
         )
@@ -107,7 +107,7 @@ def _image_bytes(examples: batch.Batch, loaded: Collection[models.Model]) -> int
     for row in range(len(examples) if inputs else 0):
         example = examples.take(np.array([row]))
         # A damaged image or a missing column, which is reported when inputs are checked.
-        with contextlib.suppress(arrow.UnscorableRowsError, errors.JobError, KeyError):
+        with contextlib.suppress(arrow.UnscorableRowsError, errors.DataError, KeyError):
             return sum(_count_bytes(declared, example) for declared in inputs.values())
     return 0
 
@@ -117,5 +117,5 @@ def _count_bytes(declared: columns.Input, example: batch.Batch) -> int:
     assert declared.image is not None
     try:
         return int(columns.arrays((declared,), example)[declared.name].nbytes)
-    except (arrow.UnscorableRowsError, errors.JobError):
+    except (arrow.UnscorableRowsError, errors.DataError):
         return int(declared.image.decode(example.columns.column(declared.column)).nbytes)

@@ -53,18 +53,23 @@ def infer(
 
 def score(
     settings: config.Config, versions: Versions, first: FirstExamples, outputs: Sequence[Inferred]
-) -> batch.Scored | None:
+) -> batch.Scored:
     """The first examples, scored as every batch of the job is, to fail now rather than later.
 
     Raises:
-      JobError: see `scoring.score`; reports how the task came about.
+      DataError: see `scoring.score`; or no example can be scored. Reports how the task came about.
     """
     data = settings.data
     heads = tuple(each.head for each in outputs)
     try:
-        scored, _ = scoring.score(
+        scored, letters = scoring.score(
             first.tried, versions.models, heads, data.weight, data.id, versions.scales
         )
+        if scored is None:
+            raise errors.DataError(
+                f"No row of the first {len(first.tried)} of {first.tried.shard} can be scored: "
+                f"{letters[0].reason}"
+            )
     except errors.JobError as error:
         how = "; ".join(_describe(each) for each in outputs if each.reason)
         raise type(error)(f"{error}{f' ({how})' if how else ''}") from error
@@ -166,7 +171,7 @@ def _predict(versions: Versions, first: FirstExamples) -> Mapping[str, np.ndarra
     try:
         return scoring.predictions(versions.models[name], first.tried)
     except errors.JobError as e:
-        raise errors.JobError(f"Version {name!r}: {e}") from e
+        raise type(e)(f"Version {name!r}: {e}") from e
 
 
 def _want(settings: config.Config, versions: Versions, output: str) -> tasks.Wanted:

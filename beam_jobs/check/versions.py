@@ -99,7 +99,7 @@ def _describe_model(
         return models.ModelSpec(
             model.name,
             "callable",
-            inputs=tuple(model.inputs.items()),
+            inputs=model.sources(),
             images=declared,
             function=model.callable,
             outputs=tuple(model.outputs),
@@ -121,7 +121,7 @@ def _describe_model(
         kind,
         model.path,
         model.signature,
-        tuple(model.inputs.items()),
+        model.sources(),
         declared,
         sha256=model.sha256 or "",
         allow_unsafe=model.allow_unsafe,

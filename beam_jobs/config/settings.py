@@ -395,11 +395,12 @@ class Model(_Strict):
         models.ModelSpec.signature, description="The signature of a SavedModel or .tflite file."
     )
     inputs: Annotated[
-        dict[str, str],
-        BeforeValidator(_to_mapping, json_schema_input_type=dict[str, str] | list[str]),
+        dict[str, str | Annotated[list[str], Field(min_length=1)]],
+        BeforeValidator(_to_mapping, json_schema_input_type=dict[str, str | list[str]] | list[str]),
     ] = Field(
         default_factory=dict,
-        description="Model input: column or image, if the names differ; all inputs of a callable.",
+        description="Model input: column or image, if the names differ, or a list of columns to "
+        "stack; all inputs of a callable.",
     )
     outputs: list[str] = Field(
         default_factory=list, description="The outputs to evaluate; if omitted: all."
@@ -431,6 +432,13 @@ class Model(_Strict):
                 f"model {self.name!r} has `predictions`, so `inputs` does not apply: remove it"
             )
         return self
+
+    def sources(self) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
+        """The inputs as the models' module takes them."""
+        return tuple(
+            (name, source if isinstance(source, str) else tuple(source))
+            for name, source in self.inputs.items()
+        )
 
 
 class Edges(_Strict):

@@ -17,7 +17,8 @@ def reconcile(job: Job, ledger: Ledger) -> None:
     """Checks that every shard was read to the end, and every row scored or, rarely, rejected.
 
     Raises:
-      JobError: a shard or row is missing, or too many rows were rejected.
+      JobError: a shard or row is missing.
+      DataError: too many rows were rejected.
     """
     read = Counter((shard.split, shard.path, shard.piece) for shard in ledger.shards)
     if read != Counter((shard.split, shard.path, shard.piece) for shard in job.shards):
@@ -28,7 +29,7 @@ def reconcile(job: Job, ledger: Ledger) -> None:
     check_counts(ledger)
     _check_dead_letters(job, ledger)
     if not ledger.scored[batch.MAIN_SPLIT]:
-        raise errors.JobError("no row of data.files could be scored: nothing published")
+        raise errors.DataError("no row of data.files could be scored: nothing published")
 
 
 def check_counts(ledger: Ledger) -> None:
@@ -57,7 +58,7 @@ def _check_dead_letters(job: Job, ledger: Ledger) -> None:
         for letter in first[:_MAX_LETTERS]
     )
     more = len(letters) - _MAX_LETTERS
-    raise errors.JobError(
+    raise errors.DataError(
         f"{dead:,} of {read:,} rows could not be scored, and {limit}; nothing published.\n{lines}"
         + (f"\n  and {more:,} more" if more > 0 else "")
     )

@@ -156,8 +156,6 @@ def describe_plan(job: Job) -> str:
 
 def _describe_images(job: Job) -> Iterator[str]:
     """Describes the first examples' images as models take them."""
-    if job.first is None:
-        return
     declared = {name: image for model in job.models for name, image in model.images}
     for image in declared.values():
         if image.column not in job.first.columns.schema.names:  # no model takes it

@@ -23,7 +23,7 @@ def hashes(examples: batch.Batch, id_column: str | None) -> np.ndarray:
     by name, where a null, an empty list and an absent column are the same.
 
     Raises:
-      JobError: an id is missing, or a list of several values; names file and row.
+      DataError: an id is missing, or a list of several values; names file and row.
     """
     if id_column is not None:
         return _hash_text(_ids(examples, id_column))
@@ -57,7 +57,7 @@ def place_hashes(examples: batch.Batch) -> np.ndarray:
 def _ids(examples: batch.Batch, column: str) -> pa.Array:
     names = examples.columns.schema.names
     if column not in names:
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: no row has the id column {column!r} (columns: "
             f"{', '.join(sorted(names))}). Set `id` to another column, or omit it to identify "
             "examples by their content"
@@ -67,7 +67,7 @@ def _ids(examples: batch.Batch, column: str) -> pa.Array:
     if len(wrong) or values.null_count:
         row = wrong[0] if len(wrong) else values.is_null().index(True).as_py()
         problem = "is missing" if lengths[row] < 2 else f"has {lengths[row]} values"
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard} row {examples.positions[row]}: id column {column!r} {problem}; each "
             "example needs one id. Omit `id` to identify examples by their content"
         )

@@ -67,7 +67,7 @@ def labels(examples: batch.Batch, head: Head) -> np.ndarray:
     the other, multilabel lists of names 1 for each class in them.
 
     Raises:
-      JobError: a label is missing, not numeric or invalid for the task; names file, row and value.
+      DataError: a label is missing, not numeric or invalid for the task; names file, row and value.
     """
     where = f"label column {head.column!r}"
     column, lengths = _read(examples, head.column, where)
@@ -99,12 +99,12 @@ def weights(examples: batch.Batch, column: str) -> np.ndarray:
     """The examples' weights, float64[N], none negative.
 
     Raises:
-      JobError: a weight is missing, not a number or negative; names file, row and value.
+      DataError: a weight is missing, not a number or negative; names file, row and value.
     """
     where = f"weight column {column!r}"
     values = _numbers(examples, where, *_read(examples, column, where))
     if values.ndim == 2:
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: {where} holds {values.shape[1]} values per row; a weight is a "
             "single value"
         )
@@ -116,7 +116,7 @@ def raw(examples: batch.Batch, column: str) -> tuple[pa.Array, np.ndarray]:
     """A label column's values in row order, and their number per row, int64[N].
 
     Raises:
-      JobError: no row has the column.
+      DataError: no row has the column.
     """
     return _read(examples, column, f"label column {column!r}")
 
@@ -125,7 +125,7 @@ def _read(examples: batch.Batch, column: str, where: str) -> tuple[pa.Array, np.
     names = examples.columns.schema.names
     if column not in names:
         hint = errors.did_you_mean(column, names)
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
         )
     return arrow.flatten(examples.columns.column(column))
@@ -137,7 +137,7 @@ def _numbers(
     """Finite numbers, float64[N] or float64[N, K]."""
     _refuse_missing(examples, where, lengths)
     if not arrow.is_number(values.type):
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: {where} holds {values.type}, such as {values[0].as_py()!r}; it "
             "must be numeric"
         )
@@ -204,7 +204,7 @@ def _check_lists(examples: batch.Batch, where: str, values: np.ndarray, head: He
         return
     else:
         allowed = f"a list of {head.classes or 'several'}, one per class"
-    raise errors.JobError(
+    raise errors.DataError(
         f"{examples.shard}: {where} holds {size} values per row; task {head.task} takes {allowed}"
     )
 
@@ -235,7 +235,7 @@ def _refuse(
     rows = np.flatnonzero(wrong)
     if len(rows):
         more = f" ({len(rows)} such rows in this batch of {len(examples)})" * (len(rows) > 1)
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard} row {examples.positions[rows[0]]}: {where} {problem(rows[0])}{more}"
         )
 

@@ -54,7 +54,7 @@ def convert(
       have none, by row; and what was seen, of classification outputs.
 
     Raises:
-      JobError: the shape does not match the task.
+      DataError: the shape does not match the task.
     """
     if head.task == "regression":
         _check_shape(predictions, head)
@@ -63,7 +63,7 @@ def convert(
         return *_one_hot(predictions, head), None
     if lists := predictions.dtype.names:
         if scale == "logits":
-            raise errors.JobError(
+            raise errors.DataError(
                 "its predictions are lists of the largest scores, which must be probabilities: the "
                 "softmax of logits needs those of all classes"
             )
@@ -157,7 +157,7 @@ def _are_decisions(predictions: np.ndarray, head: Head) -> bool:
 def _one_hot(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int, str]]:
     """1 for each row's predicted class and 0 for others; float64."""
     if predictions.ndim > 1 or head.task == "multilabel" or not (head.names or head.classes):
-        raise errors.JobError(
+        raise errors.DataError(
             f"predictions are names of classes, such as {_example(predictions)!r}; "
             f"task {head.task} needs scores"
         )
@@ -179,7 +179,7 @@ def _one_hot(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int,
 def _spread(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int, str]]:
     """The scores of all classes, of which rows list the largest: those of others are 0."""
     if head.task not in ("multiclass", "multilabel"):
-        raise errors.JobError(
+        raise errors.DataError(
             f"its predictions are lists of classes and scores; task {head.task} takes one score"
         )
     listed = predictions["classes"]
@@ -215,9 +215,9 @@ def _check_shape(predictions: np.ndarray, head: Head) -> None:
         f"output {head.output!r}" if head.output else "its output"
     ) + f" has the shape {'[N]' if len(shape) == 1 else f'[N, {shape[1]}]'}"
     if head.task == "regression" and len(shape) == 2:
-        raise errors.JobError(f"{description}; task regression needs one prediction per example")
+        raise errors.DataError(f"{description}; task regression needs one prediction per example")
     if head.task == "binary" and len(shape) == 2 and shape[1] != 2:
-        raise errors.JobError(
+        raise errors.DataError(
             f"{description}; task binary needs one prediction per example, [N], or one for each of "
             "the two classes, [N, 2]"
         )
@@ -228,7 +228,7 @@ def _check_shape(predictions: np.ndarray, head: Head) -> None:
         else:
             width = 2 if len(shape) == 1 else shape[1]
         if count not in (None, width) or (count is None and width == 1):
-            raise errors.JobError(
+            raise errors.DataError(
                 f"{description}; task {head.task} needs one prediction per class, "
                 f"[N, {count or 'K'}]"
             )

@@ -32,7 +32,7 @@ def score(
     `scales` has the scale of each version's scores.
 
     Raises:
-      JobError: labels, weights or ids are missing or invalid; a version's output does not match
+      DataError: labels, weights or ids are missing or invalid; a version's output does not match
         the head's task; or a version fails on all rows that were tried.
     """
     if not len(examples):
@@ -48,7 +48,7 @@ def score(
         try:
             results[version] = _predict(model, examples, rows, heads, scales[version], failed)
         except errors.JobError as error:
-            raise errors.JobError(f"Version {version!r}, {examples.shard}: {error}") from error
+            raise type(error)(f"Version {version!r}, {examples.shard}: {error}") from error
         reasons |= {row: f"version {version!r}: {why}" for row, why in failed.items()}
         if failed:  # Otherwise setdiff1d would take as long as everything else.
             rows = np.setdiff1d(rows, list(failed), assume_unique=True)
@@ -80,16 +80,17 @@ def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.n
     """Output -> a model's predictions for the examples that it can score.
 
     Raises:
-      JobError: it cannot score any of them.
+      DataError: it cannot score any of them.
     """
     failed: dict[int, str] = {}
-    result = _predict(model, examples, np.arange(len(examples)), (), "", failed)
-    if not len(result.rows):
-        raise errors.JobError(
+    pieces = _attempt(model, examples, np.arange(len(examples)), failed)
+    if not pieces:
+        raise errors.DataError(
             f"the model cannot score any of the first {len(examples)} examples of "
             f"{examples.shard}: {failed[0]}"
         )
-    return result.outputs
+    # Rows of other sizes may have outputs of other shapes.
+    return max(pieces, key=lambda piece: len(piece.rows)).outputs
 
 
 @dataclass(frozen=True)
@@ -117,35 +118,56 @@ def _predict(
     scale: scores.Scale,
     failed: dict[int, str],
 ) -> _Predictions:
-    """The model's predictions for all rows but those that it adds to `failed`, as heads take them.
+    """The predictions for all rows but those that it adds to `failed`, as heads take them."""
+    pieces = []
+    for piece in _attempt(model, examples, rows, failed):
+        try:
+            pieces.append(_convert(piece, heads, scale, failed))
+        # The fault of these rows, not of the version, if others of the data fit.
+        except errors.DataError as error:
+            failed |= dict.fromkeys(piece.rows.tolist(), str(error))
+    return _join(pieces) if pieces else _Predictions(rows[:0], {}, 0.0)
 
-    Without heads, they are as the model returns them.
-    """
-    pieces = _attempt(model, examples, rows, failed)
-    if not pieces:
-        return _Predictions(rows[:0], {}, 0.0)
-    result = _Predictions(
-        np.concatenate([piece.rows for piece in pieces]),
+
+def _convert(
+    piece: _Predictions,
+    heads: Sequence[labels.Head],
+    scale: scores.Scale,
+    failed: dict[int, str],
+) -> _Predictions:
+    """The outputs as the heads take them; adds rows without a score to `failed`."""
+    outputs, seen = {}, {}
+    for head in heads:
+        if head.output not in piece.outputs:
+            raise errors.DataError(
+                f"there is no output {head.output!r}; the model returns "
+                f"{errors.listed(piece.outputs)}. List the outputs to evaluate with "
+                "`outputs: [...]`"
+            )
+        predicted = piece.outputs[head.output]
+        outputs[head.output], undefined, look = scores.convert(predicted, head, scale)
+        failed |= {int(piece.rows[row]): why for row, why in undefined.items()}
+        if look is not None:
+            seen[head.output] = look
+    return replace(piece, outputs=outputs, seen=seen)
+
+
+def _join(pieces: Sequence[_Predictions]) -> _Predictions:
+    """The pieces in the order of their rows."""
+    rows = np.concatenate([piece.rows for piece in pieces])
+    order = np.argsort(rows)
+    return _Predictions(
+        rows[order],
         {
-            output: np.concatenate([piece.outputs[output] for piece in pieces])
+            output: np.concatenate([piece.outputs[output] for piece in pieces])[order]
             for output in pieces[0].outputs
         },
         sum(piece.seconds for piece in pieces),
+        {
+            output: functools.reduce(batch.Seen.merge, (piece.seen[output] for piece in pieces))
+            for output in pieces[0].seen
+        },
     )
-    outputs, seen = {}, {}
-    for head in heads:
-        if head.output not in result.outputs:
-            raise errors.JobError(
-                f"there is no output {head.output!r}; the model returns "
-                f"{errors.listed(result.outputs)}. List the outputs to evaluate with "
-                "`outputs: [...]`"
-            )
-        predicted = result.outputs[head.output]
-        outputs[head.output], undefined, look = scores.convert(predicted, head, scale)
-        failed |= {int(result.rows[row]): why for row, why in undefined.items()}
-        if look is not None:
-            seen[head.output] = look
-    return replace(result, outputs=outputs, seen=seen) if heads else result
 
 
 def _attempt(
@@ -167,6 +189,11 @@ def _attempt(
         failed |= {int(rows[row]): why for row, why in error.reasons.items()}
         rest = np.delete(rows, list(error.reasons))
         return _attempt(model, examples, rest, failed, halved=halved)
+    except arrow.UnequalRowsError as error:
+        pieces = []
+        for group in error.groups:
+            pieces += _attempt(model, examples, rows[group], failed, halved=halved)
+        return pieces
     except Exception as error:  # A model can raise anything, perhaps because of some rows.
         if len(rows) == 1:
             failed[int(rows[0])] = _reason(error)
@@ -199,7 +226,7 @@ def _call(
 def _refuse_broken(
     model: models.Model, examples: batch.Batch, rows: np.ndarray, error: Exception
 ) -> None:
-    """Raises JobError if single rows from all over the batch fail just as the batch did.
+    """Raises DataError if single rows from all over the batch fail just as the batch did.
 
     Without this check, a model that always fails would be called twice per row of the data, to turn
     each row into a dead letter. With fewer rows than probes there is no verdict: a shard's last
@@ -214,7 +241,7 @@ def _refuse_broken(
         except Exception as row_error:
             if type(row_error) is not type(error):
                 return
-    raise errors.JobError(
+    raise errors.DataError(
         f"the model fails on a batch of {len(rows)} examples, and on each of the {_PROBES} of them "
         f"that were tried separately: {_reason(error)}. Check that the model matches the data"
     ) from error

@@ -307,7 +307,7 @@ def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.n
     """A numeric column's values, float64[M], after their rows, int64[M] (None: one per row).
 
     Raises:
-      JobError: the values are not numbers.
+      DataError: the values are not numbers.
     """
     if column not in examples.columns.schema.names:
         return np.zeros(0, np.int64), np.zeros(0)
@@ -321,7 +321,7 @@ def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarra
         # Not safe: an integer beyond 2^53 is rounded, which no realistic edge would notice.
         return flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
-        raise errors.JobError(
+        raise errors.DataError(
             f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
             f"{getattr(flat.type, 'value_type', flat.type)}, not numbers: {e}"
         ) from e

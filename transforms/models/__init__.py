@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import math
 import os
 import pathlib
 import threading
@@ -100,7 +101,8 @@ class ModelSpec:
       kind: a key of REGISTRY.
       path: the model's file or folder; "" if it has none.
       signature: which signature of a SavedModel or TFLite model to use.
-      inputs: (model input, column or image) pairs for inputs whose names differ.
+      inputs: (model input, column or image) pairs for inputs whose names differ; a tuple of
+        columns is stacked.
       images: (name, image) pairs; inputs with these names take the image instead of a column.
       function: for a callable, "module:function".
       sha256: the required digest of its files; "" to accept any.
@@ -118,7 +120,7 @@ class ModelSpec:
     kind: str
     path: str = ""
     signature: str = "serving_default"
-    inputs: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
     images: tuple[tuple[str, Image], ...] = ()
     function: str = ""
     sha256: str = ""
@@ -148,7 +150,8 @@ class Model(Protocol):
 
         Raises:
           arrow.UnscorableRowsError: the model's inputs cannot take the values of some rows.
-          JobError: data or predictions are wrong in every row.
+          arrow.UnequalRowsError: some rows must be predicted separately from others.
+          DataError: data or predictions are wrong in every row.
           Exception: anything that the model raises.
         """
 
@@ -233,24 +236,36 @@ def check_inputs(
                 f"format {examples.shard.format!r} has none. If its input is a column, set "
                 "`inputs: {<model input>: <column>}`"
             )
+        present = examples.columns.schema.names
         for declared in model.inputs:
-            if declared.column not in examples.columns.schema.names:
-                names = {*column_names, *examples.columns.schema.names}
-                raise errors.ConfigError(_explain_missing_column(spec, declared, sorted(names)))
-        rest = examples
-        while True:
-            try:
-                columns.arrays(model.inputs, rest)
-                return
-            except errors.JobError as error:
-                raise errors.ConfigError(str(error)) from error
-            except arrow.UnscorableRowsError as error:
-                if len(error.reasons) == len(rest):
-                    raise errors.ConfigError(
-                        f"no row of the first batch of {examples.shard} can be scored: {error}"
-                    ) from error
-                # The other rows may all have another fault: check them without these.
-                rest = rest.take(np.delete(np.arange(len(rest)), list(error.reasons)))
+            for column in declared.columns:
+                if column not in present:
+                    names = sorted({*column_names, *present})
+                    raise errors.ConfigError(_explain_missing_column(spec, declared, column, names))
+        try:
+            reason = _why_unscorable(model.inputs, examples)
+        except errors.DataError as error:
+            raise errors.ConfigError(str(error)) from error
+        if reason:
+            raise errors.ConfigError(
+                f"no row of the first batch of {examples.shard} can be scored: {reason}"
+            )
+
+
+def _why_unscorable(inputs: Sequence[columns.Input], examples: batch.Batch) -> str:
+    """Why no row of the batch can fill the inputs; "" if any row can."""
+    try:
+        columns.arrays(inputs, examples)
+    except arrow.UnequalRowsError as error:
+        reasons = [_why_unscorable(inputs, examples.take(group)) for group in error.groups]
+        return reasons[0] if all(reasons) else ""
+    except arrow.UnscorableRowsError as error:
+        if len(error.reasons) == len(examples):
+            return error.reasons[min(error.reasons)]
+        # The other rows may all have another fault: check them without these.
+        rest = np.delete(np.arange(len(examples)), list(error.reasons))
+        return _why_unscorable(inputs, examples.take(rest))
+    return ""
 
 
 def infer_kind(path: str) -> str:
@@ -312,18 +327,18 @@ def _import_kind(name: str) -> Loader:
     return cast(Loader, importlib.import_module(REGISTRY[name].module))
 
 
-def _explain_missing_column(spec: ModelSpec, declared: columns.Input, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(declared.column, names, n=1)
-    hint = f"; closest: {near[0]!r}" if near else ""
-    if fields := [name for name in names if name.startswith(f"{declared.column}.")]:
-        hint = f"; it is a struct, whose fields are columns: {errors.listed(fields)}"
+def _explain_missing_column(
+    spec: ModelSpec, declared: columns.Input, column: str, names: Sequence[str]
+) -> str:
+    data_columns = f"(its columns: {_nearest(column, names)})"
+    if fields := [name for name in names if name.startswith(f"{column}.")]:
+        data_columns += f"; it is a struct, whose fields are columns: {errors.shortened(fields)}"
     images = [name for name, _ in spec.images]
-    if declared.image is None and (near := difflib.get_close_matches(declared.column, images, 1)):
-        hint += f"; closest image: {near[0]!r}"
-    data_columns = f"(columns: {', '.join(sorted(names)) or 'none'}{hint})"
+    if declared.image is None and (near := difflib.get_close_matches(column, images, 1)):
+        data_columns += f"; closest image: {near[0]!r}"
     if spec.kind == "stored":
         return (
-            f"the column {declared.column!r} of its predictions is not in the data {data_columns}. "
+            f"the column {column!r} of its predictions is not in the data {data_columns}. "
             "Set `predictions: <column>` to the column that holds them"
         )
     if declared.image is not None:
@@ -331,8 +346,25 @@ def _explain_missing_column(spec: ModelSpec, declared: columns.Input, names: Seq
             f"{declared} has no column in the data {data_columns}. Set the column that holds it in "
             f"the config: `data: {{images: {{{declared.image.name}: {{column: <column>}}}}}}`"
         )
-    mapped = f", mapped to {declared.column!r}," if declared.column != declared.name else ""
+    if declared.more or column != declared.name:
+        return (
+            f"input {declared.name!r} is mapped to {column!r}, which is not in the data "
+            f"{data_columns}. Set `inputs: {{{declared.name}: ...}}` to columns that are"
+        )
+    remedy = f"`inputs: {{{declared.name}: <column>}}`"
+    size = math.prod(size or 1 for size in declared.shape or ())
+    if size > 1:
+        remedy = (
+            f"`inputs: {{{declared.name}: [<column>, <column>, ...]}}` with the columns that hold "
+            f"its {size} values, in the model's order, or the name of one column of lists"
+        )
     return (
-        f"input {declared.name!r}{mapped} has no column in the data {data_columns}. Add to this "
-        f"model in the config: `inputs: {{{declared.name}: <column>}}`"
+        f"input {declared.name!r} has no column in the data {data_columns}. Add to this model in "
+        f"the config: {remedy}"
     )
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """The first few names, the nearest first."""
+    near = difflib.get_close_matches(name, names, n=3)
+    return errors.shortened([*near, *(other for other in names if other not in near)]) or "none"

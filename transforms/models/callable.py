@@ -43,7 +43,9 @@ class PythonFunction:
         self._name = spec.function
         self._function = function
         self._wanted = spec.outputs
-        self.inputs = tuple(_input(spec, name, column) for name, column in spec.inputs)
+        self.inputs = tuple(
+            tensors.bind(spec, name, source, None, None) for name, source in spec.inputs
+        )
         self.outputs = spec.outputs if len(spec.outputs) > 1 else ("",)
         self.projection = batch.Projection(columns.names(self.inputs))
 
@@ -72,20 +74,20 @@ class PythonFunction:
         """The outputs to evaluate, with the function's names for them."""
         if not isinstance(results, Mapping):
             if len(self._wanted) > 1:
-                raise errors.JobError(
+                raise errors.DataError(
                     f"{self._name} returns {type(results).__name__}, but `outputs` lists "
                     f"{errors.listed(self._wanted)}: return a dict with these keys"
                 )
             return [("".join(self._wanted), results)]
         names = errors.listed(results) or "nothing"
         if not self._wanted and len(results) != 1:
-            raise errors.JobError(
+            raise errors.DataError(
                 f"{self._name} returns several outputs, {names}: list those to evaluate, as in "
                 f"`outputs: [{next(iter(results), '')}]`"
             )
         for name in self._wanted:
             if name not in results:
-                raise errors.JobError(f"unknown output {name!r}; {self._name} returns {names}")
+                raise errors.DataError(f"unknown output {name!r}; {self._name} returns {names}")
         return [(name, results[name]) for name in self._wanted or results]
 
     def _to_array(self, name: str, value: Any) -> np.ndarray:
@@ -93,22 +95,15 @@ class PythonFunction:
             # A copy: the function may reuse the array in its next call.
             array = np.array(value)
         except ValueError as error:  # Lists of different lengths.
-            raise errors.JobError(
+            raise errors.DataError(
                 f"{self._name} does not return an array for output {name!r}: {error}"
             ) from error
         if not tensors.is_number(array.dtype):
-            raise errors.JobError(
+            raise errors.DataError(
                 f"{self._name} returns {type(value).__name__} of {array.dtype} for output "
                 f"{name!r}; only numbers of shape [N] or [N, K] can be evaluated"
             )
         return array
-
-
-def _input(spec: models.ModelSpec, name: str, column: str) -> columns.Input:
-    image = dict(spec.images).get(column)
-    if image:
-        return columns.Input(name, image.column, np.dtype(np.float32), None, image)
-    return columns.Input(name, column, None, None)
 
 
 def _import_function(name: str) -> Callable[[dict[str, np.ndarray]], Any]:

@@ -9,14 +9,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from evalbeam.transforms import arrow, batch, errors, memo
 from evalbeam.transforms.models import images
 
+# The start of PNG and JPEG images, decoded as text.
+_IMAGE_STARTS = ("\ufffdPNG", "\ufffd\ufffd\ufffd")
+# The most characters of a value in a reason.
+_SHOWN = 40
+# Text that is a number, and one that is an integer.
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_INTEGER = r"^[+-]?[0-9]{1,18}$"
+
 
 @dataclass(frozen=True)
 class Input:
-    """A model's input that is filled from a column.
+    """A model's input that is filled from a column, or from several that are stacked.
 
     Attributes:
       name: the input's name in the model.
@@ -26,6 +35,7 @@ class Input:
       shape: the shape of one example, with None for sizes that may vary; None to pass scalars and
         lists as they are in the data.
       image: how images in the column are decoded and scaled, if it holds images.
+      more: the columns whose values follow those of `column` in each row.
     """
 
     name: str
@@ -33,32 +43,51 @@ class Input:
     dtype: np.dtype | None
     shape: tuple[int | None, ...] | None
     image: images.Image | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, in the order of their values."""
+        return (self.column, *self.more)
 
     def __str__(self) -> str:
         if not self.name:  # A stored prediction's only output.
             return f"column {self.column!r}"
         if self.image is not None:
             return f"input {self.name!r} ({self.image})"
+        if self.more:
+            return f"input {self.name!r} (columns {errors.shortened(self.columns)})"
         mapped = f" (column {self.column!r})" if self.column != self.name else ""
         return f"input {self.name!r}{mapped}"
 
 
 def names(inputs: Iterable[Input]) -> tuple[str, ...]:
     """The columns that the inputs read, each once."""
-    return tuple(dict.fromkeys(declared.column for declared in inputs))
+    return tuple(dict.fromkeys(column for declared in inputs for column in declared.columns))
+
+
+def texts(inputs: Iterable[Input]) -> tuple[str, ...]:
+    """The columns that only inputs of strings read, which must not be parsed as numbers."""
+    inputs = list(inputs)
+    others = names(declared for declared in inputs if declared.dtype != object)
+    strings = names(declared for declared in inputs if declared.dtype == object)
+    return tuple(column for column in strings if column not in others)
 
 
 def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarray]:
     """Input name -> an array [N, *shape] of the input's dtype.
 
-    Values are cast only if the dtype can represent them (float64 may round to float32).
+    Values are cast only if the dtype can represent them (float64 may round to float32): integers,
+    booleans, decimals and text that is a number to numbers, integers to text.
 
     Raises:
       UnscorableRowsError: rows without a value, with too few or too many values, or with a value
         outside the input's dtype.
-      JobError: the column cannot fill an input of this dtype or shape.
+      UnequalRowsError: all rows can fill the inputs, but not in one array.
+      DataError: the column cannot fill an input of this dtype or shape.
     """
     filled, reasons = {}, {}
+    unequal: arrow.UnequalRowsError | None = None
     for declared in inputs:
         try:
             filled[declared.name] = examples.memo.once(
@@ -66,38 +95,87 @@ def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarr
             )
         except arrow.UnscorableRowsError as error:
             reasons.update({row: why for row, why in error.reasons.items() if row not in reasons})
+        except arrow.UnequalRowsError as error:
+            unequal = error
     if reasons:
         raise arrow.UnscorableRowsError(reasons)
+    if unequal is not None:
+        raise unequal
     return filled
 
 
 def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
-    index = examples.columns.schema.get_field_index(declared.column)
-    # A column that no row of a batch has may be absent.
-    column = pa.nulls(len(examples)) if index < 0 else examples.columns.column(index)
     if declared.image is not None:
+        column = _column(examples, declared.column)
         return _image_array(declared, declared.image, column, examples.memo)
-    values, lengths = arrow.flatten(column)
-    if not pa.types.is_null(values.type):
-        _check_type(declared, values.type)
-    arrow.refuse(lengths == 0, lambda row: f"no value for {declared}")
+    parts = [_Part.read(declared, examples, column) for column in declared.columns]
+    lengths = np.sum([part.lengths for part in parts], axis=0)
     shape = _shape(declared, lengths)
-    size = math.prod(shape)
-    arrow.refuse(
-        lengths != size,
-        lambda row: f"{declared} takes {size} values, but the row has {lengths[row]}",
-    )
-    if values.null_count:
-        nulls = values.is_null().to_numpy(zero_copy_only=False)
-        arrow.refuse(nulls.reshape(-1, size).any(axis=1), lambda row: f"null in {declared}")
-    return _cast(declared, values, size).reshape(-1, *shape)
+    if len(parts) == 1:
+        return _cast(declared, parts[0]).reshape(-1, *shape)
+    return _stack(declared, parts).reshape(-1, *shape)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The values of one column: none is null, and each row has at least one."""
+
+    column: str
+    values: pa.Array
+    lengths: np.ndarray
+
+    @classmethod
+    def read(cls, declared: Input, examples: batch.Batch, column: str) -> _Part:
+        values, lengths = arrow.flatten(_column(examples, column))
+        _check_type(declared, values.type)
+        what = f"column {column!r} of {declared}" if declared.more else str(declared)
+        arrow.refuse(lengths == 0, lambda row: f"no value for {what}")
+        if values.null_count:
+            nulls = values.is_null().to_numpy(zero_copy_only=False)
+            arrow.refuse(_any_by_row(nulls, lengths), lambda row: f"null in {what}")
+        return cls(column, values, lengths)
+
+
+def _column(examples: batch.Batch, name: str) -> pa.Array:
+    index = examples.columns.schema.get_field_index(name)
+    # A column that no row of a batch has may be absent.
+    return pa.nulls(len(examples)) if index < 0 else examples.columns.column(index)
+
+
+def _any_by_row(flags: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Whether any value of each row, of at least one value, has its flag set."""
+    return np.logical_or.reduceat(flags, np.cumsum(lengths) - lengths)
+
+
+def _stack(declared: Input, parts: Sequence[_Part]) -> np.ndarray:
+    """The parts' values, row by row; rows have equally many in total."""
+    if declared.dtype is None:
+        are_texts = {arrow.is_text(part.values.type) for part in parts}
+        if len(are_texts) > 1:
+            kinds = ", ".join(f"{part.column!r} is {part.values.type}" for part in parts)
+            raise errors.DataError(
+                f"{declared} stacks numbers and text ({kinds}); stack columns of one kind, and "
+                "pass the others as inputs of their own"
+            )
+        dtype = np.dtype(object if are_texts.pop() else np.float64)
+        declared = replace(declared, dtype=dtype)
+    starts = np.cumsum([np.zeros_like(parts[0].lengths), *(part.lengths for part in parts)], axis=0)
+    ends = np.cumsum(starts[-1])
+    result = np.empty(ends[-1], declared.dtype)
+    for part, start in zip(parts, starts, strict=False):
+        first = ends - starts[-1] + start
+        within = np.arange(len(part.values)) - np.repeat(
+            np.cumsum(part.lengths) - part.lengths, part.lengths
+        )
+        result[np.repeat(first, part.lengths) + within] = _cast(declared, part)
+    return result
 
 
 def _image_array(
     declared: Input, image: images.Image, column: pa.Array, shared: memo.Memo
 ) -> np.ndarray:
     if declared.dtype == object:
-        raise errors.JobError(
+        raise errors.DataError(
             f"{declared} takes string: the model decodes images itself. Map the input to the "
             f"column (`inputs: {{{declared.name}: {declared.column}}}`), or rename the image"
         )
@@ -109,48 +187,117 @@ def _image_array(
 
 
 def _check_type(declared: Input, kind: pa.DataType) -> None:
-    if declared.dtype is None:
-        fits, allowed = arrow.is_number(kind) or arrow.is_text(kind), "numbers or strings"
-    elif declared.dtype == object:
-        fits, allowed = arrow.is_text(kind), "string"
-    else:
-        fits, allowed = arrow.is_number(kind), declared.dtype.name
+    fits = pa.types.is_null(kind) or arrow.is_text(kind) or pa.types.is_integer(kind)
+    if declared.dtype != object:
+        fits = fits or arrow.is_number(kind) or pa.types.is_decimal(kind)
     if fits:
         return
-    remedy = "Use a column of that type, or convert the data"
-    if arrow.is_binary(kind) and declared.shape is not None:  # Not a stored prediction.
-        remedy += (
-            ". If the column holds encoded images, declare them: "
-            f"`data: {{images: {{{declared.name}: {{column: {declared.column}}}}}}}`"
-        )
-    raise errors.JobError(f"{declared} takes {allowed}, but the data has {kind}. {remedy}")
+    allowed = "numbers or strings"
+    if declared.dtype is not None:
+        allowed = "string" if declared.dtype == object else declared.dtype.name
+    raise errors.DataError(
+        f"{declared} takes {allowed}, but the data has {kind}. Use a column of that type, or "
+        "convert the data"
+    )
 
 
 def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
-    """The shape of one example; sizes that the model leaves open are those of the rows."""
-    if declared.shape is None:
-        # Not the first row's length: one bad row must not make all others unscorable.
-        usual = int(np.bincount(lengths).argmax())
-        return () if usual == 1 else (usual,)
-    fixed = tuple(size for size in declared.shape if size is not None)
-    if len(fixed) == len(declared.shape):
-        return fixed
-    counts, step = np.unique(lengths), math.prod(fixed)
-    if len(counts) > 1 or counts[0] % step or len(declared.shape) - len(fixed) > 1:
-        sizes = ", ".join("None" if size is None else str(size) for size in declared.shape)
-        raise errors.JobError(
-            f"{declared} takes dense batches of shape [None, {sizes}], but the rows of this batch "
-            f"have {counts[0]} to {counts[-1]} values, which cannot fill one. Export a signature "
-            "over serialised tf.Examples that pads them"
+    """The shape of one example; sizes that the model leaves open are those of the rows.
+
+    Rows of other sizes go into arrays of their own, so that what is scored depends on a row alone.
+    """
+    sizes = (None,) if declared.shape is None else declared.shape
+    fixed = math.prod(size for size in sizes if size is not None)
+    open_sizes = sizes.count(None)
+    if not open_sizes:
+        arrow.refuse(
+            lengths != fixed,
+            lambda row: f"{declared} takes {fixed} values, but the row has {lengths[row]}",
         )
-    steps = int(counts[0]) // step
-    return tuple(steps if size is None else size for size in declared.shape)
+        return tuple(size for size in sizes if size is not None)
+    if open_sizes > 1:
+        raise errors.DataError(
+            f"{declared} takes {_describe(sizes)} values per example; the data has lists, whose "
+            "values cannot be divided among several open sizes. Export the model with at most one "
+            "of them open, or a signature over serialised tf.Examples"
+        )
+    arrow.refuse(
+        (lengths % fixed).astype(bool),
+        lambda row: f"{declared} takes {_describe(sizes)} values, but the row has {lengths[row]}",
+    )
+    arrow.separate(lengths)
+    steps = int(lengths[0]) // fixed if len(lengths) else 1
+    if declared.shape is None and steps == 1:
+        return ()
+    return tuple(steps if size is None else size for size in sizes)
 
 
-def _cast(declared: Input, values: pa.Array, size: int) -> np.ndarray:
+def _describe(sizes: Sequence[int | None]) -> str:
+    return " x ".join("any number of" if size is None else str(size) for size in sizes)
+
+
+def _cast(declared: Input, part: _Part) -> np.ndarray:
+    """The part's values as the input takes them, in row order."""
+    values, dtype = part.values, declared.dtype
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
+    if dtype is not None and dtype.kind == "O":
+        if not arrow.is_text(values.type):
+            values = values.cast(pa.string())
+        return _to_bytes(values)
     if arrow.is_text(values.type):
-        return values.cast(pa.binary()).to_numpy(zero_copy_only=False)
+        if dtype is None:
+            return _to_bytes(values)
+        values = _parse(declared, dtype, values, part.lengths)
     array = values.to_numpy(zero_copy_only=False)
+    if dtype is None or array.dtype == dtype:
+        return array
+    cast, exact = arrow.cast_values(array, dtype)
+    wrong = _any_by_row(~exact, part.lengths)
+
+    def reason(row: int) -> str:
+        end = int(part.lengths[: row + 1].sum())
+        cells = slice(end - int(part.lengths[row]), end)
+        value = array[cells][~exact[cells]][0]
+        return f"{declared} takes {dtype.name}, which cannot represent {value}"
+
+    arrow.refuse(wrong, reason)
+    return cast
+
+
+def _to_bytes(values: pa.Array) -> np.ndarray:
+    return values.cast(pa.large_binary()).to_numpy(zero_copy_only=False)
+
+
+def _parse(declared: Input, dtype: np.dtype, values: pa.Array, lengths: np.ndarray) -> pa.Array:
+    """Text as float64 or, for inputs of integers, as int64."""
+    if arrow.is_binary(values.type):
+        blobs = values.to_pylist()
+        values = pa.array([blob.decode("utf-8", "replace") for blob in blobs], pa.string())
+    texts = pc.utf8_trim_whitespace(values)
+    whole = dtype.kind in "iub"
+    matches = pc.match_substring_regex(texts, _INTEGER if whole else _NUMBER)
+    wrong = ~matches.to_numpy(zero_copy_only=False)
+
+    def reason(row: int) -> str:
+        end = int(lengths[: row + 1].sum())
+        index = end - int(lengths[row]) + int(np.argmax(wrong[end - int(lengths[row]) : end]))
+        text = f"{declared} takes {dtype.name}, but the row has {_quote(values[index].as_py())}"
+        return text + _suggest_image(declared, texts[index].as_py())
+
+    arrow.refuse(_any_by_row(wrong, lengths), reason)
+    return texts.cast(pa.int64() if whole else pa.float64())
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
+def _suggest_image(declared: Input, text: str) -> str:
+    # Stored predictions have no shape.
+    if declared.shape is None or not text.startswith(_IMAGE_STARTS):
+        return ""
     return (
-        array if declared.dtype is None else arrow.cast(array, declared.dtype, size, str(declared))
+        ". It is an encoded image: declare it, "
+        f"`data: {{images: {{{declared.name}: {{column: {declared.column}}}}}}}`"
     )

@@ -43,7 +43,9 @@ class Function:
         if not self.inputs:
             raise errors.ConfigError("it has no inputs, so it cannot predict examples")
         self.outputs = tuple(self._names)
-        self.projection = batch.Projection(columns.names(self.inputs))
+        self.projection = batch.Projection(
+            columns.names(self.inputs), texts=columns.texts(self.inputs)
+        )
         self.parameters = parameters
         self.pid = pid
 

@@ -8,7 +8,6 @@ applied: all as in `keras.utils.load_img` and TensorFlow's decoders.
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import dataclasses
 import io
@@ -88,10 +87,8 @@ class Image:
     def decode(self, column: pa.Array) -> np.ndarray:
         """The images before scaling, uint8 or float32 [N, height, width, channels].
 
-        Raises:
-          UnscorableRowsError: rows without an image, with one that cannot be decoded or differs in
-            size from most, or with raw values that do not match `shape`.
-          JobError: the column's type is not supported.
+            Raises:
+        XX's type is not supported.
         """
         values, lengths = arrow.flatten(column)
         if not pa.types.is_null(values.type):
@@ -129,7 +126,7 @@ class Image:
         Raises:
           UnscorableRowsError: rows with values outside the dtype; or all rows, if these images do
             not have the input's shape but others may.
-          JobError: no image of this column can have the input's shape.
+          DataError: no image of this column can have the input's shape.
         """
         images = self._match_shape(images, shape, what)
         # Every float dtype holds 0 to 255; bfloat16 and the like, of kind V, may round.
@@ -159,7 +156,7 @@ class Image:
         reason = f"{what} takes the shape {list(input_shape)}, but the image has {list(shape)}"
         reason = f"{reason.replace('None', 'any')}. {self._remedy(input_shape, shape)}"
         if self.shape or (self.size and self.channels):  # All images have the same shape.
-            raise errors.JobError(reason)
+            raise errors.DataError(reason)
         raise arrow.UnscorableRowsError(dict.fromkeys(range(len(images)), reason))
 
     def _remedy(self, input_shape: tuple[int | None, ...], shape: tuple[int, ...]) -> str:
@@ -204,7 +201,7 @@ class Image:
                 "Put the images' bytes into a column of binary type, or raw arrays into a column "
                 "of lists of numbers"
             )
-        raise errors.JobError(f"{self}: the data has values of type {kind}. {remedy}")
+        raise errors.DataError(f"{self}: the data has values of type {kind}. {remedy}")
 
     def _from_numbers(self, values: pa.Array, lengths: np.ndarray) -> np.ndarray:
         size = math.prod(self.shape)
@@ -263,23 +260,10 @@ class Image:
             row: f"{self} {result}" for row, result in enumerate(results) if isinstance(result, str)
         }
         arrays = [result for result in results if isinstance(result, np.ndarray)]
-        if not arrays:
-            raise arrow.UnscorableRowsError(reasons)
-        # Not the first row's shape: one odd row must not make all others unscorable.
-        ((usual, _),) = collections.Counter(array.shape for array in arrays).most_common(1)
-        for row, result in enumerate(results):
-            if isinstance(result, np.ndarray) and result.shape != usual:
-                key = "`channels`" if result.shape[:2] == usual[:2] else "`size`"
-                reasons[row] = (
-                    f"{self} is {_product(result.shape)}, but most images in its batch are "
-                    f"{_product(usual)}: set {key} to make them equal"
-                )
         if reasons:
             raise arrow.UnscorableRowsError(reasons)
-        images = np.empty((len(arrays), *usual), np.result_type(*{array.dtype for array in arrays}))
-        for row, array in enumerate(arrays):
-            images[row] = array
-        return images
+        arrow.separate(np.array([array.shape for array in arrays]))
+        return np.stack(arrays)
 
     def _decode(self, blob: bytes) -> np.ndarray | str:
         """The image, uint8 or float32 [height, width, channels], or what is wrong with it."""

@@ -16,10 +16,10 @@ def tensor(examples: batch.Batch) -> tf.Tensor:
     """The raw examples, string[N].
 
     Raises:
-      JobError: the batch was read without them.
+      DataError: the batch was read without them.
     """
     if examples.serialized is None:
-        raise errors.JobError(
+        raise errors.DataError(
             f"the model takes serialised tf.Examples, but {examples.shard} was read without them"
         )
     convert = functools.partial(tf.convert_to_tensor, examples.serialized, tf.string)

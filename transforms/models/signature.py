@@ -46,7 +46,9 @@ class Signature:
         output_tensors = map(_tensor, output_specs, output_specs.values())
         self._names = tensors.choose_outputs(spec.outputs, output_tensors)
         self.outputs = tuple(self._names)
-        self.projection = batch.Projection(columns.names(self.inputs), takes_serialized)
+        self.projection = batch.Projection(
+            columns.names(self.inputs), takes_serialized, columns.texts(self.inputs)
+        )
         self.parameters = parameters
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,11 @@ class Stored:
     """Columns of predictions, used as a model.
 
     Attributes:
-      predictions: (output, inputs) pairs; several inputs hold a score for each class.
+      declared: the columns of each output; several hold a score for each class.
       listed: the column of the classes of each score, where rows list the largest scores only.
     """
 
-    predictions: tuple[tuple[str, tuple[Input, ...]], ...]
+    declared: tuple[Input, ...]
     listed: str = ""
     parameters: None = None
     pid: None = None
@@ -31,19 +32,18 @@ class Stored:
         """The inputs of all outputs; () of lists, whose lengths differ."""
         if self.listed:
             return ()
-        return tuple(declared for _, inputs in self.predictions for declared in inputs)
+        return self.declared
 
     @property
     def projection(self) -> batch.Projection:
         """The predictions' columns."""
-        inputs = [declared for _, inputs in self.predictions for declared in inputs]
         listed = [self.listed] if self.listed else []
-        return batch.Projection((*columns.names(inputs), *listed))
+        return batch.Projection((*columns.names(self.declared), *listed))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The outputs' names."""
-        return tuple(output for output, _ in self.predictions)
+        return tuple(declared.name for declared in self.declared)
 
     def predict(self, examples: batch.Batch) -> dict[str, np.ndarray]:
         """By output, what the columns hold.
@@ -53,9 +53,10 @@ class Stored:
         `classes`, object[k] with None beyond a list's end, and `scores`, float64[k].
         """
         if self.listed:
-            ((output, (declared,)),) = self.predictions
-            return {output: _read_lists(examples, declared.column, self.listed)}
-        return {output: _read(inputs, examples) for output, inputs in self.predictions}
+            (declared,) = self.declared
+            return {declared.name: _read_lists(examples, declared.column, self.listed)}
+        values = columns.arrays(self.declared, examples)
+        return {declared.name: _as_scores(declared, values) for declared in self.declared}
 
 
 def load(spec: models.ModelSpec, path: str) -> Stored:
@@ -71,38 +72,25 @@ def load(spec: models.ModelSpec, path: str) -> Stored:
     outputs = spec.outputs or tuple(pairs)
     return Stored(
         tuple(
-            (
-                "" if len(outputs) == 1 else output,
-                tuple(Input("", column, None, None) for column in pairs[output]),
-            )
+            Input("" if len(outputs) == 1 else output, first, None, None, more=tuple(more))
             for output in outputs
+            for first, *more in [pairs[output]]
         ),
         spec.classes,
     )
 
 
-def _read(inputs: tuple[Input, ...], examples: batch.Batch) -> np.ndarray:
-    pieces = [_as_scores(declared, examples) for declared in inputs]
-    if len(pieces) == 1:
-        return pieces[0]
-    for declared, piece in zip(inputs, pieces, strict=True):
-        if piece.dtype == object or piece.ndim > 1:
-            raise errors.JobError(
-                f"{declared} is one of {len(inputs)} columns of predictions, so it must hold one "
-                "number per row"
-            )
-    return np.stack(pieces, axis=1)
-
-
-def _as_scores(declared: Input, examples: batch.Batch) -> np.ndarray:
-    values = columns.arrays((declared,), examples)[declared.name]
-    if values.dtype == object:
-        if values.ndim > 1:
-            raise errors.JobError(f"{declared} holds lists of text; predictions are numbers")
-        return values
-    size = values[0].size if len(values) else 1
-    cast = arrow.cast(values.reshape(-1), np.dtype("f8"), size, str(declared))
-    return cast.reshape(values.shape)
+def _as_scores(declared: Input, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Numbers as float64, names of classes as they are."""
+    array = values[declared.name]
+    if array.dtype != object:
+        cast, exact = arrow.cast_values(array, np.dtype("f8"))
+        inexact = np.logical_not(exact.reshape(len(array), -1).all(axis=1))
+        arrow.refuse(inexact, lambda row: f"{declared}: float64 cannot represent {array[row]}")
+        return cast
+    if array.ndim > 1:
+        raise errors.DataError(f"{declared} holds several texts per row; predictions are numbers")
+    return array
 
 
 def _read_lists(examples: batch.Batch, scores: str, listed: str) -> np.ndarray:
@@ -110,7 +98,7 @@ def _read_lists(examples: batch.Batch, scores: str, listed: str) -> np.ndarray:
     names = examples.columns.schema.names
     for column in (scores, listed):
         if column not in names:
-            raise errors.JobError(
+            raise errors.DataError(
                 f"no row has the column {column!r}.{errors.did_you_mean(column, names)}"
             )
     (numbers, lengths), (values, counts) = (
@@ -122,7 +110,7 @@ def _read_lists(examples: batch.Batch, scores: str, listed: str) -> np.ndarray:
     )
     arrow.refuse(lengths == 0, lambda row: f"no value for column {scores!r}")
     if not arrow.is_number(numbers.type):
-        raise errors.JobError(f"column {scores!r} takes numbers, but the data has {numbers.type}")
+        raise errors.DataError(f"column {scores!r} takes numbers, but the data has {numbers.type}")
     width = int(lengths.max())
     result = np.zeros(len(examples), [("classes", object, (width,)), ("scores", "f8", (width,))])
     result["classes"] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,14 +50,14 @@ def bind_inputs(
       ConfigError: the spec maps a name that is not an input, or no column can fill an input.
     """
     by_name = {tensor.name: tensor for tensor in input_tensors}
-    mapped, images = dict(spec.inputs), dict(spec.images)
+    mapped = dict(spec.inputs)
     for name in mapped:
         if name not in by_name:
             raise errors.ConfigError(
                 f"`inputs` maps {name!r}, but the model's inputs are "
-                f"{errors.listed(by_name)}.{errors.did_you_mean(name, by_name)}"
+                f"{errors.shortened(list(by_name))}.{errors.did_you_mean(name, by_name)}"
+                + _suggest_stacking(spec, by_name)
             )
-    inputs = []
     for name, tensor in by_name.items():
         if not tensor.shape:
             raise errors.ConfigError(
@@ -65,14 +65,43 @@ def bind_inputs(
                 "[None, ...]. Export a signature with such inputs, or one over serialised "
                 "tf.Examples"
             )
-        column = mapped.get(name, name)
-        image = images.get(column)
-        inputs.append(
-            columns.Input(
-                name, image.column if image else column, tensor.dtype, tensor.shape[1:], image
-            )
+    return tuple(
+        bind(spec, name, mapped.get(name, name), tensor.dtype, (tensor.shape or ())[1:])
+        for name, tensor in by_name.items()
+    )
+
+
+def bind(
+    spec: models.ModelSpec,
+    name: str,
+    source: str | tuple[str, ...],
+    dtype: np.dtype | None,
+    shape: tuple[int | None, ...] | None,
+) -> columns.Input:
+    """The input that is filled from `source`: an image or a column, or a stack of columns.
+
+    Raises:
+      ConfigError: an image is stacked.
+    """
+    sources = (source,) if isinstance(source, str) else source
+    images = dict(spec.images)
+    if image := images.get(sources[0]) if len(sources) == 1 else None:
+        return columns.Input(name, image.column, dtype or np.dtype(np.float32), shape, image)
+    if stacked := [each for each in sources if each in images]:
+        raise errors.ConfigError(
+            f"`inputs` stacks {errors.shortened(sources)} for {name!r}, but {stacked[0]!r} is an "
+            "image, which cannot be stacked: map images to inputs of their own"
         )
-    return tuple(inputs)
+    return columns.Input(name, sources[0], dtype, shape, more=sources[1:])
+
+
+def _suggest_stacking(spec: models.ModelSpec, by_name: Mapping[str, Tensor]) -> str:
+    """What to write if a list of columns was meant to be stacked for the only input."""
+    names = [name for name, source in spec.inputs if name == source]
+    if len(by_name) > 1 or len(names) < len(spec.inputs):
+        return ""
+    (only,) = by_name
+    return f" To stack columns, write `inputs: {{{only}: [{', '.join(names)}]}}`"
 
 
 def choose_outputs(requested: Sequence[str], output_tensors: Iterable[Tensor]) -> dict[str, str]:
@@ -104,10 +133,12 @@ def to_prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:
     """Converts a model's output to float32 or float64, [N] or [N, K]; [N, 1] becomes [N].
 
     Raises:
-      JobError: the number of rows or the rank is wrong.
+      DataError: the number of rows or the rank is wrong.
     """
+    if rows == 1 and array.ndim < 2 and array.shape != (1,):
+        array = array.reshape(1, -1)  # Squeezed, as functions do that were tried on many rows only.
     if array.ndim not in (1, 2) or len(array) != rows:
-        raise errors.JobError(
+        raise errors.DataError(
             f"output {name!r} has the shape {list(array.shape)} for {rows} examples; it must be "
             f"[{rows}] or [{rows}, K]: a model must return one prediction per example"
         )

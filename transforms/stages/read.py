@@ -36,7 +36,8 @@ class Read(beam.PTransform[pvalue.PCollection[tuple[Shard, ...]], pvalue.DoOutpu
       batches (main): `Batch`es of `batch_size` rows; the last one of a shard may be shorter.
       ledgers: a `Ledger` for each task, with its shards and the rows that could not be read.
 
-    A shard that cannot be opened fails its task with a JobError, so that the runner retries it.
+    A shard that cannot be read fails its task with a JobError, so that the runner retries it; with
+    a DataError if the file is damaged.
 
     Attributes:
       projection: what to decode.
@@ -92,8 +93,18 @@ class _ReadShards(beam.DoFn):
                     dead += item.least
                 yield item
         except Exception as error:
-            raise errors.JobError(f"Cannot read {shard}: {error}") from error
+            kind = errors.DataError if _is_damage(error) else errors.JobError
+            raise kind(f"Cannot read {shard}: {error}") from error
         yield ShardCounts(shard.split, shard.path, shard.piece, rows, dead)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the file is at fault, not the machine or the network."""
+    if isinstance(error, errors.EvalbeamError):
+        return error.exit_code == errors.DataError.exit_code
+    if isinstance(error, OSError):
+        return error.errno is None  # Arrow's, of damaged files.
+    return isinstance(error, ValueError)
 
 
 def _read_ahead(items: Iterator[_T]) -> Iterator[_T]:
