@@ -23,7 +23,7 @@ from evalbeam.transforms.stages import (
     restore,
     write,
 )
-from evalbeam.transforms.tfma import eval_config
+from evalbeam.transforms.tfma import catalog, eval_config
 
 
 def look_ahead(pipeline: beam.Pipeline, job: Job, stage: Staging, tasks: int) -> None:
@@ -88,6 +88,7 @@ def evaluate(
                 slices=evaluation.slices,
                 # Unmodified for comparison; fixed where it replaces our kernels.
                 correct=evaluation.engine != "tfma",
+                one_hot=catalog.takes_one_hot(eval_config.list_classes(config)),
             )
             | "Write messages"
             >> write.WriteMessages(evaluation, partitions, stage.shared(stage.state))

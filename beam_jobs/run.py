@@ -93,6 +93,7 @@ def run(arguments: Arguments) -> None:
         notes = [
             *scores.check(job.evaluation, scales, ledger.seen),
             *verify.note_empty_slices(job.evaluation, index),
+            *verify.note_missing_numbers(job.evaluation, index),
             *assemble.note_plots(job.evaluation, index),
         ]
         terminal.note(*notes)

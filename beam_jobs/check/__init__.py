@@ -12,36 +12,12 @@ from evalbeam.beam_jobs.check import versions as loading
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.config.resolve import Request, resolve
 from evalbeam.beam_jobs.job import Job
-from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms import batch, errors, metrics, models
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.formats import shards as file_shards
 from evalbeam.transforms.metrics.evaluation import Engine, Evaluation, MetricSpec, Pair
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import eval_config, metric_classes
-
-# The metrics if the config names none.
-_DEFAULT_METRICS = {
-    "binary": (
-        "ExampleCount",
-        "BinaryAccuracy",
-        "Precision",
-        "Recall",
-        "F1Score",
-        "AUC",
-        "AUCPrecisionRecall",
-        "BinaryCrossentropy",
-        "Calibration",
-    ),
-    "multiclass": ("ExampleCount", "CategoricalAccuracy", "Precision", "Recall", "F1Score"),
-    "multilabel": ("ExampleCount", "BinaryAccuracy", "Precision", "Recall", "F1Score"),
-    "regression": (
-        "ExampleCount",
-        "MeanSquaredError",
-        "MeanAbsoluteError",
-        "MeanLabel",
-        "MeanPrediction",
-    ),
-}
 
 
 def check(settings: config.Config, engine: Engine = "columnar") -> Job:
@@ -70,6 +46,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     found = tuple(each.head for each in outputs)
     evaluation = _make_evaluation(request, engine, versions, found)
     consistency.check_metrics(evaluation.metrics, versions.specs, found)
+    consistency.check_for_tfma(evaluation)
     evaluation, decision_notes = heads.fit_decisions(
         evaluation, scored, are_defaults=request.metrics is None
     )
@@ -234,6 +211,8 @@ def _project(
     for name, value in _list_arguments(request):
         if name.endswith("_key") and isinstance(value, str):
             columns.add(value)
+        if name.endswith("_key_path") and isinstance(value, list) and value:
+            columns.add(str(value[-1]))  # as in [features, age]
     # Columns for slices, identity and inputs of strings only are read as text; labels and other
     # inputs need numbers.
     numeric = {*label_columns, data.weight}
@@ -267,5 +246,5 @@ def list_default_metrics(heads: Sequence[labels.Head]) -> tuple[MetricSpec, ...]
     return tuple(
         MetricSpec(name, outputs=(head.output,), native=True)
         for head in heads
-        for name in _DEFAULT_METRICS[head.task]
+        for name in metrics.DEFAULTS[head.task]
     )

@@ -10,7 +10,9 @@ from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.check.first_examples import FirstExamples
 from evalbeam.transforms import arrow, batch, errors, formats, metrics, models
 from evalbeam.transforms.examples import labels, slices
-from evalbeam.transforms.metrics.evaluation import MetricSpec
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
+from evalbeam.transforms.tfma import catalog, eval_config
 
 
 def check_columns(
@@ -108,19 +110,34 @@ def check_metrics(
         for head in heads:
             if not spec.is_for(head.output):
                 continue
-            if head.task == "multiclass" and spec.class_name == "Accuracy":
-                raise errors.ConfigError(
-                    "metrics: Keras's Accuracy counts predictions that exactly equal the label; "
-                    "for classes, use CategoricalAccuracy"
-                )
-            if head.task == "regression" and metrics.needs_classes(spec.class_name):
-                fits = [other.output for other in heads if other.task != "regression"]
-                remedy = f"; restrict it with `outputs: [{', '.join(fits)}]`" if fits else ""
-                raise errors.ConfigError(
-                    f"metrics: {spec.class_name} is for classification, but "
-                    + (f"output {head.output!r}" if head.output else "the task")
-                    + f" is regression{remedy}"
-                )
+            if not spec.module:
+                catalog.refuse(spec.class_name)
+            _check_task(spec, head, heads)
+
+
+def check_for_tfma(evaluation: Evaluation) -> None:
+    """Raises ConfigError for metrics that TFMA cannot compute in the same run."""
+    if (built := eval_config.build_for_tfma(evaluation)) is not None:
+        class_names = eval_config.list_classes(built)
+        catalog.takes_one_hot(class_names)
+        catalog.check_together(class_names)
+
+
+def _check_task(spec: MetricSpec, head: labels.Head, heads: Sequence[labels.Head]) -> None:
+    """Raises ConfigError for a metric that makes no sense of an output's task."""
+    tasks = metric.ALL_TASKS if spec.module else catalog.list_tasks(spec.class_name)
+    is_binary = bool(spec.class_ids or spec.k_list or spec.top_k_list)
+    if head.task in tasks or (is_binary and "binary" in tasks):
+        return
+    fits = [other.output for other in heads if other.task in tasks]
+    remedy = f"; restrict it with `outputs: [{', '.join(fits)}]`" if fits else ""
+    for_tasks = "classification" if tasks == metric.CLASSIFICATION else " and ".join(tasks)
+    usual = ", ".join(metrics.DEFAULTS[head.task])
+    raise errors.ConfigError(
+        f"metrics: {spec.class_name} is for {for_tasks}, but "
+        + (f"output {head.output!r}" if head.output else "the task")
+        + f" is {head.task}{remedy}. Metrics of a {head.task} output are, among others, {usual}"
+    )
 
 
 def _check_classes(spec: MetricSpec, heads: Sequence[labels.Head]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
-from evalbeam.beam_jobs.config.settings import Config
+from evalbeam.beam_jobs.config.settings import Config, Model
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples.slices import Spec
 from evalbeam.transforms.metrics.evaluation import Engine, MetricSpec
@@ -64,13 +64,16 @@ def resolve(settings: Config, engine: Engine) -> Request:
         notes.append("this version of evalbeam does not compute confidence intervals")
     if parsed.cross_slicing_specs:
         notes.append("comparisons of slices (cross_slicing_specs) are in tfma/ only")
+    is_empty = not contents.metrics and not contents.tfma_metrics
+    if is_empty:
+        notes.append("the EvalConfig has no metrics: evaluating the usual ones of the task")
     return Request(
         _merge(settings, contents),
         tuple(dict.fromkeys(((), *contents.slices))),
-        contents.metrics,
+        None if is_empty else contents.metrics,
         max(contents.min_slice_size, settings.min_slice_size),
         contents.tfma_metrics,
-        json_format.MessageToJson(parsed, indent=None),
+        None if is_empty else json_format.MessageToJson(parsed, indent=None),
         tuple(notes),
     )
 
@@ -98,13 +101,16 @@ def _merge(settings: Config, contents: eval_config.Contents) -> Config:
         (by_output,) = label_columns
         spec_label = by_output[0][1] if by_output[0][0] == "" else dict(by_output)
         if label not in (None, spec_label):
-            raise errors.ConfigError(
-                f"data.label is {label!r}, but {settings.eval_config} has {spec_label!r}: remove "
-                "one of them"
-            )
+            raise _contradicts("data.label", label, settings.eval_config, spec_label)
         label = spec_label
-    if weight is None and weight_columns:
-        weight = next(iter(weight_columns))[0][1]
+    if weight_columns:
+        spec_weight = next(iter(weight_columns))[0][1]
+        if weight not in (None, spec_weight):
+            raise _contradicts("data.weight", weight, settings.eval_config, spec_weight)
+        weight = spec_weight
+    for model, spec in zip(settings.models, specs, strict=True):
+        if spec is not None:
+            _check_model(model, spec, settings)
     if label is None:
         raise errors.ConfigError(
             f"neither data.label nor {settings.eval_config} (model_specs.label_key) names the "
@@ -125,3 +131,24 @@ def _merge(settings: Config, contents: eval_config.Contents) -> Config:
     ]
     data = settings.data.model_copy(update={"label": label, "weight": weight})
     return settings.model_copy(update={"data": data, "models": versions})
+
+
+def _check_model(model: Model, spec: eval_config.Model, settings: Config) -> None:
+    """Raises ConfigError if the config and the EvalConfig differ on a version."""
+    where = f"of version {model.name!r}"
+    if model.predictions is not None and spec.predictions:
+        by_output = spec.predictions
+        wanted = by_output[0][1] if by_output[0][0] == "" else dict(by_output)
+        if model.predictions != wanted:
+            key = f"predictions {where}"
+            raise _contradicts(key, model.predictions, settings.eval_config, wanted)
+    if "signature" in model.model_fields_set and spec.signature not in ("", model.signature):
+        key = f"signature {where}"
+        raise _contradicts(key, model.signature, settings.eval_config, spec.signature)
+    is_other = settings.baseline not in (None, model.name)
+    if spec.name == model.name and spec.baseline and is_other:
+        raise _contradicts("baseline", settings.baseline, settings.eval_config, model.name)
+
+
+def _contradicts(key: str, value: object, path: str | None, other: object) -> errors.ConfigError:
+    return errors.ConfigError(f"{key} is {value!r}, but {path} has {other!r}: remove one of them")

@@ -7,7 +7,9 @@ from collections import Counter
 from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import batch, errors
 from evalbeam.transforms.ledger import Ledger
+from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.results.index import Index
 
 _MAX_LETTERS = 5
@@ -82,6 +84,27 @@ def verify(evaluation: Evaluation, index: Index, ledger: Ledger) -> None:
                 f"slices: column {term.column!r} has no value in any of the "
                 f"{ledger.read.total():,} rows; check its name"
             )
+
+
+def note_missing_numbers(evaluation: Evaluation, index: Index) -> list[str]:
+    """A note for each metric by TFMA that has no number in the tables, and the versions without.
+
+    Its result is none, such as a sample of examples or a plot, or TFMA did not compute it.
+    """
+    numbers = {(number.key.metric, number.key.model) for number in index.numbers}
+    notes = []
+    for planned in plan(evaluation).by_tfma:
+        spec = planned.spec
+        name = spec.arguments.get("name", metric.snake_case(spec.class_name))
+        versions = spec.models or evaluation.models
+        without = [version for version in versions if (name, version) not in numbers]
+        named = any(result.startswith(name) for result, _ in numbers)
+        if without and not named:
+            notes.append(
+                f"{spec.class_name} has no number for {', '.join(without)}: what TFMA made of it "
+                "is in tfma/ only"
+            )
+    return notes
 
 
 def note_empty_slices(evaluation: Evaluation, index: Index) -> list[str]:

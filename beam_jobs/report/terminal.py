@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import rich.box
 import rich.console
 import rich.table
@@ -365,7 +366,7 @@ def _find_worst_slices(stored: Dataset, heading: Heading) -> pd.DataFrame:
     # For a metric by class, the average suffices here.
     wanted = (pc.field("slice") != "overall") & pc.field("class_id").is_null()
     wanted &= pc.field("n") >= conversion.FEWEST_EXAMPLES
-    wanted &= pc.field("metric").isin(directed) & ~pc.field("value").is_nan()
+    wanted &= pc.field("metric").isin(pa.array(directed, pa.string())) & ~pc.field("value").is_nan()
     columns = ["split", "slice", "model", *tables.WHICH, "value", "n"]
     kept = stored.schema.empty_table().select(columns).to_pandas()
     for piece in stored.to_batches(columns=columns, filter=wanted):

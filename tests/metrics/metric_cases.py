@@ -672,6 +672,92 @@ def accuracy(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     return sklearn.metrics.accuracy_score(rows.y, rows.p.argmax(axis=1), sample_weight=rows.w)
 
 
+def by_example(of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Oracle:
+    """The weighted mean over examples of a function of one-hot labels and scores, [N, K]."""
+    return lambda rows, key, spec: float(np.average(of(_one_hot(rows), rows.p), weights=rows.w))
+
+
+def _r2(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    if np.ptp(y[w > 0]) == 0:
+        return NAN
+    return sklearn.metrics.r2_score(y, p, sample_weight=w)
+
+
+def _hinge(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    return float(np.average(np.maximum(1 - np.where(y == 1, 1, -1) * p, 0), weights=w))
+
+
+def _calibration_error(bins: int) -> Callable[..., float]:
+    def of(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+        total = 0.0
+        place = np.floor(p * bins)  # as the bins of score buckets do: 1 is one of its own
+        for one in set(place):
+            inside = place == one
+            total += abs((w * (p - y))[inside].sum())
+        return total / w.sum()
+
+    return of
+
+
+def top_accuracy(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
+    k = spec.arguments.get("k", 5)
+    own = rows.p[np.arange(len(rows.p)), rows.y.astype(int)]
+    return float(np.average((rows.p > own[:, None]).sum(axis=1) < k, weights=rows.w))
+
+
+def kappa(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
+    several = rows.p.ndim > 1
+    predicted = rows.p.argmax(axis=1) if several else rows.p > 0.5
+    classes = range(rows.classes or 0) if several else [0, 1]
+    if len({*rows.y[rows.w > 0], *np.asarray(predicted, float)[rows.w > 0]}) < 2:
+        return NAN
+    return sklearn.metrics.cohen_kappa_score(
+        rows.y.astype(int),
+        predicted.astype(int),
+        weights=spec.arguments.get("weights"),
+        labels=list(classes),
+        sample_weight=rows.w,
+    )
+
+
+def f_beta(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    beta = spec.arguments.get("beta", 1.0)
+
+    def of(tp: float, tn: float, fp: float, fn: float) -> float:
+        precision, recall = div(tp, tp + fp), div(tp, tp + fn)
+        if tp == 0:
+            return NAN if fp + fn == 0 else 0.0
+        return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+
+    if rows.p.ndim == 1:
+        return of(*counts(rows.y, rows.p, rows.w, spec.arguments.get("threshold", 0.5)))
+    predicted = rows.p.argmax(axis=1)
+    values = [
+        of(*counts((rows.y == c).astype(float), (predicted == c).astype(float), rows.w, 0.5))
+        for c in range(rows.classes or 0)
+    ]
+    return values[key.class_id] if key.class_id is not None else np.mean(values)
+
+
+def fairness(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
+    """By the name of the result, such as fairness_indicators_metrics/positive_rate@0.50."""
+    rate, _, threshold = key.metric.partition("/")[2].partition("@")
+    tp, tn, fp, fn = counts(rows.y, rows.p, rows.w, float(threshold))
+    of = {
+        "false_positive_rate": (fp, fp + tn),
+        "false_negative_rate": (fn, fn + tp),
+        "true_positive_rate": (tp, tp + fn),
+        "true_negative_rate": (tn, tn + fp),
+        "positive_rate": (tp + fp, tp + tn + fp + fn),
+        "negative_rate": (tn + fn, tp + tn + fp + fn),
+        "false_discovery_rate": (fp, fp + tp),
+        "false_omission_rate": (fn, fn + tn),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+    }
+    return div(*of[rate])
+
+
 def class_matrices(rows: Rows, key: metric.Key, spec: MetricSpec) -> np.ndarray:
     classes = rows.classes or 0
     plot = spec.class_name.endswith("Plot")
@@ -894,7 +980,77 @@ def _cases() -> list[Case]:
             add(class_name, data, flips, {"threshold": threshold})
         add(class_name, "binary", flips)
     add("BooleanFlipRates", "fractional", flips)
+
+    # TFMA cannot make R2Score and FBetaScore, and lacks those of scikit-learn.
+    for data in ("regression", "inner"):
+        add("R2Score", data, mean(_r2), tfma=None)
+        add("LogCoshError", data, mean(_log_cosh), tfma=1e-5)
+    for name, config in (("FBetaScore", {}), ("FBetaScore", {"beta": 2.0})):
+        for data in ("binary", "fractional"):
+            add(name, data, f_beta, config, tfma=None)
+        add(name, "multiclass", f_beta, config, {"native": True}, tfma=None)
+    add("FBetaScore", "binary", f_beta, {"beta": 0.5, "threshold": 0.25}, tfma=None)
+    for data in ("binary", "unweighted"):
+        add("CohenKappa", data, kappa, tfma=None)
+    for weights in (None, "linear", "quadratic"):
+        add("CohenKappa", "multiclass", kappa, {"weights": weights}, tfma=None)
+    for data in ("inner", "fractional"):
+        add("BrierScore", data, mean(means["MeanSquaredError"]), tfma=None)
+        add("ExpectedCalibrationError", data, mean(_calibration_error(15)), tfma=None)
+    add(
+        "ExpectedCalibrationError", "inner", mean(_calibration_error(5)), {"num_bins": 5}, tfma=None
+    )
+    add("LogLoss", "binary", mean(_log_loss), tfma=None)
+    add("LogLoss", "fractional", mean(_log_loss), tfma=None)
+    for data in ("multiclass", "multiclass unweighted"):
+        add("LogLoss", data, by_example(_several_log_loss), tfma=None)
+        add("BrierScore", data, by_example(lambda y, p: ((y - p) ** 2).sum(axis=1)), tfma=None)
+        for k in (1, 2, 3):
+            config = {"k": k}
+            add("TopKCategoricalAccuracy", data, top_accuracy, config, one_hot=True, tfma=1e-6)
+            add("SparseTopKCategoricalAccuracy", data, top_accuracy, config, tfma=1e-6)
+        add(
+            "CategoricalHinge",
+            data,
+            by_example(_categorical_hinge),
+            one_hot=True,
+            tfma=1e-6,
+        )
+        add("KLDivergence", data, by_example(_divergence), one_hot=True, tfma=1e-6)
+        add("CosineSimilarity", data, by_example(_cosine), one_hot=True, tfma=1e-6)
+    for data in ("binary", "inner"):
+        add("Hinge", data, mean(_hinge), tfma=1e-6)
+        squared = lambda y, p, w: np.average(np.maximum(1 - (2 * y - 1) * p, 0) ** 2, weights=w)  # noqa: E731
+        add("SquaredHinge", data, mean(squared), tfma=1e-6)
+        add("Poisson", data, mean(_poisson), tfma=1e-5)
+    add("FairnessIndicators", "binary", fairness, {"thresholds": [0.25, 0.5]}, tfma=None)
+    add("FairnessIndicators", "fractional", fairness, tfma=None)
     return cases
+
+
+def _log_cosh(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    return float(np.average(np.log(np.cosh(p - y)), weights=w))
+
+
+def _poisson(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
+    return float(np.average(p - y * np.log(p + 1e-7), weights=w))
+
+
+def _several_log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return -np.log(np.clip(p[y == 1], np.finfo(float).eps, 1))
+
+
+def _categorical_hinge(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return np.maximum(np.where(y == 1, -np.inf, p).max(axis=1) - p[y == 1] + 1, 0)
+
+
+def _divergence(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    y, p = np.clip(y, 1e-7, 1), np.clip(p, 1e-7, 1)
+    return (y * np.log(y / p)).sum(axis=1)
+
+
+def _cosine(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return p[y == 1] / np.sqrt((p**2).sum(axis=1))
 
 
 CASES = _cases()

@@ -14,7 +14,35 @@ REGISTRY: dict[str, metric.Kind] = {
     **classes.METRICS,
     **flips.METRICS,
 }
-_DIRECTIONS = {metric.snake_case(name): kind.direction for name, kind in REGISTRY.items()}
+# The metrics if the config names none.
+DEFAULTS = {
+    "binary": (
+        "ExampleCount",
+        "BinaryAccuracy",
+        "Precision",
+        "Recall",
+        "F1Score",
+        "AUC",
+        "AUCPrecisionRecall",
+        "BinaryCrossentropy",
+        "Calibration",
+    ),
+    "multiclass": ("ExampleCount", "CategoricalAccuracy", "Precision", "Recall", "F1Score"),
+    "multilabel": ("ExampleCount", "BinaryAccuracy", "Precision", "Recall", "F1Score"),
+    "regression": (
+        "ExampleCount",
+        "MeanSquaredError",
+        "MeanAbsoluteError",
+        "MeanLabel",
+        "MeanPrediction",
+    ),
+}
+
+_DIRECTIONS = {
+    result: kind.direction
+    for name, kind in REGISTRY.items()
+    for result in (metric.snake_case(name), kind.name or metric.snake_case(name))
+}
 
 
 def build(request: metric.Request) -> tuple[metric.Metric, ...]:
@@ -28,9 +56,9 @@ def build(request: metric.Request) -> tuple[metric.Metric, ...]:
     return REGISTRY[request.class_name].build(request)
 
 
-def needs_classes(class_name: str) -> bool:
-    """Whether a metric is about decisions, which a regression does not make."""
-    return class_name in REGISTRY and REGISTRY[class_name].classification
+def list_tasks(class_name: str) -> tuple[str, ...]:
+    """The tasks that a metric makes sense of, among those that it is known for."""
+    return REGISTRY[class_name].tasks if class_name in REGISTRY else metric.ALL_TASKS
 
 
 def direction(name: str) -> int:

@@ -64,10 +64,71 @@ def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
     return (metric.Metric(request.key(), (statistic, examples), finish),)
 
 
+def _top_accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """The share of examples whose actual class has one of the k largest scores."""
+    request.require_task("multiclass")
+    request.require_whole()
+    request.require("k", dtype="float32")
+    k = request.config.get("k", _TOP)
+    if not isinstance(k, int) or k < 1:
+        raise request.no_kernel_for("k")
+    statistic = statistics.TopClasses(request.target, k)
+    examples = statistics.Examples(request.target.weighted)
+
+    def finish(sheet: Sheet) -> metric.Values:
+        weight = sheet.total(examples)[:, examples.weight_cell]
+        return metric.Values(ratio(sheet.total(statistic)[:, 0], weight))
+
+    key = request.key(METRICS[request.class_name].name)
+    return (metric.Metric(key, (statistic, examples), finish),)
+
+
+def _kappa(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """Agreement beyond chance (Cohen 1960); with `weights`, far classes disagree more."""
+    request.require_whole()
+    request.require("weights")
+    weighting = request.config.get("weights")
+    if weighting not in (None, "linear", "quadratic"):
+        raise request.no_kernel_for("weights")
+    if request.target.task == "multiclass":
+        statistic: statistics.Statistic = statistics.ClassMatrix(request.target)
+    else:
+        request.require_task("binary")
+        statistic = statistics.Confusion(request.target, (0.5,))
+
+    def finish(sheet: Sheet) -> metric.Values:
+        if isinstance(statistic, statistics.ClassMatrix):
+            counts = _class_matrix(sheet, statistic)[:, :, :-1]
+        else:
+            # From [predicted, actual] to [actual, predicted].
+            counts = sheet.total(statistic).reshape(len(sheet), 2, 2).swapaxes(1, 2)
+        return metric.Values(_compute_kappa(counts, weighting))
+
+    return (metric.Metric(request.key(), (statistic,), finish),)
+
+
+def _compute_kappa(counts: np.ndarray, weighting: str | None) -> np.ndarray:
+    """float64[rows], of float64[rows, K, K] counts; NaN where chance agrees always."""
+    distance = np.abs(np.subtract.outer(*[np.arange(counts.shape[1])] * 2)).astype(np.float64)
+    penalty = {None: distance != 0, "linear": distance, "quadratic": distance**2}[weighting]
+    total = counts.sum(axis=(1, 2))
+    expected = counts.sum(axis=2)[:, :, None] * counts.sum(axis=1)[:, None, :]
+    observed = (counts * penalty).sum(axis=(1, 2)) * total
+    return 1 - ratio(observed, (expected * penalty).sum(axis=(1, 2)))
+
+
+# Keras's default, and names.
+_TOP = 5
+_TOP_NAME = "top_k_categorical_accuracy"
+_SPARSE_TOP_NAME = "sparse_top_k_categorical_accuracy"
+
 METRICS: dict[str, Kind] = {
-    "MultiClassConfusionMatrixPlot": Kind(_class_matrices, classification=True),
-    "MultiClassConfusionMatrixAtThresholds": Kind(_class_matrices, classification=True),
-    "MultiLabelConfusionMatrixPlot": Kind(_label_matrices, classification=True),
-    "CategoricalAccuracy": Kind(_accuracy, HIGHER, classification=True),
-    "SparseCategoricalAccuracy": Kind(_accuracy, HIGHER, classification=True),
+    "MultiClassConfusionMatrixPlot": Kind(_class_matrices, tasks=metric.SEVERAL_CLASSES),
+    "MultiClassConfusionMatrixAtThresholds": Kind(_class_matrices, tasks=metric.SEVERAL_CLASSES),
+    "MultiLabelConfusionMatrixPlot": Kind(_label_matrices, tasks=metric.SEVERAL_CLASSES),
+    "CategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=metric.SEVERAL_CLASSES),
+    "SparseCategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=("multiclass",)),
+    "TopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",), _TOP_NAME),
+    "SparseTopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",), _SPARSE_TOP_NAME),
+    "CohenKappa": Kind(_kappa, HIGHER, ("binary", "multiclass")),
 }

@@ -69,7 +69,7 @@ def _rate(formula: Formula, direction: int = NEITHER, by_class: bool = True) -> 
             return _by_class(request, formula)
         return _at_thresholds(request, formula)
 
-    return Kind(build, direction, classification=True)
+    return Kind(build, direction, tasks=metric.CLASSIFICATION)
 
 
 def _at_thresholds(request: metric.Request, formula: Formula) -> tuple[metric.Metric, ...]:
@@ -213,9 +213,72 @@ _ALIASES = {
     "NPV": "NegativePredictiveValue",
 }
 
+
+def _f_beta(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """(1 + beta^2) times the harmonic mean of precision and recall, beta^2 on recall's side."""
+    beta = request.config.get("beta", 1.0)
+    if not isinstance(beta, int | float) or beta <= 0:
+        raise request.no_kernel_for("beta")
+    config = {key: value for key, value in request.config.items() if key != "beta"}
+    if "threshold" in config:
+        config["thresholds"] = config.pop("threshold")
+    config.setdefault("name", "fbeta_score")
+
+    def formula(tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Counts:
+        return ratio((1 + beta**2) * tp, (1 + beta**2) * tp + beta**2 * fn + fp)
+
+    return _rate(formula).build(replace(request, config=config))
+
+
+def _fairness_indicators(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """The rates of the package fairness-indicators, under its names, at each threshold."""
+    request.require_classes()
+    request.require("thresholds")
+    thresholds = request.config.get("thresholds") or _FAIRNESS_THRESHOLDS
+    at = [float(threshold) for threshold in thresholds]
+    statistic, places = _statistic(request, at)
+    digits = max(len(str(threshold).partition(".")[2]) for threshold in at)
+
+    def at_place(place: int, rate: Formula) -> Callable[[Sheet], metric.Values]:
+        return lambda sheet: metric.Values(
+            rate(*(counts[:, place] for counts in at_thresholds(sheet, statistic)))
+        )
+
+    name = request.config.get("name", METRICS[request.class_name].name)
+    return tuple(
+        metric.Metric(
+            replace(request.key(), metric=f"{name}/{rate}@{threshold:.{digits}f}"),
+            (statistic,),
+            at_place(place, formula),
+        )
+        for threshold, place in zip(at, places, strict=True)
+        for rate, formula in _FAIRNESS_RATES.items()
+    )
+
+
+_FAIRNESS_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_FAIRNESS_RATES: dict[str, Formula] = {
+    "false_positive_rate": lambda tp, tn, fp, fn: ratio(fp, fp + tn),
+    "false_negative_rate": lambda tp, tn, fp, fn: ratio(fn, fn + tp),
+    "true_positive_rate": _recall,
+    "true_negative_rate": lambda tp, tn, fp, fn: ratio(tn, tn + fp),
+    "positive_rate": lambda tp, tn, fp, fn: ratio(tp + fp, tp + tn + fp + fn),
+    "negative_rate": lambda tp, tn, fp, fn: ratio(tn + fn, tp + tn + fp + fn),
+    "false_discovery_rate": lambda tp, tn, fp, fn: ratio(fp, fp + tp),
+    "false_omission_rate": lambda tp, tn, fp, fn: ratio(fn, fn + tn),
+    "precision": lambda tp, tn, fp, fn: ratio(tp, tp + fp),
+    "recall": _recall,
+}
+
 METRICS: dict[str, Kind] = {
     **_RATES,
+    "FairnessIndicators": Kind(
+        _fairness_indicators,
+        tasks=("binary", "multilabel"),
+        name="fairness_indicators_metrics",
+    ),
+    "FBetaScore": Kind(_f_beta, HIGHER, metric.CLASSIFICATION, "fbeta_score"),
     **{alias: _RATES[name] for alias, name in _ALIASES.items()},
     "MaxRecall": _rate(_recall, HIGHER, by_class=False),
-    "ConfusionMatrixAtThresholds": Kind(_counts_at_thresholds, classification=True),
+    "ConfusionMatrixAtThresholds": Kind(_counts_at_thresholds, tasks=metric.CLASSIFICATION),
 }

@@ -226,7 +226,7 @@ def _constrained(argument: str, bounded: str, wanted: str, direction: int = HIGH
 
         return _metric_of_curves(moved, value)
 
-    return Kind(build, direction, classification=True)
+    return Kind(build, direction, tasks=metric.CLASSIFICATION)
 
 
 def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...]:
@@ -249,8 +249,8 @@ def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...]:
 
 
 METRICS: dict[str, Kind] = {
-    "AUC": Kind(_auc, HIGHER, classification=True),
-    "AUCPrecisionRecall": Kind(_auc, HIGHER, classification=True),
+    "AUC": Kind(_auc, HIGHER, tasks=metric.CLASSIFICATION),
+    "AUCPrecisionRecall": Kind(_auc, HIGHER, tasks=metric.CLASSIFICATION),
     "SensitivityAtSpecificity": _constrained("specificity", "specificity", "recall"),
     "SpecificityAtSensitivity": _constrained("sensitivity", "recall", "specificity"),
     "PrecisionAtRecall": _constrained("recall", "recall", "precision"),
@@ -259,5 +259,5 @@ METRICS: dict[str, Kind] = {
         "false_positive_rate", "false_positive_rate", "recall"
     ),
     "ThresholdAtRecall": _constrained("recall", "recall", "threshold", NEITHER),
-    "ConfusionMatrixPlot": Kind(_confusion_plot, classification=True),
+    "ConfusionMatrixPlot": Kind(_confusion_plot, tasks=metric.CLASSIFICATION),
 }

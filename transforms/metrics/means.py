@@ -6,6 +6,7 @@ Each is a function of a few weighted sums; a mean over nothing is NaN.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -143,6 +144,51 @@ def _calibration_plot(request: metric.Request) -> tuple[metric.Metric, ...]:
     return (metric.Metric(request.key(), (scores, histogram), from_histogram, plot=True),)
 
 
+def _determination(
+    label: np.ndarray, label2: np.ndarray, error: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """R^2: the share of the labels' variance that is explained; NaN if all labels are equal."""
+    spread = metric.remainder(label2, ratio(label**2, weight))
+    return 1 - ratio(error, spread)
+
+
+def _r2(request: metric.Request) -> tuple[metric.Metric, ...]:
+    request.require(class_aggregation="uniform_average", num_regressors=0, dtype="float32")
+    bare = replace(request, config={k: v for k, v in request.config.items() if k == "name"})
+    return _formula(("label", "label^2", "squared error"), _determination)(bare)
+
+
+def _by_task(binary: Builder, several: Builder) -> Builder:
+    """One builder for multi-class outputs, another for all else."""
+    return lambda request: (
+        several(request)
+        if request.target.task == "multiclass" and request.target.class_id is None
+        else binary(request)
+    )
+
+
+def _calibration_error(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """The mean distance of the scores in a bin from their labels; bins of equal width."""
+    request.require("num_bins")
+    bins = request.config.get("num_bins", _CALIBRATION_BINS)
+    if not isinstance(bins, int) or bins < 1:
+        raise request.no_kernel_for("num_bins")
+    scores, labels = (
+        statistics.BucketMoment(request.target, moment, bins, 0.0, 1.0)
+        for moment in ("score", "label")
+    )
+    weight = metric.Weight(request.target)
+
+    def finish(sheet: Sheet) -> metric.Values:
+        distance = np.abs(sheet.total(scores) - sheet.total(labels)).sum(axis=1)
+        return metric.Values(ratio(distance, weight.of(sheet)))
+
+    return (metric.Metric(request.key(), (scores, labels, weight.statistic), finish),)
+
+
+# Also the number of bins of torchmetrics' BinaryCalibrationError and of Guo et al. 2017.
+_CALIBRATION_BINS = 15
+
 _DISCRIMINATION = ("label", "score", "label*score")
 
 METRICS: dict[str, Kind] = {
@@ -168,13 +214,43 @@ METRICS: dict[str, Kind] = {
     "BinaryCrossEntropy": Kind(_mean("cross entropy", "binary_crossentropy"), LOWER),
     "BinaryCrossentropy": Kind(_mean("clipped cross entropy"), LOWER),
     "CategoricalCrossEntropy": Kind(
-        _mean_over_examples("categorical cross entropy", "categorical_crossentropy"), LOWER
+        _mean_over_examples("categorical cross entropy", "categorical_crossentropy"),
+        LOWER,
+        metric.SEVERAL_CLASSES,
     ),
     "CategoricalCrossentropy": Kind(
-        _mean_over_examples("clipped categorical cross entropy"), LOWER
+        _mean_over_examples("clipped categorical cross entropy"), LOWER, metric.SEVERAL_CLASSES
     ),
     "SparseCategoricalCrossentropy": Kind(
-        _mean_over_examples("clipped sparse categorical cross entropy"), LOWER
+        _mean_over_examples("clipped sparse categorical cross entropy"), LOWER, ("multiclass",)
     ),
     "CalibrationPlot": Kind(_calibration_plot),
+    "R2Score": Kind(_r2, HIGHER, ("binary", "regression")),
+    # scikit-learn's: clipped by the step of a double, classes not normalized.
+    "LogLoss": Kind(
+        _by_task(_mean("log loss"), _mean_over_examples("categorical log loss")),
+        LOWER,
+        metric.CLASSIFICATION,
+    ),
+    # Of several classes, their squared errors add up (Brier 1950).
+    "BrierScore": Kind(
+        _by_task(_mean("squared error"), _mean_over_examples("squared distance")),
+        LOWER,
+        metric.CLASSIFICATION,
+    ),
+    "ExpectedCalibrationError": Kind(_calibration_error, LOWER, ("binary", "multilabel")),
+    "Hinge": Kind(_mean("hinge"), LOWER, metric.CLASSIFICATION),
+    "SquaredHinge": Kind(_mean("squared hinge"), LOWER, metric.CLASSIFICATION),
+    "CategoricalHinge": Kind(
+        _mean_over_examples("categorical hinge"), LOWER, metric.SEVERAL_CLASSES
+    ),
+    "KLDivergence": Kind(
+        _mean_over_examples("divergence", "kullback_leibler_divergence"),
+        LOWER,
+        metric.SEVERAL_CLASSES,
+        "kullback_leibler_divergence",
+    ),
+    "CosineSimilarity": Kind(_mean_over_examples("cosine"), HIGHER, metric.SEVERAL_CLASSES),
+    "LogCoshError": Kind(_mean("log cosh", "logcosh"), LOWER, name="logcosh"),
+    "Poisson": Kind(_mean("poisson"), LOWER),
 }

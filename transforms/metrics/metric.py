@@ -219,6 +219,9 @@ class Request:
 Builder = Callable[[Request], tuple[Metric, ...]]
 
 HIGHER, LOWER, NEITHER = 1, -1, 0
+ALL_TASKS = ("binary", "multiclass", "multilabel", "regression")
+CLASSIFICATION = ("binary", "multiclass", "multilabel")
+SEVERAL_CLASSES = ("multiclass", "multilabel")
 
 
 @dataclass(frozen=True)
@@ -229,12 +232,14 @@ class Kind:
       build: makes the metrics of a request, or raises NeedsTfma.
       direction: HIGHER or LOWER, whichever values are better; NEITHER for counts, which grow with
         the data, for means and for rates of decisions.
-      classification: whether it is about decisions, which a regression output does not make.
+      tasks: the tasks whose outputs it makes sense of.
+      name: what its result is called, if not the snake case of the class's name.
     """
 
     build: Builder
     direction: int = NEITHER
-    classification: bool = False
+    tasks: tuple[str, ...] = ALL_TASKS
+    name: str = ""
 
 
 def snake_case(name: str) -> str:

@@ -298,9 +298,13 @@ def _requests(
 def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric:
     """The macro average over classes."""
     # The weights name the classes, as TFMA has it; `class_ids` are what is reported by itself.
-    classes = tuple(class_id for class_id, _ in spec.class_weights) or spec.class_ids
+    classes = (
+        tuple(class_id for class_id, _ in spec.class_weights)
+        or spec.class_ids
+        or tuple(range(target.classes or 0))
+    )
     if spec.aggregate_top_k or not classes:
-        raise metric.NeedsTfma(f"its {spec.aggregate} average names no classes")
+        raise metric.NeedsTfma(f"its {spec.aggregate} average is not over classes")
     parts = []
     for class_id in classes:
         request = metric.Request(
@@ -311,24 +315,24 @@ def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric:
             raise metric.NeedsTfma(f"its {spec.aggregate} average is of several results")
         parts.append(planned[0])
     weights = np.array([weight for _, weight in spec.class_weights] or [1.0] * len(classes))
-    counts = statistics.ClassCounts(target)
-    by_label = spec.aggregate == "weighted_macro"
-    if by_label and target.task != "multiclass":
-        raise metric.NeedsTfma(f"its weighted_macro average is of a {target.task} output")
+    labels_of = (
+        [statistics.Moment(replace(target, class_id=class_id), "label") for class_id in classes]
+        if spec.aggregate == "weighted_macro"
+        else []
+    )
     key = replace(parts[0].key, class_id=None, aggregation=spec.aggregate)
     needed = tuple(statistic for part in parts for statistic in part.statistics)
     return metric.Metric(
         key,
-        (*needed, counts) if by_label else needed,
-        _average([part.finish for part in parts], classes, weights, counts if by_label else None),
+        (*needed, *labels_of),
+        _average([part.finish for part in parts], weights, labels_of),
     )
 
 
 def _average(
     finishes: Sequence[Callable[[Sheet], metric.Result]],
-    classes: Sequence[int],
     weights: np.ndarray,
-    counts: statistics.ClassCounts | None,
+    labels_of: Sequence[statistics.Moment],
 ) -> Callable[[Sheet], metric.Values]:
     def finish(sheet: Sheet) -> metric.Values:
         columns = []
@@ -338,8 +342,8 @@ def _average(
             columns.append(result.values)
         values = np.stack(columns, axis=1)
         shares = np.broadcast_to(weights, values.shape)
-        if counts is not None:
-            shares = shares * sheet.total(counts)[:, 2::3][:, list(classes)]
+        if labels_of:
+            shares = shares * np.concatenate([sheet.total(each) for each in labels_of], axis=1)
         return metric.Values(metric.ratio((values * shares).sum(axis=1), shares.sum(axis=1)))
 
     return finish

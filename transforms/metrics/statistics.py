@@ -415,6 +415,43 @@ def _percentage_error(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.where(labels == 0, 0.0, np.abs((labels - scores) / labels))
 
 
+def _log_loss(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """scikit-learn clips by the smallest step of a double."""
+    epsilon = np.finfo(np.float64).eps
+    clipped = np.clip(scores, epsilon, 1 - epsilon)
+    return -(labels * np.log(clipped) + (1 - labels) * np.log(1 - clipped))
+
+
+def _categorical_log_loss(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    epsilon = np.finfo(np.float64).eps
+    return -(labels * np.log(np.clip(scores, epsilon, 1 - epsilon))).sum(axis=1)
+
+
+def _hinge(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Labels 0 and 1 stand for -1 and 1, as in Keras."""
+    return np.maximum(1 - (2 * labels - 1) * scores, 0)
+
+
+def _categorical_hinge(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    own = (labels * scores).sum(axis=1)
+    other = ((1 - labels) * scores).max(axis=1)
+    return np.maximum(other - own + 1, 0)
+
+
+def _divergence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Kullback and Leibler's; Keras clips both by its epsilon."""
+    labels, scores = np.clip(labels, _KERAS_EPSILON, 1), np.clip(scores, _KERAS_EPSILON, 1)
+    return (labels * np.log(labels / scores)).sum(axis=1)
+
+
+def _cosine(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The cosine of the angle between an example's labels and scores; 0 for a vector of zeros."""
+    norms = np.linalg.norm(labels, axis=1) * np.linalg.norm(scores, axis=1)
+    return np.divide(
+        (labels * scores).sum(axis=1), norms, out=np.zeros(norms.shape), where=norms > 0
+    )
+
+
 # Functions of labels and scores, both [N] or both [N, J], whose weighted sums metrics are made of.
 MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "count": lambda labels, scores: np.ones(scores.shape),
@@ -433,6 +470,16 @@ MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "categorical cross entropy": _categorical,
     "clipped categorical cross entropy": _keras_categorical,
     "clipped sparse categorical cross entropy": _keras_sparse_categorical,
+    "log loss": _log_loss,
+    "categorical log loss": _categorical_log_loss,
+    "squared distance": lambda labels, scores: ((labels - scores) ** 2).sum(axis=1),
+    "hinge": _hinge,
+    "squared hinge": lambda labels, scores: _hinge(labels, scores) ** 2,
+    "categorical hinge": _categorical_hinge,
+    "divergence": _divergence,
+    "cosine": _cosine,
+    "log cosh": lambda labels, scores: np.logaddexp(scores - labels, labels - scores) - np.log(2),
+    "poisson": lambda labels, scores: scores - labels * np.log(scores + _KERAS_EPSILON),
 }
 
 
@@ -525,13 +572,34 @@ class ClassCounts:
         return Entries(cells, _spread(weights, cells))
 
 
+@dataclass(frozen=True)
+class TopClasses:
+    """Cell 0: how often fewer than `k` classes have a larger score than the actual class."""
+
+    target: Target
+    k: int
+    by_unit: bool = field(default=True, init=False)
+    cells: int = field(default=1, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"top {self.k} classes of {self.target}"
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        actual, _ = view.classes(self.target)
+        _, predictions = view.raw(self.target)
+        own = np.take_along_axis(predictions, np.maximum(actual, 0)[:, None], axis=1)
+        among = ((predictions > own).sum(axis=1) < self.k) & (actual >= 0)
+        return Entries(np.where(among, 0, -1), view.weights(self.target))
+
+
 def is_by_rank(statistic: Statistic) -> bool:
     """Whether a multi-class statistic depends only on which of a row's scores is the largest."""
     if isinstance(statistic, ClassMatrix):
         return statistic.threshold is None
     if isinstance(statistic, Moment):
         return statistic.moment in _MOMENTS_OF_LABELS
-    return isinstance(statistic, Examples | ClassCounts | Flips | Decisions)
+    return isinstance(statistic, Examples | ClassCounts | Flips | Decisions | TopClasses)
 
 
 def is_by_decision(statistic: Statistic) -> bool:
@@ -541,6 +609,8 @@ def is_by_decision(statistic: Statistic) -> bool:
         return target.k is None and target.top_k is None and all(0 <= at < 1 for at in thresholds)
     if isinstance(statistic, ClassMatrix | LabelMatrix):
         return statistic.threshold is None or 0 <= statistic.threshold < 1
+    if isinstance(statistic, TopClasses):
+        return statistic.k == 1
     return is_by_rank(statistic)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evalbeam.transforms import batch, errors, models
+from evalbeam.transforms import arrow, batch, errors, models
 from evalbeam.transforms.models import files, memory
 
 # Per version, the most calls to time, and about how many seconds to spend on them.
@@ -73,6 +73,8 @@ def measure(
             model.predict(single)
             affordable.append(_affordable_rows(model, examples))
             loaded[spec] = model
+        except arrow.UnequalRowsError:
+            failed[spec.name] = "its examples differ in size, so that they take several calls"
         except Exception as error:
             failed[spec.name] = f"{type(error).__name__}: {error}"
     if not loaded:

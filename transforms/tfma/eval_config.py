@@ -209,6 +209,11 @@ def build_for_tfma(evaluation: Evaluation) -> Any:
     )
 
 
+def list_classes(config: Any) -> list[str]:
+    """The class names of all metrics in an EvalConfig."""
+    return [metric.class_name for spec in config.metrics_specs for metric in spec.metrics]
+
+
 def parse_metrics_spec(text: str) -> Any:
     """Parses a MetricsSpec in JSON."""
     return json_format.Parse(text, protos.config_pb2.MetricsSpec())

@@ -59,6 +59,7 @@ class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], pvalue.
     heads: tuple[labels.Head, ...]
     slices: tuple[slices.Spec, ...]
     correct: bool
+    one_hot: bool
 
     def expand(self, scored: pvalue.PCollection[batch.Scored]) -> pvalue.PCollection:
         """Applies TFMA's evaluator to our examples.
@@ -68,7 +69,7 @@ class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], pvalue.
         """
         several = len(self.models) > 1
         extracts = scored | "ToExtracts" >> beam.ParDo(
-            _ToExtracts(self.models, self.heads, self.slices)
+            _ToExtracts(self.models, self.heads, self.slices, self.one_hot)
         )
         try:
             config = config_util.update_eval_config_with_defaults(
@@ -109,8 +110,14 @@ class _ToExtracts(beam.DoFn):
         models: Sequence[str],
         heads: Sequence[labels.Head],
         specs: Sequence[slices.Spec],
+        one_hot: bool,
     ) -> None:
         self._models = models
+        self._one_hot = {
+            head.output: head.classes or 0
+            for head in heads
+            if one_hot and head.task == "multiclass"
+        }
         self._outputs = tuple(head.output for head in heads)
         self._specs = specs
 
@@ -122,7 +129,9 @@ class _ToExtracts(beam.DoFn):
         names, arrays = examples.columns.schema.names, examples.columns.columns
         extracts: dict[str, Any] = {
             constants.FEATURES_KEY: dict(zip(names, map(_split_values, arrays), strict=True)),
-            constants.LABELS_KEY: self._arrange(lambda _, output: scored.labels[output]),
+            constants.LABELS_KEY: self._arrange(
+                lambda _, output: self._encode_labels(scored.labels[output], output)
+            ),
             constants.PREDICTIONS_KEY: self._arrange(
                 lambda model, output: scored.predictions[model, output]
             ),
@@ -132,6 +141,12 @@ class _ToExtracts(beam.DoFn):
             extracts[constants.EXAMPLE_WEIGHTS_KEY] = self._arrange(lambda *_: weights)
         for row in range(len(scored)):
             yield _take_row(extracts, row)
+
+    def _encode_labels(self, values: np.ndarray, output: str) -> np.ndarray:
+        """Class indices one-hot, if that is what the metrics take; no class is all zeros."""
+        if output not in self._one_hot:
+            return values
+        return (values[:, None] == np.arange(self._one_hot[output])).astype(np.float64)
 
     def _arrange(self, get: Callable[[str, str], np.ndarray]) -> Any:
         """Values by model and output, with a level only if there are several; each is a vector."""
