@@ -173,7 +173,7 @@ def test_bad_label(fails, tmp_path, data, value, message):
     labels[150] = value
     table = pa.table({"label": pa.array(labels, pa.float64()), "score": data["score"]})
     pq.write_table(table, tmp_path / "data.parquet")
-    output = fails(job(task="binary", data={"files": "data.parquet"}), 4)
+    output = fails(job(task="binary", data={"files": "data.parquet"}), 2)
     assert "data.parquet" in output
     assert "[while running" not in output
     assert "150" in output  # the row, from 0
@@ -204,8 +204,8 @@ def test_slice_column_absent_from_a_declared_schema(fails, data):
     [
         ([{"class_name": "AUC", "config": {"name": 5}}], "the name of AUC is not text: 5"),
         (
-            ["AUC", {"class_name": "KLDivergence", "config": {"name": "auc"}}],
-            "AUC and KLDivergence are both named 'auc'",
+            ["AUC", {"class_name": "Hinge", "config": {"name": "auc"}}],
+            "AUC and Hinge are both named 'auc'",
         ),
         (
             [{"class_name": "AUC", "config": {"name": "changed_decisions"}}],
@@ -262,7 +262,7 @@ def test_rows_that_cannot_be_read_are_dead_letters(fails, run_job, tmp_path, dat
     lines[100] = "1,0.5"  # a value is missing
     lines[102] = "1,high,de"  # not a number
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
-    output = fails(job(), 4)
+    output = fails(job(), 2)
     assert "2 of 200 rows could not be scored" in output
     assert "data.csv, row 99" in output
     assert "data.csv, row 101" in output
@@ -279,7 +279,7 @@ def test_nan_predictions_are_dead_letters(fails, tmp_path, data):
     table = pd.DataFrame(data)
     table.to_parquet(tmp_path / "data.parquet")
     assert pq.read_table(tmp_path / "data.parquet")["score"].null_count == 1
-    output = fails(job(data={"files": "data.parquet"}), 4)
+    output = fails(job(data={"files": "data.parquet"}), 2)
     assert "1 of 200 rows could not be scored" in output
     assert "row 17" in output
 
@@ -292,7 +292,7 @@ def test_a_damaged_row_group_counts_with_all_its_rows(fails, tmp_path, data):
     start = pq.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
     damaged[start + 40 : start + 60] = bytes(20)
     path.write_bytes(damaged)
-    output = fails(job(data={"files": "data.parquet", "max_dead_letters": 0.1}), 4)
+    output = fails(job(data={"files": "data.parquet", "max_dead_letters": 0.1}), 2)
     assert "500 of 2,000 rows could not be scored" in output
 
 
@@ -300,7 +300,7 @@ def test_an_unknown_number_of_lost_rows_exceeds_any_limit(fails, tmp_path, data)
     path = tmp_path / "data.csv.gz"
     data.to_csv(path, index=False)
     path.write_bytes(path.read_bytes()[:-200])
-    output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 4)
+    output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 2)
     assert "the number of rows after the damage is unknown" in output
 
 
@@ -321,7 +321,7 @@ def test_a_dry_run_detects_what_would_fail(fails, tmp_path, data):
     data["scores"] = [[0.1, 0.2, 0.7]] * len(data)
     data.to_parquet(tmp_path / "data.parquet")
     models = [{"name": "v1", "predictions": "score"}, {"name": "v2", "predictions": "scores"}]
-    output = fails(job(data={"files": "data.parquet"}, models=models), 4, "--dry-run")
+    output = fails(job(data={"files": "data.parquet"}, models=models), 2, "--dry-run")
     assert "'v2'" in output
 
 

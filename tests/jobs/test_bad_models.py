@@ -122,9 +122,8 @@ def test_an_output_of_another_shape_than_the_heads(rejected_run, world):
     printed = rejected_run(
         {"path": str(world / "good.keras")},
         {"path": str(world / "three.keras"), "conversion_of": "v0"},
-        exit_code=4,
     )
-    assert "Version 'v1'" in printed
+    assert "version 'v1'" in printed
     assert "has the shape [N, 3]; task multiclass needs one prediction per class, [N, 4]" in printed
 
 

@@ -256,7 +256,7 @@ def test_damaged_rows_are_listed_or_fail_the_run(run, store, world):
     store.put("bad.csv", b"".join(rows))
     config = stored("s3://bucket/bad.csv")
     failed = run(config, *store.flags())
-    assert failed.exit_code == 4
+    assert failed.exit_code == 2
     assert "1 of 400 rows could not be scored" in failed.output
     assert "s3://bucket/bad.csv, row 16" in failed.output
     assert store.keys("results") == set()

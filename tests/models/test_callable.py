@@ -250,5 +250,5 @@ def test_inputs_must_be_named():
 
 def test_an_input_that_is_not_in_the_data(examples):
     wrong = spec("look", inputs=(("a", "agee"),))
-    with pytest.raises(errors.ConfigError, match=r"input 'a', mapped to 'agee', has no column"):
+    with pytest.raises(errors.ConfigError, match=r"input 'a' is mapped to 'agee', which is not"):
         models.check_inputs(wrong, models.load(wrong), examples(age=[1.0]), ())

@@ -159,12 +159,12 @@ def test_inputs_that_fit_pass(folder, examples):
     [
         (
             {"agee": [1.0], "x": [[1.0, 2.0, 3.0]]},
-            r"input 'age' has no column in the data \(columns: agee, x; closest: 'agee'\). Add to "
-            r"this model in the config: `inputs: \{age: <column>\}`",
+            r"input 'age' has no column in the data \(its columns: 'agee', 'x'\). Add "
+            r"to this model in the config: `inputs: \{age: <column>\}`",
         ),
         (
             {"age": ["old"], "x": [[1.0, 2.0, 3.0]]},
-            "input 'age' takes float32, but the data has string",
+            "input 'age' takes float32, but the row has 'old'",
         ),
         (
             {"age": [1.0], "x": [[1.0, 2.0]]},
@@ -181,7 +181,7 @@ def test_inputs_that_do_not_match_are_rejected(folder, examples, data, message):
 
 def test_mapped_columns_and_serialised_examples_that_are_not_there(folder, examples):
     mapped = spec(folder / "mean", inputs=(("age", "years"),))
-    with pytest.raises(errors.ConfigError, match=r"input 'age', mapped to 'years', has no column"):
+    with pytest.raises(errors.ConfigError, match=r"input 'age' is mapped to 'years', which is not"):
         models.check_inputs(mapped, models.load(mapped), examples(age=[1.0]), ())
     text = spec(folder / "text")
     with pytest.raises(errors.ConfigError, match=r"takes serialised tf.Examples.*inputs: \{<model"):

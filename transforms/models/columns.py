@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from evalbeam.transforms import arrow, batch, errors, memo
 from evalbeam.transforms.models import images
 
-# The start of PNG and JPEG images, decoded as text.
-_IMAGE_STARTS = ("\ufffdPNG", "\ufffd\ufffd\ufffd")
+# The start of PNG and JPEG images.
+_IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff")
 # The most characters of a value in a reason.
 _SHOWN = 40
 # Text that is a number, and one that is an integer.
@@ -128,12 +128,25 @@ class _Part:
     def read(cls, declared: Input, examples: batch.Batch, column: str) -> _Part:
         values, lengths = arrow.flatten(_column(examples, column))
         _check_type(declared, values.type)
+        _refuse_images(declared, values)
         what = f"column {column!r} of {declared}" if declared.more else str(declared)
         arrow.refuse(lengths == 0, lambda row: f"no value for {what}")
         if values.null_count:
             nulls = values.is_null().to_numpy(zero_copy_only=False)
             arrow.refuse(_any_by_row(nulls, lengths), lambda row: f"null in {what}")
         return cls(column, values, lengths)
+
+
+def _refuse_images(declared: Input, values: pa.Array) -> None:
+    """Raises DataError for encoded images where an input takes numbers."""
+    is_number = declared.dtype is not None and declared.dtype != object
+    if not (is_number and arrow.is_binary(values.type) and len(values)):
+        return
+    if (values[0].as_py() or b"").startswith(_IMAGE_STARTS):
+        raise errors.DataError(
+            f"{declared} takes {declared.dtype}, but the data has encoded images. Declare them: "
+            f"`data: {{images: {{{declared.name}: {{column: {declared.column}}}}}}}`"
+        )
 
 
 def _column(examples: batch.Batch, name: str) -> pa.Array:
@@ -282,8 +295,7 @@ def _parse(declared: Input, dtype: np.dtype, values: pa.Array, lengths: np.ndarr
     def reason(row: int) -> str:
         end = int(lengths[: row + 1].sum())
         index = end - int(lengths[row]) + int(np.argmax(wrong[end - int(lengths[row]) : end]))
-        text = f"{declared} takes {dtype.name}, but the row has {_quote(values[index].as_py())}"
-        return text + _suggest_image(declared, texts[index].as_py())
+        return f"{declared} takes {dtype.name}, but the row has {_quote(values[index].as_py())}"
 
     arrow.refuse(_any_by_row(wrong, lengths), reason)
     return texts.cast(pa.int64() if whole else pa.float64())
@@ -291,13 +303,3 @@ def _parse(declared: Input, dtype: np.dtype, values: pa.Array, lengths: np.ndarr
 
 def _quote(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
-
-
-def _suggest_image(declared: Input, text: str) -> str:
-    # Stored predictions have no shape.
-    if declared.shape is None or not text.startswith(_IMAGE_STARTS):
-        return ""
-    return (
-        ". It is an encoded image: declare it, "
-        f"`data: {{images: {{{declared.name}: {{column: {declared.column}}}}}}}`"
-    )

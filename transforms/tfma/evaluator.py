@@ -7,6 +7,7 @@ which takes 16 seconds: import it only where it is needed.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,12 @@ class EvaluateWithTfma(beam.PTransform[pvalue.PCollection[batch.Scored], pvalue.
             with _correct_merges() if self.correct else contextlib.nullcontext():
                 evaluation = extracts | evaluator.stage_name >> evaluator.ptransform
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+            if "does not support example weights" in str(error):
+                name = re.search(r"'name': '(\w+)'", str(error))
+                raise errors.ConfigError(
+                    f"metrics: {name[1] if name else 'a metric by TFMA'} does not take example "
+                    "weights: set `weighted: false` for it"
+                ) from error
             raise errors.ConfigError(f"TFMA rejects the evaluation: {error}") from error
         return (
             evaluation[constants.METRICS_KEY] | "Metrics" >> beam.Map(_to_metrics),

@@ -15,7 +15,7 @@ from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.metrics import metric, statistics
 from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.models import quiet
-from evalbeam.transforms.tfma import protos
+from evalbeam.transforms.tfma import catalog, protos
 
 
 def check_metric(spec: MetricSpec) -> None:
@@ -24,6 +24,8 @@ def check_metric(spec: MetricSpec) -> None:
     Raises:
       ConfigError: the class is unknown, or does not take an argument; suggests similar names.
     """
+    if not spec.module:
+        catalog.refuse(spec.class_name)
     arguments = _parse_arguments(spec)
     if not spec.module and _is_columnar(spec.class_name, arguments):
         return
