@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -55,6 +56,7 @@ def run(
     """
     if config_path.startswith("-"):
         raise click.UsageError("CONFIG must come first, before flags for Beam", context)
+    _refuse_misspelled(context, context.args)
     with _exit_codes():
         _run(
             config_path,
@@ -94,6 +96,7 @@ def results(
     """
     if run.startswith("-"):
         raise click.UsageError("RUN must come first, before flags for Beam", context)
+    _refuse_misspelled(context, context.args)
     if run_id is not None and output is None:
         raise click.UsageError("--run-id needs --output", context)
     with _exit_codes():
@@ -111,7 +114,10 @@ def results(
 @click.argument("arguments", metavar="RUN...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--output", required=True, help="Folder or URL to publish the new run in.")
 @click.option("--run-id", help="Name of the new run's folder, instead of one made from the time.")
-def merge(arguments: tuple[str, ...], output: str, run_id: str | None) -> None:
+@click.pass_context
+def merge(
+    context: click.Context, arguments: tuple[str, ...], output: str, run_id: str | None
+) -> None:
     """Merge runs into one over all their data.
 
     Each RUN is a run's folder or URL: the shards of a day, the days of a week. Flags that are not
@@ -119,6 +125,7 @@ def merge(arguments: tuple[str, ...], output: str, run_id: str | None) -> None:
     """
     runs = tuple(argument for argument in arguments if not argument.startswith("-"))
     flags = tuple(argument for argument in arguments if argument.startswith("-"))
+    _refuse_misspelled(context, flags)
     with _exit_codes():
         started = time.monotonic()
         from evalbeam.beam_jobs import rebuild
@@ -164,6 +171,24 @@ def doctor() -> None:
     from evalbeam.beam_jobs import doctor as examination
 
     click.echo(examination.report())
+
+
+def _refuse_misspelled(context: click.Context, flags: Sequence[str]) -> None:
+    """Flags go to Beam, which ignores unknown ones: not if they look like one of the command's."""
+    names = [name for parameter in context.command.params for name in parameter.opts]
+    own = {_squeeze(name): name for name in names if name.startswith("--")}
+    for flag in flags:
+        if not flag.startswith("-"):
+            continue
+        name = flag.split("=")[0]
+        near = difflib.get_close_matches(_squeeze(name), own, n=1, cutoff=0.85)
+        if near:
+            raise click.UsageError(f"no such flag: {name}; did you mean {own[near[0]]}?", context)
+
+
+def _squeeze(flag: str) -> str:
+    """A flag without what its misspellings differ in."""
+    return flag.lstrip("-").replace("-", "").replace("_", "").lower()
 
 
 def _run(config_path: str, **more: Any) -> None:

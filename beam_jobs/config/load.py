@@ -17,6 +17,7 @@ from evalbeam.beam_jobs.config.settings import (
     Confidence,
     Config,
     Conversion,
+    Csv,
     Data,
     Edges,
     Image,
@@ -95,18 +96,64 @@ def _message(path: str, tree: yaml.Node | None, error: Any) -> str:
     elif error["type"] == "missing":
         text = f"missing key {str(loc[-1])!r}"
     else:
-        text = error["msg"].removeprefix("Value error, ")
-        if error["type"] == "string_pattern_mismatch":
-            text = NAME_RULE
+        text = _word(error)
         if not isinstance(error["input"], dict | list) and error["type"] != "value_error":
             text += f", not {error['input']!r}"
     return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"
+
+
+def _word(error: Any) -> str:
+    """The validator's complaint in the words of the config."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return NAME_RULE
+    if kind in ("literal_error", "enum"):
+        return f"must be one of {context['expected']}"
+    if kind == "union_tag_invalid":
+        return f"must be one of {context['expected_tags']}"
+    if kind in _BOUNDS:
+        template, name = _BOUNDS[kind]
+        return template.format(context[name])
+    for prefix, text in _TYPES.items():
+        if kind.startswith(prefix):
+            if isinstance(error["input"], dict | list):
+                return f"{text}, not {reprlib.repr(error['input'])}"
+            return text
+    return str(error["msg"])
+
+
+# By the start of pydantic's error types.
+_TYPES = {
+    "string": "must be text",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool": "must be true or false",
+    "list": "must be a list",
+    "dict": "must be a mapping of keys to values",
+    "model": "must be a mapping of keys to values",
+    "mapping": "must be a mapping of keys to values",
+    "tuple": "must be a list",
+    "none": "must be omitted",
+}
+# The text of a bound, and the name of the bound in the error.
+_BOUNDS = {
+    "greater_than": ("must be greater than {}", "gt"),
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than": ("must be less than {}", "lt"),
+    "less_than_equal": ("must be at most {}", "le"),
+    "too_short": ("must have {} or more entries", "min_length"),
+    "string_too_short": ("must have {} or more characters", "min_length"),
+}
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:
     """The valid keys at a location of the config; tags in brackets mark the kind of a slice."""
     models: dict[str, type[BaseModel]] = {
         "data": Data,
+        "csv": Csv,
         "models": Model,
         "metrics": Metric,
         "conversion": Conversion,

@@ -12,6 +12,9 @@ import tensorflow as tf
 from evalbeam.transforms import errors, models
 from evalbeam.transforms.models import signature
 
+# Of an error of Keras that is passed on.
+_ERROR_CHARACTERS = 500
+
 
 def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     """The model, traced once for batches of any size.
@@ -48,10 +51,22 @@ def _load(spec: models.ModelSpec, path: str) -> Any:
                 "trust the file, set `allow_unsafe: true`; otherwise export a SavedModel where the "
                 "model was trained (`model.export(folder)`), or replace the layer"
             ) from error
+        if "tf_keras" in str(error) or "'keras.src.engine" in str(error):
+            raise errors.ConfigError(
+                "it was saved by Keras 2 (tf_keras), and Keras 3 cannot load it. Where the model "
+                "was trained, export a SavedModel, `model.export(folder)`, or save its weights and "
+                "load them into the same layers of Keras 3"
+            ) from error
         raise errors.ConfigError(
-            f"Keras cannot load it: {error}. Custom layers need their code here; a SavedModel "
+            f"Keras cannot load it: {_shorten(error)}. Custom layers need their code here; a SavedModel "
             "(`model.export(folder)`) does not"
         ) from error
+
+
+def _shorten(error: Exception) -> str:
+    """The start of an error, which may list the whole model."""
+    text = str(error)
+    return text if len(text) <= _ERROR_CHARACTERS else f"{text[:_ERROR_CHARACTERS]} ..."
 
 
 def _structure(model: Any) -> Any:

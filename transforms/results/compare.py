@@ -78,8 +78,9 @@ def compare(block: Block, planned: Plan, pairs: Sequence[Pair]) -> Iterator[Diff
 def measure_changes(before: np.ndarray, after: np.ndarray, direction: int) -> np.ndarray:
     """How much better (positive) or worse the values became, as a share of `before`.
 
-    Any change from 0 or infinity is infinite, and so is a value that is no longer defined. NaN
-    where `before` is NaN.
+    Any change from 0 or infinity is infinite. NaN where either is: a precision that is undefined
+    because nothing is predicted positive any more may be that of a version without a false alarm,
+    or of one that finds nothing; recall tells which.
 
     Args:
       before, after: float64, of the same shape.
@@ -88,8 +89,7 @@ def measure_changes(before: np.ndarray, after: np.ndarray, direction: int) -> np
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = direction * (after - before)
         share = np.where(np.isinf(before), gain, gain / np.abs(before))
-        changes = np.where(before == after, 0.0, share)
-    return np.where(np.isnan(after) & ~np.isnan(before), -np.inf, changes)
+        return np.where(before == after, 0.0, share)
 
 
 def judge(changes: np.ndarray, bounds: Bounds) -> np.ndarray:
