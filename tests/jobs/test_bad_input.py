@@ -111,7 +111,7 @@ def test_an_empty_file_among_others(evalbeam, tmp_path, data):
 
 def test_unknown_task(fails, data):
     output = fails(job(task="classification"), 2)
-    assert "task: Input should be 'binary', 'multiclass', 'multilabel' or 'regression'" in output
+    assert "task: must be one of 'binary', 'multiclass', 'multilabel' or 'regression'" in output
     assert "literal" not in output
 
 

@@ -15,13 +15,17 @@ HIGHER = (
     *("SensitivityAtSpecificity", "SpecificityAtSensitivity", "PrecisionAtRecall"),
     *("RecallAtPrecision", "RecallAtFalsePositiveRate", "CategoricalAccuracy"),
     *("SparseCategoricalAccuracy", "SquaredPearsonCorrelation", "CoefficientOfDiscrimination"),
+    *("R2Score", "FBetaScore", "CohenKappa", "CosineSimilarity", "TopKCategoricalAccuracy"),
+    "SparseTopKCategoricalAccuracy",
 )
 LOWER = (
     *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),
     *("NegativeLikelihoodRatio", "MeanAbsoluteError", "MeanSquaredError"),
     *("RootMeanSquaredError", "MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"),
     *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
-    *("BinaryCrossEntropy", "CategoricalCrossEntropy"),
+    *("BinaryCrossEntropy", "CategoricalCrossEntropy", "LogLoss", "BrierScore", "Hinge"),
+    *("ExpectedCalibrationError", "SquaredHinge", "CategoricalHinge", "KLDivergence"),
+    *("LogCoshError", "Poisson"),
 )
 NEITHER = (
     *("ExampleCount", "WeightedExampleCount", "TruePositives", "TP", "TrueNegatives", "TN"),
@@ -31,15 +35,15 @@ NEITHER = (
     *("RelativeCoefficientOfDiscrimination", "MultiClassConfusionMatrixPlot"),
     *("MultiClassConfusionMatrixAtThresholds", "MultiLabelConfusionMatrixPlot"),
     *("SymmetricFlipRate", "NegToNegFlipRate", "NegToPosFlipRate", "PosToNegFlipRate"),
-    *("PosToPosFlipRate", "BooleanFlipRates"),
+    *("PosToPosFlipRate", "BooleanFlipRates", "FairnessIndicators"),
 )
 FOR_REGRESSION_TOO = (
     *("ExampleCount", "WeightedExampleCount", "MeanLabel", "MeanPrediction", "Calibration"),
     *("MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError"),
     *("MeanSquaredLogarithmicError", "MeanAbsolutePercentageError", "SquaredPearsonCorrelation"),
     *("CoefficientOfDiscrimination", "RelativeCoefficientOfDiscrimination", "BinaryCrossEntropy"),
-    *("BinaryCrossentropy", "CategoricalCrossEntropy", "CategoricalCrossentropy"),
-    *("SparseCategoricalCrossentropy", "CalibrationPlot", "SymmetricFlipRate"),
+    *("BinaryCrossentropy", "CalibrationPlot", "SymmetricFlipRate", "R2Score", "LogCoshError"),
+    "Poisson",
     *("NegToNegFlipRate", "NegToPosFlipRate", "PosToNegFlipRate", "PosToPosFlipRate"),
     "BooleanFlipRates",
 )
@@ -59,8 +63,12 @@ def test_other_results_have_no_direction(name: str) -> None:
     assert metrics.direction(name) == 0
 
 
+def test_results_have_the_direction_of_their_class() -> None:
+    for name, kind in metrics.REGISTRY.items():
+        assert metrics.direction(kind.name or metric.snake_case(name)) == kind.direction
+
+
 def test_metrics_of_decisions_need_classes() -> None:
-    needs_classes = {name for name in metrics.REGISTRY if metrics.needs_classes(name)}
-    assert needs_classes == set(metrics.REGISTRY) - set(FOR_REGRESSION_TOO)
-    assert set(FOR_REGRESSION_TOO) < set(metrics.REGISTRY)
-    assert not metrics.needs_classes("NDCG")
+    for_regression = {name for name in metrics.REGISTRY if "regression" in metrics.list_tasks(name)}
+    assert for_regression == set(FOR_REGRESSION_TOO)
+    assert "regression" in metrics.list_tasks("NDCG")

@@ -29,6 +29,8 @@ NOT_BY_UNIT = {
     **dict.fromkeys(metric_cases.BOUNDED, "histogram"),
     "ConfusionMatrixPlot": "histogram",
     "CalibrationPlot": "buckets",
+    "ExpectedCalibrationError": "buckets",
+    "CohenKappa": "class matrix",
     "MultiClassConfusionMatrixPlot": "class matrix",
     "MultiClassConfusionMatrixAtThresholds": "class matrix",
     "MultiLabelConfusionMatrixPlot": "label matrix",

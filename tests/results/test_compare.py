@@ -30,7 +30,7 @@ BOUNDS = Bounds(good=0.01, acceptable=0.02, bad=0.05)
         (0.0, 0.1, 1, "better"),
         (0.0, 0.1, -1, "bad"),
         (np.nan, 0.1, 1, None),
-        (0.1, np.nan, 1, "bad"),  # no longer defined
+        (0.1, np.nan, 1, None),  # no longer defined, for better or for worse
         (np.inf, np.inf, -1, "good"),
         (np.inf, 0.1, -1, "better"),
         (np.inf, 0.1, 1, "bad"),

@@ -96,7 +96,7 @@ def evaluate(
             pipeline
             | beam.Create(examples.batches(batches))
             | evaluator.EvaluateWithTfma(
-                config.SerializeToString(), models, (head,), specs, correct
+                config.SerializeToString(), models, (head,), specs, correct, one_hot=False
             )
             | beam.Map(lambda message: (message.kind, message.content))
             | beam.GroupByKey()

@@ -58,8 +58,8 @@ def _load(spec: models.ModelSpec, path: str) -> Any:
                 "load them into the same layers of Keras 3"
             ) from error
         raise errors.ConfigError(
-            f"Keras cannot load it: {_shorten(error)}. Custom layers need their code here; a SavedModel "
-            "(`model.export(folder)`) does not"
+            f"Keras cannot load it: {_shorten(error)}. Custom layers need their code here; a "
+            "SavedModel (`model.export(folder)`) does not"
         ) from error
 
 
