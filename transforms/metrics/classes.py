@@ -79,8 +79,7 @@ def _top_accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
         weight = sheet.total(examples)[:, examples.weight_cell]
         return metric.Values(ratio(sheet.total(statistic)[:, 0], weight))
 
-    key = request.key(METRICS[request.class_name].name)
-    return (metric.Metric(key, (statistic, examples), finish),)
+    return (metric.Metric(request.key(), (statistic, examples), finish),)
 
 
 def _kappa(request: metric.Request) -> tuple[metric.Metric, ...]:
@@ -117,10 +116,8 @@ def _compute_kappa(counts: np.ndarray, weighting: str | None) -> np.ndarray:
     return 1 - ratio(observed, (expected * penalty).sum(axis=(1, 2)))
 
 
-# Keras's default, and names.
+# Keras's default.
 _TOP = 5
-_TOP_NAME = "top_k_categorical_accuracy"
-_SPARSE_TOP_NAME = "sparse_top_k_categorical_accuracy"
 
 METRICS: dict[str, Kind] = {
     "MultiClassConfusionMatrixPlot": Kind(_class_matrices, tasks=metric.SEVERAL_CLASSES),
@@ -128,7 +125,7 @@ METRICS: dict[str, Kind] = {
     "MultiLabelConfusionMatrixPlot": Kind(_label_matrices, tasks=metric.SEVERAL_CLASSES),
     "CategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=metric.SEVERAL_CLASSES),
     "SparseCategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=("multiclass",)),
-    "TopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",), _TOP_NAME),
-    "SparseTopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",), _SPARSE_TOP_NAME),
+    "TopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",)),
+    "SparseTopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",)),
     "CohenKappa": Kind(_kappa, HIGHER, ("binary", "multiclass")),
 }

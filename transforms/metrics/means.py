@@ -245,12 +245,11 @@ METRICS: dict[str, Kind] = {
         _mean_over_examples("categorical hinge"), LOWER, metric.SEVERAL_CLASSES
     ),
     "KLDivergence": Kind(
-        _mean_over_examples("divergence", "kullback_leibler_divergence"),
+        _mean_over_examples("divergence"),
         LOWER,
         metric.SEVERAL_CLASSES,
-        "kullback_leibler_divergence",
     ),
     "CosineSimilarity": Kind(_mean_over_examples("cosine"), HIGHER, metric.SEVERAL_CLASSES),
-    "LogCoshError": Kind(_mean("log cosh", "logcosh"), LOWER, name="logcosh"),
+    "LogCoshError": Kind(_mean("log cosh"), LOWER),
     "Poisson": Kind(_mean("poisson"), LOWER),
 }
