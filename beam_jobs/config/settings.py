@@ -337,7 +337,8 @@ Columns = str | Annotated[list[str], Field(min_length=1)]
 
 
 def _to_mapping(value: Any) -> Any:
-    return {name: name for name in value} if isinstance(value, list) else value
+    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return {name: name for name in value} if is_names else value
 
 
 def _check_function(value: str) -> str:

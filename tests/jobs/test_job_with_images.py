@@ -316,14 +316,14 @@ def test_formats_without_bytes(evalbeam, pets, tmp_path, name):
         ({"scale": 0}, "`scale: 0` makes all images equal"),
         ({"size": [8]}, "`size` must be [height, width], integers of at least 1, not [8]"),
         ({"size": [8, 0]}, "`size` must be [height, width], integers of at least 1, not [8, 0]"),
-        ({"size": 8}, "data.images.a.size: Input should be a valid list, not 8"),
+        ({"size": 8}, "data.images.a.size: must be a list, not 8"),
         ({"size": [10**6, 10**6]}, "exceeds the maximum of 89,478,485 pixels"),
         (
             {"shape": [8, 8]},
             "`shape` must be [height, width, channels], integers of at least 1, not",
         ),
         ({"shape": [8, 8, 1], "channels": 1}, "`channels: 1` is for encoded images, but `shape: ["),
-        ({"channels": 2}, "data.images.a.channels: Input should be 1, 3 or 4, not 2"),
+        ({"channels": 2}, "data.images.a.channels: must be one of 1, 3 or 4, not 2"),
         (
             {"size": [8, 8], "interpolation": "bilinar"},
             "unknown interpolation 'bilinar'; did you mean 'bilinear'? valid interpolations: near",
