@@ -347,7 +347,6 @@ def test_no_bundle_counts_twice(
                 head,
                 batches=7,
                 correct=correct,
-                one_hot=False,
                 specs=((),),
                 flags=threads,
             ),
