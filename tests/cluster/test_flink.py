@@ -155,7 +155,7 @@ def test_what_fails_on_a_worker_is_told(
         _, err = ended(command)
     finally:
         data.write_bytes(whole)
-    assert command.returncode == 4
+    assert command.returncode == 2
     assert re.search(r"rows could not be scored.*nothing published", err), err
     assert "truncated record; the rest of the file cannot be read" in err
     assert "Traceback" not in err
