@@ -244,7 +244,7 @@ def choose_decision_threshold(thresholds: Sequence[float]) -> float:
 def list_default_metrics(heads: Sequence[labels.Head]) -> tuple[MetricSpec, ...]:
     """The usual metrics of each output's task."""
     return tuple(
-        MetricSpec(name, outputs=(head.output,), native=True)
+        MetricSpec(name, outputs=(head.output,), zero_division="skip", native=True)
         for head in heads
         for name in metrics.DEFAULTS[head.task]
     )

@@ -31,6 +31,7 @@ from evalbeam.transforms import batch, errors, formats, models
 from evalbeam.transforms.examples import classes, slices
 from evalbeam.transforms.examples.slices import Spec
 from evalbeam.transforms.metrics.evaluation import Bounds, MetricSpec
+from evalbeam.transforms.metrics.metric import ZeroDivision
 from evalbeam.transforms.models import files, images
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
@@ -525,6 +526,10 @@ class Aggregate(_Strict):
     top_k_list: list[int] = Field([], description="Only the k largest scores.")
 
 
+def _to_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) else value
+
+
 class Metric(_Strict):
     """A metric by its TFMA or Keras class name, or your own class in `module`."""
 
@@ -537,6 +542,13 @@ class Metric(_Strict):
     aggregate: Aggregate | None = Field(None, description="Average it over classes.")
     weighted: bool | None = Field(
         None, description="Whether to use example weights; if omitted: if there are any."
+    )
+    zero_division: Annotated[
+        ZeroDivision, BeforeValidator(_to_text, json_schema_input_type=str | int)
+    ] = Field(
+        "skip",
+        description="What a class counts as in a macro average if the metric is undefined there: "
+        "nan, 0, or skip: it is left out, and the row has the number of `classes`.",
     )
 
     def spec(self) -> MetricSpec:
@@ -556,6 +568,7 @@ class Metric(_Strict):
             if self.aggregate
             else (),
             weighted=self.weighted,
+            zero_division=self.zero_division,
             native=True,
         )
 

@@ -14,7 +14,7 @@ import yaml
 
 from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import models
-from evalbeam.transforms.examples import slices
+from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.metrics.plan import plan
@@ -107,6 +107,7 @@ def build(
         },
         "data": _describe_data(run, ledger),
         "models": {name: _describe_model(run, name, ledger, findings) for name in run["models"]},
+        "outputs": {head.output: _describe_head(head) for head in evaluation.heads},
         "baseline": evaluation.baseline,
         "renamed_metrics": dict(plan(evaluation).renamed),
         "slices": [slices.describe(spec) for spec in evaluation.slices],
@@ -150,6 +151,12 @@ def _describe_spec(
         "sha256": job.digests.get(spec.name),
         "measures": None if cost is None else dataclasses.asdict(cost),
     }
+
+
+def _describe_head(head: labels.Head) -> dict[str, Any]:
+    """An output's label, task and classes, which are in the order of their ids."""
+    names = [head.class_name(number) for number in range(head.classes or 2)] if head.names else None
+    return {"label": head.column, "task": head.task, "classes": head.classes, "class_names": names}
 
 
 def _describe_data(run: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:

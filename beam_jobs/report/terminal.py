@@ -1,4 +1,4 @@
-"""Prints a run: versions side by side, their worst slices, costs and conversions."""
+"""Prints a run: versions side by side, their worst classes and slices, costs and conversions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import metrics
 from evalbeam.transforms.checks import conversion
 from evalbeam.transforms.examples import slices
+from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.plan import plan as metrics_plan
 from evalbeam.transforms.results import compare
 from evalbeam.transforms.sinks import tables
 
 _MAX_ROWS = 40
+# More rows by class than this are cut to each metric's worst classes.
+_MAX_CLASS_ROWS = 12
+_WORST_CLASSES = 3
 _MAX_WORST_ROWS = 16
 _MAX_DIFFERENCES = 1
 _TIMES = ("median_us", "p95_us")
@@ -43,11 +47,13 @@ class Heading:
       models: the versions, in order.
       baseline: the version that the others are compared with, if any.
       directions: by metric, 1 if higher values are better, -1 if lower values are, else 0.
+      classes: by output, the number of its classes, if it has several.
     """
 
     models: tuple[str, ...]
     baseline: str | None
     directions: Mapping[str, int]
+    classes: Mapping[str, int | None]
 
 
 def note(*notes: str | None) -> None:
@@ -80,7 +86,8 @@ def show(results: Path, published: str, seconds: float) -> None:
     directions = {
         name: metrics.direction(renamed.get(name, name)) for name in frame["metric"].unique()
     }
-    heading = Heading(tuple(manifest["models"]), manifest["baseline"], directions)
+    classes = {name: output["classes"] for name, output in manifest["outputs"].items()}
+    heading = Heading(tuple(manifest["models"]), manifest["baseline"], directions, classes)
     read, scored, dead = (
         sum(split[count] for split in manifest["data"].values())
         for count in ("read", "scored", "dead_lettered")
@@ -97,8 +104,17 @@ def show(results: Path, published: str, seconds: float) -> None:
     worst_slices = _find_worst_slices(stored, heading)
     for split in frame["split"].unique():
         overall = _add_names(frame[frame["split"] == split])
-        build = functools.partial(_tabulate_overall, overall, heading, str(split))
+        of_class = overall["class_id"].notna()
+        averages, by_class = overall[~of_class], overall[of_class]
+        are_few = by_class["name"].nunique() <= _MAX_CLASS_ROWS
+        shown = pd.concat([averages, by_class]) if are_few else averages
+        build = functools.partial(_tabulate_overall, shown, heading, str(split))
         _print_side_by_side(console, heading.models, build)
+        if not are_few:
+            examples = _count_by_class(tables.read(results / "confusion.parquet"), str(split))
+            worst_classes = _find_worst_classes(by_class, heading)
+            build = functools.partial(_tabulate_classes, worst_classes, by_class, examples, heading)
+            _print_side_by_side(console, heading.models, build)
         worst = _tabulate_worst(worst_slices[worst_slices["split"] == split], overall, heading)
         if worst is not None:
             console.print(worst)
@@ -139,7 +155,7 @@ def describe_plan(job: Job) -> str:
     """Describes what a run of the job would do."""
     size = sum(shard.size_bytes for shard in job.shards)
     planned = metrics_plan(job.evaluation)
-    names = dict.fromkeys(metric.key.metric for metric in planned.metrics)
+    names = dict.fromkeys(each.key.metric for each in planned.metrics)
     lines = [
         f"{job.name}: the config fits the data and models; nothing was run (--dry-run)",
         f"data      {_count(len(job.shards), 'shard')}, {size / 1e6:,.1f} MB, columns "
@@ -150,8 +166,8 @@ def describe_plan(job: Job) -> str:
         f"slices    {'; '.join(map(slices.describe, job.evaluation.slices))}",
         f"metrics   {', '.join(names)}",
     ]
-    for metric in planned.by_tfma:
-        lines.append(f"by TFMA   {metric.spec.class_name}, which is slower: {metric.reason}")
+    for each in planned.by_tfma:
+        lines.append(f"by TFMA   {each.spec.class_name}, which is slower: {each.reason}")
     return "\n".join(lines)
 
 
@@ -169,17 +185,39 @@ def _describe_images(job: Job) -> Iterator[str]:
         )
 
 
-def _name(row: pd.Series | Mapping[str, Any]) -> str:
-    """A metric's name with what distinguishes its variants."""
+def _name(
+    row: pd.Series | Mapping[str, Any], *, of_class: bool = True, has_rule: bool = False
+) -> str:
+    """A metric's name with what distinguishes its variants.
+
+    Args:
+      row: a row of metrics.parquet.
+      of_class: whether to name the class.
+      has_rule: whether to add how scores become decisions, if that is the usual way, too.
+    """
     details = [
         *([f"output {row['output']}"] if row["output"] else []),
-        *([_name_class(row)] if pd.notna(row["class_id"]) else []),
+        *([_name_class(row)] if of_class and pd.notna(row["class_id"]) else []),
         *([f"k {row['k']:.0f}"] if pd.notna(row["k"]) else []),
         *([f"top {row['top_k']:.0f}"] if pd.notna(row["top_k"]) else []),
         *([str(row["aggregation"])] if row["aggregation"] else []),
-        *([f"at {row['threshold']:g}"] if pd.notna(row["threshold"]) else []),
+        *([_name_rule(row)] if has_rule or not _is_usual(row) else []),
     ]
+    details = list(filter(None, details))
     return f"{row['metric']} ({', '.join(details)})" if details else str(row["metric"])
+
+
+def _name_rule(row: pd.Series | Mapping[str, Any]) -> str:
+    if pd.notna(row["threshold"]):
+        # FairnessIndicators has the threshold in its names.
+        return "" if "@" in row["metric"] else f"at {row['threshold']:g}"
+    return str(row["decision"]) if row["decision"] == metric.ARGMAX else ""
+
+
+def _is_usual(row: pd.Series | Mapping[str, Any]) -> bool:
+    return pd.isna(row["threshold"]) or (
+        row["threshold"] == 0.5 and row["decision"] == metric.THRESHOLD
+    )
 
 
 def _name_class(row: pd.Series | Mapping[str, Any]) -> str:
@@ -189,7 +227,13 @@ def _name_class(row: pd.Series | Mapping[str, Any]) -> str:
 def _add_names(frame: pd.DataFrame) -> pd.DataFrame:
     columns = list(tables.WHICH)
     variants = frame[columns].drop_duplicates()
-    names = [_name(row) for _, row in variants.iterrows()]
+    # The rule of decisions is part of the names if there are several.
+    rules = variants.loc[variants["decision"].notna(), ["decision", "threshold"]]
+    has_rule = len(rules.drop_duplicates()) > 1
+    names = [_name(row, has_rule=has_rule) for _, row in variants.iterrows()]
+    variants["without_class"] = [
+        _name(row, of_class=False, has_rule=has_rule) for _, row in variants.iterrows()
+    ]
     # If examples have weights, metrics that ignore them are marked.
     unweighted = ~variants["weighted"] & (variants["metric"] != "example_count")
     marked = unweighted if variants["weighted"].any() else unweighted & False
@@ -210,7 +254,9 @@ def _format_number(value: float) -> str:
 
 
 def _make_table(title: str) -> rich.table.Table:
-    return rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
+    return rich.table.Table(
+        title=title, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+    )
 
 
 def _tabulate_overall(
@@ -229,13 +275,93 @@ def _tabulate_overall(
     if differences:
         for model in candidates:
             table.add_column(f"{model} - {heading.baseline}", justify="right")
-    for name in list(dict.fromkeys(frame["name"]))[:_MAX_ROWS]:
-        values = frame[frame["name"] == name].set_index("model")["value"].to_dict()
-        cells = [_format_number(values.get(model, np.nan)) for model in models]
-        if differences:
-            before = values.get(heading.baseline, np.nan)
-            cells += [_format_signed(values.get(model, np.nan) - before) for model in candidates]
-        table.add_row(name, *cells)
+    names = list(dict.fromkeys(frame["name"]))
+    for name in names[:_MAX_ROWS]:
+        rows = frame[frame["name"] == name].set_index("model")
+        table.add_row(name, *_format_versions(rows, heading, models, candidates, differences))
+    if len(names) > _MAX_ROWS:
+        table.caption = f"and {_count(len(names) - _MAX_ROWS, 'more row')} in metrics.parquet"
+    return table
+
+
+def _format_versions(
+    rows: pd.DataFrame,
+    heading: Heading,
+    models: Sequence[str],
+    candidates: Sequence[str],
+    differences: bool,
+) -> Iterator[str]:
+    """A metric's value for each of `models` and, if wanted, the candidates' differences.
+
+    Args:
+      rows: the metric's rows, with the version as index.
+      heading: what tables have in common.
+      models, candidates, differences: which values and differences.
+    """
+    values = rows["value"].to_dict()
+    for model in models:
+        text = _format_number(values.get(model, np.nan))
+        if model in values and pd.notna(counted := rows["classes"][model]):
+            all_classes = heading.classes[rows["output"][model]]
+            text += f" (of {counted:.0f} classes)" if counted != all_classes else ""
+        yield text
+    if differences:
+        before = values.get(heading.baseline, np.nan)
+        for model in candidates:
+            yield _format_signed(values.get(model, np.nan) - before)
+
+
+def _count_by_class(stored: Dataset, split: str) -> Mapping[tuple[str, int], float]:
+    """The number of a split's examples (their weight, if there are weights), by output and class.
+
+    The same of every version, so read of one.
+    """
+    wanted = (pc.field("slice") == "overall") & (pc.field("split") == split)
+    columns = ["model", "output", "class_id", "threshold", "actual", "count"]
+    frame = _decode_categories(stored.to_table(columns=columns, filter=wanted).to_pandas())
+    frame = frame[frame["model"] == frame["model"].iloc[0]]
+    frame = frame[frame["threshold"].isna() | (frame["threshold"] == frame["threshold"].min())]
+    of_label = frame["class_id"].notna()
+    frame = frame[~of_label | (frame["actual"] == 1)]
+    frame["class"] = frame["class_id"].where(of_label, frame["actual"]).astype(int)
+    counts: dict[tuple[str, int], float] = frame.groupby(["output", "class"])["count"].sum()
+    return dict(counts)
+
+
+def _find_worst_classes(by_class: pd.DataFrame, heading: Heading) -> dict[str, list[str]]:
+    """By metric, the rows of the classes in which any version is the worst."""
+    worst: dict[str, list[str]] = {}
+    for name, rows in by_class.groupby("without_class", sort=False):
+        direction = heading.directions[rows["metric"].iloc[0]] or 1
+        order = (rows["value"] * direction).sort_values(kind="stable").index
+        found = rows.loc[order, "name"][rows.loc[order, "value"].notna()]
+        worst[str(name)] = list(dict.fromkeys(found))[:_WORST_CLASSES]
+    return worst
+
+
+def _tabulate_classes(
+    worst: Mapping[str, Sequence[str]],
+    by_class: pd.DataFrame,
+    examples: Mapping[tuple[str, int], float],
+    heading: Heading,
+    models: Sequence[str],
+) -> rich.table.Table:
+    """For each metric its worst classes, a column for each version."""
+    count = by_class["class_id"].nunique()
+    table = _make_table(f"Worst classes of {count:,}")
+    table.caption = "all are in metrics.parquet"
+    table.add_column("metric", no_wrap=True)
+    table.add_column("class", overflow="fold")
+    table.add_column("examples", justify="right")
+    for model in models:
+        table.add_column(model, justify="right")
+    for label, names in worst.items():
+        for place, name in enumerate(names):
+            rows = by_class[by_class["name"] == name].set_index("model")
+            one = rows.iloc[0]
+            number = examples.get((one["output"], int(one["class_id"])), 0.0)
+            cells = _format_versions(rows, heading, models, (), False)
+            table.add_row("" if place else label, _name_class(one), f"{number:,g}", *cells)
     return table
 
 

@@ -256,3 +256,80 @@ def test_lists_of_class_names_are_multilabel(run_job, tmp_path):
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = run_job(job("d.jsonl", data={"classes": ["cat", "dog"]}, metrics=["BinaryAccuracy"]))
     assert value(run, "binary_accuracy") == 6 / 8
+
+
+def test_the_rule_of_decisions_is_in_every_row(run_job, evalbeam):
+    wine = datasets.load_wine()
+    features, labels = wine.data[:, [0, 9]], wine.target
+    model = linear_model.LogisticRegression(max_iter=500).fit(features[::3], labels[::3])
+    scores = model.predict_proba(features)
+    pd.DataFrame({"y": labels, "p": list(scores)}).to_parquet("d.parquet")
+    binarized = {
+        "class_name": "F1Score",
+        "config": {"name": "f1_binarized"},
+        "binarize": {"class_ids": [0, 1, 2]},
+        "aggregate": {"average": "macro"},
+    }
+    listed = ["F1Score", binarized, {"class_name": "TopKCategoricalAccuracy", "config": {"k": 2}}]
+    run = run_job(job("d.parquet", metrics=listed))
+    decided = metrics.f1_score(labels, scores.argmax(axis=1), average="macro")
+    assert value(run, "f1_score", aggregation="macro", decision="argmax") == pytest.approx(decided)
+    split = [metrics.f1_score(labels == c, scores[:, c] > 0.5) for c in range(3)]
+    rule = {"decision": "threshold", "threshold": 0.5}
+    assert value(run, "f1_binarized", aggregation="macro", **rule) == pytest.approx(np.mean(split))
+    for c in range(3):
+        assert value(run, "f1_binarized", class_id=c, **rule) == pytest.approx(split[c])
+    top = metrics.top_k_accuracy_score(labels, scores, k=2)
+    assert value(run, "top_k_categorical_accuracy", decision="top k") == pytest.approx(top)
+    printed = evalbeam("results", run).stdout
+    assert "f1_score (macro, argmax)" in printed
+    assert "f1_binarized (class 0, at 0.5)" in printed
+
+
+def test_two_rules_under_one_name_are_refused(refused, tmp_path):
+    frame = pd.DataFrame({"y": [0, 1, 2] * 5, "p": [[0.2, 0.3, 0.5]] * 15})
+    frame.to_parquet(tmp_path / "d.parquet")
+    listed = ["F1Score", {"class_name": "F1Score", "binarize": {"class_ids": [0]}}]
+    assert "are both named 'f1_score'" in refused(job("d.parquet", metrics=listed))
+
+
+@pytest.mark.parametrize("zero_division", ["skip", 0, "nan"])
+def test_a_macro_average_says_how_many_classes_it_is_over(run_job, evalbeam, zero_division):
+    labels, decided = [0, 0, 1, 1, 2, 3], [0, 0, 0, 1, 1, 1]  # 2 and 3 are never predicted
+    scores = np.eye(4)[decided].tolist()
+    pd.DataFrame({"y": labels, "p": scores}).to_parquet("d.parquet")
+    listed = [{"class_name": "Precision", "zero_division": zero_division}]
+    run = run_job(job("d.parquet", metrics=listed))
+    average = {"skip": "macro", 0: "macro", "nan": "macro"}[zero_division]
+    undefined = np.nan if zero_division in ("skip", "nan") else 0
+    right = metrics.precision_score(
+        *(labels, decided), average=None if zero_division == "skip" else average,
+        zero_division=undefined,
+    )  # fmt: skip
+    right = np.nanmean(right) if zero_division == "skip" else right
+    if zero_division == "nan":
+        right = np.nan  # scikit-learn's nan leaves classes out
+    assert value(run, "precision", aggregation="macro") == pytest.approx(right, nan_ok=True)
+    frame = pd.read_parquet(run / "metrics.parquet")
+    averaged = frame[frame["aggregation"] == "macro"]
+    assert averaged["classes"].tolist() == [2 if zero_division == "skip" else 4]
+    assert frame[frame["aggregation"] == ""]["classes"].isna().all()
+    assert ("(of 2 classes)" in evalbeam("results", run).stdout) == (zero_division == "skip")
+
+
+def test_many_classes_show_averages_then_the_worst_of_them(run_job, evalbeam):
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 100, 2000)
+    right = np.where(labels == 7, 0.0, 0.9)
+    decided = np.where(rng.random(2000) < right, labels, (labels + 1) % 100)
+    pd.DataFrame({"y": labels, "p": np.eye(100)[decided].tolist()}).to_parquet("d.parquet")
+    run = run_job(job("d.parquet"))
+    lines = evalbeam("results", run).stdout.splitlines()
+    first = {name: next(i for i, line in enumerate(lines) if name in line) for name in (
+        "categorical_accuracy", "precision (macro)", "f1_score (macro)", "Worst classes of 100",
+        "all are in metrics.parquet",
+    )}  # fmt: skip
+    assert list(first.values()) == sorted(first.values())
+    (worst,) = (line for line in lines if line.lstrip().startswith("recall ") and "class" in line)
+    assert worst.split() == ["recall", "class", "7", str((labels == 7).sum()), "0.0000"]
+    assert len(lines) < 60

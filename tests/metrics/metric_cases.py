@@ -370,6 +370,8 @@ DEFINITIONS: dict[str, Callable[[float, float, float, float], float]] = {
     "NegativeLikelihoodRatio": lambda tp, tn, fp, fn: div(div(fn, tp + fn), div(tn, fp + tn)),
     "DiagnosticOddsRatio": lambda tp, tn, fp, fn: div(tp * tn, fp * fn) if tn else NAN,
 }
+# What has a definition of its own for all classes at once.
+WHOLE = ("BalancedAccuracy", "MatthewsCorrelationCoefficient")
 ALIASES = {
     "TP": "TruePositives",
     "TN": "TrueNegatives",
@@ -451,7 +453,34 @@ def by_class(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
         y = (rows.y == c).astype(float)
         up = (predicted == c).astype(float)
         values.append(DEFINITIONS[spec.class_name](*counts(y, up, rows.w, 0.5)))
-    return values[key.class_id] if key.class_id is not None else np.mean(values)
+    if key.class_id is not None:
+        return values[key.class_id]
+    return np.mean(fill_undefined(np.array(values), spec))
+
+
+def fill_undefined(values: np.ndarray, spec: MetricSpec) -> np.ndarray:
+    """The values of classes that a macro average is over."""
+    if spec.zero_division == "skip":
+        return values[~np.isnan(values)]
+    return np.nan_to_num(values) if spec.zero_division == "0" else values
+
+
+def of_all_classes(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    """What scikit-learn gives for all classes at once; rows of no class are all zeros."""
+    truth = (rows.y[:, None] == np.arange(rows.classes or 0)).astype(float)
+    decided = np.eye(rows.classes or 0)[rows.p.argmax(axis=1)]
+    if spec.class_name == "BalancedAccuracy":
+        known = rows.y >= 0
+        if not known.any():
+            return NAN
+        y, up, w = rows.y[known], rows.p[known].argmax(axis=1), rows.w[known]
+        return sklearn.metrics.recall_score(
+            y, up, sample_weight=w, average="macro", labels=np.unique(y[w > 0]), zero_division=0
+        )
+    w = rows.w / rows.w.sum()
+    spread = [((each - w @ each) ** 2).T @ w for each in (truth, decided)]
+    together = w @ ((truth - w @ truth) * (decided - w @ decided)).sum(axis=1)
+    return div(together, math.sqrt(spread[0].sum() * spread[1].sum()))
 
 
 def averaged(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
@@ -462,6 +491,9 @@ def averaged(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     for c, share in of_class.items():
         y = rows.y[:, c] if rows.y.ndim > 1 else (rows.y == c).astype(float)
         value = DEFINITIONS[spec.class_name](*counts(y, rows.p[:, c], rows.w, 0.5))
+        if np.isnan(value) and spec.zero_division == "skip":
+            continue
+        value = 0.0 if np.isnan(value) and spec.zero_division == "0" else value
         if spec.aggregate == "weighted_macro":
             share *= (rows.w * y).sum()
         total += share * value
@@ -852,7 +884,8 @@ def _cases() -> list[Case]:
             argument = "threshold" if name == "BinaryAccuracy" else "thresholds"
             several = {argument: [0.75, 0.25, 0.5, 0.1234]}
             add(name, "binary", decided, several, tfma=near)
-            add(name, "multiclass", by_class, spec={"native": True}, tfma=None)
+            of = of_all_classes if name in WHOLE else by_class
+            add(name, "multiclass", of, spec={"native": True}, tfma=None)
         if name not in ALIASES:
             add(name, "multiclass", decided, spec={"class_ids": (0, 3)}, tfma=near)
     for name in ("Precision", "Recall", "F1Score", "TruePositives", "TrueNegatives"):
@@ -887,6 +920,12 @@ def _cases() -> list[Case]:
             averaged,
             spec={"aggregate": "weighted_macro", "class_weights": weights},
         )
+        if name in ("Precision", "Recall", "F1Score"):
+            for zero_division in ("skip", "0"):
+                rule = {"zero_division": zero_division}
+                add(name, "multiclass", by_class, spec={**rule, "native": True}, tfma=None)
+                macro = {**rule, "aggregate": "macro", "class_weights": weights}
+                add(name, "multiclass", averaged, spec=macro, tfma=None)
         add(name, "multilabel", decided, spec={"class_ids": (0, 1, 2)})
         add(name, "multilabel", averaged, spec={"aggregate": "macro", "class_weights": weights})
     for data in ("binary", "fractional"):

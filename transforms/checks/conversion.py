@@ -34,12 +34,13 @@ _MANY = 0.1
 class Change:
     """A metric's values before and after the conversion; `relative` is negative for a loss.
 
-    `aggregation`, `k`, `top_k`, `weighted` and `threshold` identify the variant, as in
+    `aggregation`, `decision`, `k`, `top_k`, `weighted` and `threshold` identify the variant, as in
     metrics.parquet.
     """
 
     metric: str
     aggregation: str
+    decision: str
     k: int | None
     top_k: int | None
     weighted: bool
@@ -168,7 +169,7 @@ def _split_thresholds(differences: Sequence[compare.Difference]) -> Iterator[com
     for difference in differences:
         if difference.key.class_id is not None:
             continue
-        if difference.thresholds is None:
+        if difference.thresholds is None or difference.before.ndim == 1:
             yield difference
             continue
         for place, threshold in enumerate(difference.thresholds):
@@ -184,6 +185,7 @@ def _describe_change(difference: compare.Difference, block: finish.Block, row: i
     return Change(
         metric=key.metric,
         aggregation=key.aggregation,
+        decision=difference.decision,
         k=key.k,
         top_k=key.top_k,
         weighted=key.weighted,

@@ -59,7 +59,8 @@ def _accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
 
     def finish(sheet: Sheet) -> metric.Values:
         right = sheet.total(statistic)[:, ::3].sum(axis=1)
-        return metric.Values(ratio(right, sheet.total(examples)[:, examples.weight_cell]))
+        weight = sheet.total(examples)[:, examples.weight_cell]
+        return metric.Values(ratio(right, weight), decision=metric.ARGMAX)
 
     return (metric.Metric(request.key(), (statistic, examples), finish),)
 
@@ -77,7 +78,8 @@ def _top_accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
 
     def finish(sheet: Sheet) -> metric.Values:
         weight = sheet.total(examples)[:, examples.weight_cell]
-        return metric.Values(ratio(sheet.total(statistic)[:, 0], weight))
+        share = ratio(sheet.total(statistic)[:, 0], weight)
+        return metric.Values(share, decision=metric.TOP_K)
 
     return (metric.Metric(request.key(), (statistic, examples), finish),)
 
@@ -89,8 +91,9 @@ def _kappa(request: metric.Request) -> tuple[metric.Metric, ...]:
     weighting = request.config.get("weights")
     if weighting not in (None, "linear", "quadratic"):
         raise request.no_kernel_for("weights")
+    statistic: statistics.ClassMatrix | statistics.Confusion
     if request.target.task == "multiclass":
-        statistic: statistics.Statistic = statistics.ClassMatrix(request.target)
+        statistic = statistics.ClassMatrix(request.target)
     else:
         request.require_task("binary")
         statistic = statistics.Confusion(request.target, (0.5,))
@@ -101,7 +104,10 @@ def _kappa(request: metric.Request) -> tuple[metric.Metric, ...]:
         else:
             # From [predicted, actual] to [actual, predicted].
             counts = sheet.total(statistic).reshape(len(sheet), 2, 2).swapaxes(1, 2)
-        return metric.Values(_compute_kappa(counts, weighting))
+        kappa = _compute_kappa(counts, weighting)
+        if isinstance(statistic, statistics.ClassMatrix):
+            return metric.Values(kappa, decision=metric.ARGMAX)
+        return metric.Values(kappa, statistic.thresholds, metric.THRESHOLD)
 
     return (metric.Metric(request.key(), (statistic,), finish),)
 

@@ -32,6 +32,14 @@ def at_thresholds(
     return above[..., 1], below[..., 0], above[..., 0], below[..., 1]
 
 
+def count_classes(sheet: Sheet, statistic: statistics.ClassCounts) -> tuple[Counts, Counts, Counts]:
+    """For each class how often it is both, predicted, and actual, each float64[rows, K]."""
+    both, predicted, actual = np.moveaxis(
+        sheet.total(statistic).reshape(len(sheet), statistic.cells // 3, 3), 2, 0
+    )
+    return both, predicted, actual
+
+
 def _statistic(
     request: metric.Request, thresholds: list[float]
 ) -> tuple[statistics.Confusion, list[int]]:
@@ -82,8 +90,10 @@ def _at_thresholds(request: metric.Request, formula: Formula) -> tuple[metric.Me
     def finish(sheet: Sheet) -> metric.Values:
         values = formula(*(counts[:, places] for counts in at_thresholds(sheet, statistic)))
         if len(places) == 1:
-            return metric.Values(values[:, 0])
-        return metric.Values(values, tuple(thresholds))
+            values = values[:, 0]
+        if thresholds == [-np.inf]:
+            return metric.Values(values, None, metric.TOP_K)
+        return metric.Values(values, tuple(thresholds), metric.THRESHOLD)
 
     return (metric.Metric(moved.key(), (statistic,), finish),)
 
@@ -95,9 +105,7 @@ def _by_class(request: metric.Request, formula: Formula) -> tuple[metric.Metric,
     classes = range(request.target.classes or 0)
 
     def compute(sheet: Sheet) -> np.ndarray:
-        both, predicted, actual = np.moveaxis(
-            sheet.total(statistic).reshape(len(sheet), len(classes), 3), 2, 0
-        )
+        both, predicted, actual = count_classes(sheet, statistic)
         fp, fn = metric.remainder(predicted, both), metric.remainder(actual, both)
         total = sheet.total(examples)[:, examples.weight_cell, None]
         tn = metric.remainder(total, both + fp + fn)
@@ -107,14 +115,62 @@ def _by_class(request: metric.Request, formula: Formula) -> tuple[metric.Metric,
         return sheet.memo.once(macro, lambda: compute(sheet))
 
     def of_class(class_id: int) -> Callable[[Sheet], metric.Values]:
-        return lambda sheet: metric.Values(all_classes(sheet)[:, class_id])
+        return lambda sheet: metric.Values(all_classes(sheet)[:, class_id], decision=metric.ARGMAX)
+
+    def average(sheet: Sheet) -> metric.Values:
+        by_class = all_classes(sheet)
+        values, counted = metric.average(by_class, np.ones(by_class.shape), request.zero_division)
+        return metric.Values(values, decision=metric.ARGMAX, classes=counted)
 
     needed = (statistic, examples)
     macro = replace(request.key(), aggregation="macro")
     return (
-        metric.Metric(macro, needed, lambda s: metric.Values(all_classes(s).mean(axis=1))),
+        metric.Metric(macro, needed, average),
         *(metric.Metric(replace(request.key(), class_id=c), needed, of_class(c)) for c in classes),
     )
+
+
+def _for_classes(
+    binary: Formula, formula: Callable[[Counts, Counts, Counts, Counts], Counts]
+) -> Kind:
+    """A rate that has a definition of its own for K classes, decided by the largest score.
+
+    `formula` takes how often each class is both, predicted, and actual, each float64[rows, K], and
+    the sum of weights, float64[rows].
+    """
+    rate = _rate(binary, HIGHER)
+
+    def build(request: metric.Request) -> tuple[metric.Metric, ...]:
+        if not request.by_class or request.has_arguments:
+            return rate.build(request)
+        statistic = statistics.ClassCounts(request.target)
+        examples = statistics.Examples(request.target.weighted)
+
+        def finish(sheet: Sheet) -> metric.Values:
+            total = sheet.total(examples)[:, examples.weight_cell]
+            values = formula(*count_classes(sheet, statistic), total)
+            return metric.Values(values, decision=metric.ARGMAX)
+
+        return (metric.Metric(request.key(), (statistic, examples), finish),)
+
+    return replace(rate, build=build)
+
+
+def _balanced_accuracy(both: Counts, _: Counts, actual: Counts, __: Counts) -> Counts:
+    """The mean recall of the classes that occur."""
+    recall = ratio(both, actual)
+    return metric.average(recall, np.ones(recall.shape), "skip")[0]
+
+
+def _correlation(both: Counts, predicted: Counts, actual: Counts, total: Counts) -> Counts:
+    """Matthews' coefficient for K classes (Gorodkin 2004), as scikit-learn has it."""
+    # Shares: the fourth powers of counts of 10^5 no longer fit into 53 bits.
+    shares = [ratio(each, total[:, None]) for each in (both, predicted, actual)]
+    right, decided, truth = shares
+    covariance = right.sum(axis=1) - (decided * truth).sum(axis=1)
+    # Rows of no class leave the shares' sum below 1.
+    spread = _root((decided - decided**2).sum(axis=1)) * _root((truth - truth**2).sum(axis=1))
+    return ratio(covariance, spread)
 
 
 def _counts_at_thresholds(request: metric.Request) -> tuple[metric.Metric, ...]:
@@ -177,11 +233,11 @@ _RATES: dict[str, Kind] = {
     "PredictedPositiveRate": _rate(lambda tp, tn, fp, fn: ratio(tp + fp, tp + tn + fp + fn)),
     "PrevalenceThreshold": _rate(_prevalence_threshold),
     "ThreatScore": _rate(lambda tp, tn, fp, fn: ratio(tp, tp + fn + fp), HIGHER),
-    "BalancedAccuracy": _rate(
-        lambda tp, tn, fp, fn: (ratio(tp, tp + fn) + ratio(tn, tn + fp)) / 2, HIGHER
+    "BalancedAccuracy": _for_classes(
+        lambda tp, tn, fp, fn: (ratio(tp, tp + fn) + ratio(tn, tn + fp)) / 2, _balanced_accuracy
     ),
     "F1Score": _rate(lambda tp, tn, fp, fn: ratio(2 * tp, 2 * tp + fp + fn), HIGHER),
-    "MatthewsCorrelationCoefficient": _rate(_mcc, HIGHER),
+    "MatthewsCorrelationCoefficient": _for_classes(_mcc, _correlation),
     "FowlkesMallowsIndex": _rate(
         lambda tp, tn, fp, fn: _root(ratio(tp, tp + fp) * ratio(tp, tp + fn)), HIGHER
     ),

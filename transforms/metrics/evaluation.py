@@ -12,6 +12,7 @@ import pydantic
 
 from evalbeam.transforms.examples import labels
 from evalbeam.transforms.examples.slices import Spec, Term, Value, canonical
+from evalbeam.transforms.metrics.metric import ZeroDivision
 
 Engine = Literal["columnar", "tfma"]
 
@@ -31,6 +32,8 @@ class MetricSpec:
       aggregate_top_k: TFMA's `aggregate.top_k_list`.
       class_weights: (class, weight) pairs for the aggregate.
       weighted: whether example weights count; None: they do where there are any.
+      zero_division: what a class counts as, in a macro average, if the metric is undefined there;
+        "nan" as in TFMA.
       native: it is in our own config, where a multi-class confusion metric is by class.
     """
 
@@ -46,6 +49,7 @@ class MetricSpec:
     aggregate_top_k: tuple[int, ...] = ()
     class_weights: tuple[tuple[int, float], ...] = ()
     weighted: bool | None = None
+    zero_division: ZeroDivision = "nan"
     native: bool = False
 
     def is_for(self, output: str) -> bool:

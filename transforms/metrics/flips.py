@@ -28,15 +28,15 @@ _ALL = {
 
 def _rate(request: metric.Request, class_name: str, name: str | None) -> metric.Metric:
     assert request.baseline is not None
-    statistic = statistics.Flips(
-        request.baseline, request.target, float(request.config.get("threshold", 0.5))
-    )
+    threshold = float(request.config.get("threshold", 0.5))
+    statistic = statistics.Flips(request.baseline, request.target, threshold)
 
     def finish(sheet: Sheet) -> metric.Values:
         # Over labels: a flip is about decisions only.
         decisions = sheet.total(statistic).reshape(len(sheet), 2, 4).sum(axis=1)
         counted = decisions[:, _DECISIONS[class_name]].sum(axis=1)
-        return metric.Values(ratio(counted, decisions.sum(axis=1)))
+        rate = ratio(counted, decisions.sum(axis=1))
+        return metric.Values(rate, (threshold,), metric.THRESHOLD)
 
     key = replace(request.key(name), baseline=request.baseline.model)
     return metric.Metric(key, (statistic,), finish)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,10 +41,19 @@ class Key:
 
 @dataclass(frozen=True)
 class Values:
-    """float64[rows], or [rows, T] for as many `thresholds`; NaN where undefined."""
+    """Numbers, NaN where undefined.
+
+    Attributes:
+      values: float64[rows], or [rows, T] for several thresholds.
+      thresholds: the thresholds, if a score decides by them.
+      decision: how scores become decisions: ARGMAX, THRESHOLD, TOP_K, or "" if they do not.
+      classes: int64[rows], how many classes a macro average is over.
+    """
 
     values: np.ndarray
     thresholds: tuple[float, ...] | None = None
+    decision: str = ""
+    classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,10 @@ class LabelMatrices:
     thresholds: tuple[float, ...]
     counts: tuple[np.ndarray, ...]
 
+
+# A class in which a metric is undefined is left out of a macro average, or counts as 0 (as in
+# scikit-learn), or makes it undefined.
+ZeroDivision = Literal["skip", "0", "nan"]
 
 Result = Values | Confusions | Buckets | ClassMatrices | LabelMatrices
 Finish = Callable[[Sheet], Result]
@@ -139,6 +152,7 @@ class Request:
       baseline: the same target of the baseline version, where there is one and this is another.
       by_class: a multi-class confusion metric is wanted for each class, decided by the largest
         score (what scikit-learn's classification_report shows), and as their macro average.
+      zero_division: of a macro average, what a class counts as in which the metric is undefined.
     """
 
     class_name: str
@@ -147,6 +161,7 @@ class Request:
     aggregation: str = ""
     baseline: statistics.Target | None = None
     by_class: bool = False
+    zero_division: ZeroDivision = "nan"
 
     @property
     def has_arguments(self) -> bool:
@@ -219,6 +234,8 @@ class Request:
 Builder = Callable[[Request], tuple[Metric, ...]]
 
 HIGHER, LOWER, NEITHER = 1, -1, 0
+# The largest score decides, scores above a threshold do, or the k largest.
+ARGMAX, THRESHOLD, TOP_K = "argmax", "threshold", "top k"
 ALL_TASKS = ("binary", "multiclass", "multilabel", "regression")
 CLASSIFICATION = ("binary", "multiclass", "multilabel")
 SEVERAL_CLASSES = ("multiclass", "multilabel")
@@ -252,6 +269,24 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Their quotient; NaN where the denominator is not positive."""
     undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
+
+
+def average(
+    values: np.ndarray, weights: np.ndarray, zero_division: ZeroDivision
+) -> tuple[np.ndarray, np.ndarray]:
+    """The macro average over classes, float64[rows], and the number of them, int64[rows].
+
+    Args:
+      values: float64[rows, classes], NaN where undefined.
+      weights: of the same shape.
+      zero_division: what an undefined value counts as.
+    """
+    if zero_division == "0":
+        values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    counted = np.ones(values.shape, bool) if zero_division == "nan" else ~np.isnan(values)
+    shares = np.where(counted, weights, 0.0)
+    total = np.where(counted, values * weights, 0.0).sum(axis=1)
+    return ratio(total, shares.sum(axis=1)), counted.sum(axis=1)
 
 
 def remainder(whole: np.ndarray, part: np.ndarray) -> np.ndarray:

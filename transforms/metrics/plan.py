@@ -111,13 +111,13 @@ def plan(evaluation: Evaluation) -> Plan:
             continue
         for part in planned:
             before = origins.setdefault(part.key, spec)
-            if (before.class_name, before.arguments) != (spec.class_name, spec.arguments):
+            same = built.setdefault(part.key, part).statistics == part.statistics
+            if not same or before.arguments != spec.arguments:
                 raise errors.ConfigError(
                     f"metrics: {before.class_name} {before.config} and {spec.class_name} "
                     f"{spec.config} are both named {part.key.metric!r}, so that one would hide the "
                     "other; name one: `config: {name: ...}`"
                 )
-            built.setdefault(part.key, part)
     conversions = tuple(_conversions(evaluation))
     for conversion in conversions:
         if conversion.decisions is not None:
@@ -292,7 +292,9 @@ def _requests(
             yield metric.Request(spec.class_name, config, whole, "micro", before)
     elif not binary and not spec.aggregate:
         by_class = spec.native and target.task == "multiclass"
-        yield metric.Request(spec.class_name, config, target, "", before, by_class)
+        yield metric.Request(
+            spec.class_name, config, target, "", before, by_class, spec.zero_division
+        )
 
 
 def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric:
@@ -325,7 +327,7 @@ def _averaged(spec: MetricSpec, target: statistics.Target) -> metric.Metric:
     return metric.Metric(
         key,
         (*needed, *labels_of),
-        _average([part.finish for part in parts], weights, labels_of),
+        _average([part.finish for part in parts], weights, labels_of, spec.zero_division),
     )
 
 
@@ -333,17 +335,19 @@ def _average(
     finishes: Sequence[Callable[[Sheet], metric.Result]],
     weights: np.ndarray,
     labels_of: Sequence[statistics.Moment],
+    zero_division: metric.ZeroDivision,
 ) -> Callable[[Sheet], metric.Values]:
     def finish(sheet: Sheet) -> metric.Values:
-        columns = []
+        parts = []
         for one in finishes:
             result = one(sheet)
             assert isinstance(result, metric.Values)
-            columns.append(result.values)
-        values = np.stack(columns, axis=1)
+            parts.append(result)
+        values = np.stack([part.values for part in parts], axis=1)
         shares = np.broadcast_to(weights, values.shape)
         if labels_of:
             shares = shares * np.concatenate([sheet.total(each) for each in labels_of], axis=1)
-        return metric.Values(metric.ratio((values * shares).sum(axis=1), shares.sum(axis=1)))
+        averages, counted = metric.average(values, shares, zero_division)
+        return replace(parts[0], values=averages, classes=counted)
 
     return finish

@@ -21,6 +21,7 @@ class Difference:
       key: the candidate's key.
       baseline: the version it is compared with.
       thresholds: the thresholds of the values, if any.
+      decision: how scores become decisions, as in `metric.Values`.
       before, after: float64, the baseline's values and the candidate's.
       relative: float64, how much better the candidate is (see `measure_changes`); NaN if the metric
         has no preferred direction.
@@ -31,6 +32,7 @@ class Difference:
     key: metric.Key
     baseline: str
     thresholds: tuple[float, ...] | None
+    decision: str
     before: np.ndarray
     after: np.ndarray
     relative: np.ndarray
@@ -68,6 +70,7 @@ def compare(block: Block, planned: Plan, pairs: Sequence[Pair]) -> Iterator[Diff
                 key=key,
                 baseline=pair.baseline,
                 thresholds=result.thresholds,
+                decision=result.decision,
                 before=before.values,
                 after=result.values,
                 relative=relative,

@@ -28,6 +28,7 @@ _WHICH = [
     ("k", pa.int32()),
     ("top_k", pa.int32()),
     ("aggregation", _NAME),
+    ("decision", _NAME),
     ("weighted", pa.bool_()),
     ("threshold", pa.float64()),
 ]
@@ -47,6 +48,7 @@ METRICS = pa.schema(
         ("ci_method", _NAME),
         ("n", pa.int64()),
         ("weight_sum", pa.float64()),
+        ("classes", pa.int64()),
     ]
 )
 CONFUSION = pa.schema(
@@ -210,11 +212,24 @@ def _tabulate_metrics(
         METRICS,
         names,
         np.flatnonzero(kept),
-        [{"model": key.model, **_identify(key, heads)} for key in values],
+        [
+            {"model": key.model, "decision": result.decision or None, **_identify(key, heads)}
+            for key, result in values.items()
+        ],
         [result.thresholds for result in values.values()],
-        {"value": [result.values for result in values.values()]},
+        {
+            "value": [result.values for result in values.values()],
+            "classes": [_count_averaged(result) for result in values.values()],
+        },
         {"n": block.examples, "weight_sum": block.weights},
     )
+
+
+def _count_averaged(result: metric.Values) -> np.ndarray:
+    """The number of classes of an average, in the shape of its values; NaN if it is none."""
+    if result.classes is None:
+        return np.full(result.values.shape, np.nan)
+    return np.asarray(result.classes, np.float64)
 
 
 def _tabulate_comparisons(
@@ -229,7 +244,12 @@ def _tabulate_comparisons(
         names,
         np.flatnonzero(kept),
         [
-            {"baseline": d.baseline, "candidate": d.key.model, **_identify(d.key, heads)}
+            {
+                "baseline": d.baseline,
+                "candidate": d.key.model,
+                "decision": d.decision or None,
+                **_identify(d.key, heads),
+            }
             for d in differences
         ],
         [d.thresholds for d in differences],
@@ -358,7 +378,11 @@ def _tabulate(
     for name, results in values.items():
         by_slice = [result[rows].reshape(len(rows), -1) for result in results]
         flat = np.concatenate(by_slice, axis=1).reshape(-1)
-        columns[name] = pa.array(flat, schema.field(name).type)
+        kind = schema.field(name).type
+        if pa.types.is_integer(kind):
+            columns[name] = pa.array(flat, from_pandas=True).cast(kind)  # NaN: none
+        else:
+            columns[name] = pa.array(flat, kind)
     for name in keys[0]:
         column = pa.array([key[name] for key in keys], schema.field(name).type)
         columns[name] = column.take(which)
