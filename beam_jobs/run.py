@@ -71,7 +71,13 @@ def run(arguments: Arguments) -> None:
     options = runner.options(arguments.beam_options)
     cluster_note = cluster.check(options)
     stores.check(stores.inputs(arguments.settings), output, options)
-    job = check(arguments.settings, arguments.engine)
+    try:
+        job = check(arguments.settings, arguments.engine)
+    except errors.ConfigError as error:
+        if not error.keys:
+            raise
+        where = config.locate(arguments.config_path, arguments.config_text, error.keys)
+        raise errors.ConfigError(f"{where}: {error}") from error
     terminal.note(*job.notes)
     clock.append(time.monotonic())
     if arguments.dry_run:

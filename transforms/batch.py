@@ -86,6 +86,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def name_row(self, row: int) -> str:
+        """Where a row is, for an error message."""
+        return f"{self.shard}, {_name_row(int(self.positions[row]))}"
+
     def take(self, rows: np.ndarray) -> Batch:
         """The batch of these rows (int64 indices), in this order."""
         indices = pa.array(rows, pa.int64())
@@ -95,6 +99,10 @@ class Batch:
             self.columns.take(indices),
             None if self.serialized is None else self.serialized[rows],
         )
+
+
+def _name_row(position: int) -> str:
+    return "somewhere" if position < 0 else f"row {position + 1} (counted from 1)"
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,10 @@ class DeadLetter:
     stage: str
     reason: str
     rows: int | None = 1
+
+    def __str__(self) -> str:
+        """Where it is, and the reason."""
+        return f"{self.path}, {_name_row(self.position)}: {self.reason}"
 
     @property
     def least(self) -> int:

@@ -17,9 +17,17 @@ class EvalbeamError(Exception):
 
 
 class ConfigError(EvalbeamError):
-    """A mistake in the command line or the config, or data and models that do not match it."""
+    """A mistake in the command line or the config, or data and models that do not match it.
+
+    Attributes:
+      keys: where in the config it is, if known: the keys from the outermost on.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, keys: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class NotComparableError(EvalbeamError):
@@ -49,6 +57,13 @@ def shortened(names: Sequence[str]) -> str:
     """Like `listed`, but only the first few of many names."""
     more = f", ... ({len(names)} in all)" if len(names) > _NAMES else ""
     return f"{listed(names[:_NAMES])}{more}"
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The first few of the valid names, those like `name` first; "none" if there are none."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=3)
+    return shortened([*near, *(other for other in names if other not in near)]) or "none"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

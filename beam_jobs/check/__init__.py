@@ -42,7 +42,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     first = _read_first(shards, projection, versions, label_columns)
     outputs = heads.infer(request.settings, versions, first, label_columns)
     scored = heads.score(request.settings, versions, first, outputs)
-    consistency.check_numbers(first.examples, request.slices)
+    consistency.check_slices(first.examples, request.slices)
     found = tuple(each.head for each in outputs)
     evaluation = _make_evaluation(request, engine, versions, found)
     consistency.check_metrics(evaluation.metrics, versions.specs, found)

@@ -23,21 +23,22 @@ def check_columns(
     Raises:
       ConfigError: names the first missing column.
     """
-    uses = {column: f"slices column {column!r}" for column in slices.columns(specs)}
-    uses |= {column: f"data.label {column!r}" for column in settings.data.label_columns()}
-    if settings.data.weight:
-        uses[settings.data.weight] = f"data.weight {settings.data.weight!r}"
-    if settings.data.id:
-        uses[settings.data.id] = f"data.id {settings.data.id!r}"
+    uses: dict[str, tuple[str, ...]] = dict.fromkeys(slices.columns(specs), ("slices",))
+    uses |= dict.fromkeys(settings.data.label_columns(), ("data", "label"))
+    for key in ("weight", "id"):
+        if column := getattr(settings.data, key):
+            uses[column] = ("data", key)
     for path, shard in {shard.path: shard for shard in shards}.items():
         declared = formats.columns(shard)
         if not declared:  # an empty file has neither header nor rows
             continue
-        for column, use in uses.items():
+        for column, keys in uses.items():
             if column not in declared:
                 raise errors.ConfigError(
-                    f"{path}: {use} is not among its columns ({', '.join(declared)})."
-                    f"{errors.did_you_mean(column, declared)}"
+                    f"{'.'.join(keys)}: {path} has no column {column!r}."
+                    f"{errors.did_you_mean(column, declared)} Its columns: "
+                    f"{errors.nearest(column, declared)}",
+                    keys,
                 )
 
 
@@ -55,9 +56,10 @@ def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:
     for column in label_columns:
         if column not in first.examples.columns.schema.names:
             raise errors.ConfigError(
-                f"{first.examples.shard}: data.label {column!r} is in none of the first "
-                f"{len(first.examples)} examples (they have {', '.join(first.columns)})."
-                f"{errors.did_you_mean(column, first.columns)}"
+                f"data.label: column {column!r} is in none of the first {len(first.examples)} "
+                f"examples of {first.examples.shard}.{errors.did_you_mean(column, first.columns)} "
+                f"They have {errors.nearest(column, first.columns)}",
+                ("data", "label"),
             )
 
 
@@ -74,11 +76,18 @@ def check_types(first: FirstExamples) -> None:
             )
 
 
-def check_numbers(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
-    """Columns with edges or quantiles must hold numbers; raises ConfigError otherwise."""
-    for term in (term for spec in specs for term in spec if term.edges or term.quantiles):
+def check_slices(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
+    """Columns with edges or quantiles must hold numbers, those by day or month dates.
+
+    Raises:
+      ConfigError: one does not.
+    """
+    for term in (term for spec in specs for term in spec):
         try:
-            slices.numbers(examples, term.column)
+            if term.edges or term.quantiles:
+                slices.numbers(examples, term.column)
+            elif term.by:
+                slices.check_dates(examples, term.column)
         except errors.JobError as e:
             raise errors.ConfigError(str(e)) from e
 

@@ -85,11 +85,7 @@ def _read(shards: Sequence[batch.Shard], projection: batch.Projection) -> batch.
                 letters.append(item)
     paths = sorted({shard.path for shard in shards if shard.split == batch.MAIN_SPLIT})
     if letters:
-        first = letters[0]
-        raise errors.DataError(
-            f"No example of data.files can be read. {first.path}, row {first.position}: "
-            f"{first.reason}"
-        )
+        raise errors.DataError(f"No example of data.files can be read. {letters[0]}")
     raise errors.ConfigError(
         f"data.files contains no examples; empty files: {', '.join(paths[:5])}"
         f"{', ...' if len(paths) > 5 else ''}"

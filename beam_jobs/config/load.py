@@ -19,6 +19,7 @@ from evalbeam.beam_jobs.config.settings import (
     Conversion,
     Csv,
     Data,
+    Dates,
     Edges,
     Image,
     Metric,
@@ -68,6 +69,18 @@ def load(path: str | Path) -> tuple[Config, str]:
     except pydantic.ValidationError as e:
         lines = [_message(str(path), tree, error) for error in e.errors()]
         raise errors.ConfigError("\n".join(dict.fromkeys(lines))) from e
+
+
+def locate(path: str, text: str, keys: tuple[str | int, ...]) -> str:
+    """The config's path, with the line of a key if it is there.
+
+    Args:
+      path: the config's path.
+      text: its content, valid YAML.
+      keys: the keys from the outermost on; () for the whole config.
+    """
+    line = _line(yaml.compose(text, Loader=yaml.SafeLoader), keys)
+    return f"{path}:{line}" if keys else path
 
 
 def _check_keys(path: str, node: yaml.Node | None) -> None:
@@ -161,6 +174,7 @@ def _fields(loc: tuple[int | str, ...]) -> list[str]:
         "binarize": Binarize,
         "aggregate": Aggregate,
         "[edges]": Edges,
+        "[dates]": Dates,
         "[values]": Values,
     }
     names = [part for part in loc if isinstance(part, str)]

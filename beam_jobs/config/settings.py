@@ -465,12 +465,28 @@ class Edges(_Strict):
         return slices.Term(self.key, edges=tuple(self.edges or ()), quantiles=self.quantiles)
 
 
+class Dates(_Strict):
+    """A column of dates or times, by day, month, ..."""
+
+    key: str = Field(description="The column.")
+    by: slices.Period = Field(description="The period.")
+
+    def term(self) -> slices.Term:
+        """The same settings as a slicing spec's term."""
+        return slices.Term(self.key, by=self.by)
+
+
 def _key_kind(value: Any) -> str:
-    return "[column]" if isinstance(value, str) else "[edges]"
+    if isinstance(value, str):
+        return "[column]"
+    return "[dates]" if isinstance(value, dict) and "by" in value else "[edges]"
 
 
 Key = Annotated[
-    Annotated[str, Tag("[column]")] | Annotated[Edges, Tag("[edges]")], Discriminator(_key_kind)
+    Annotated[str, Tag("[column]")]
+    | Annotated[Edges, Tag("[edges]")]
+    | Annotated[Dates, Tag("[dates]")],
+    Discriminator(_key_kind),
 ]
 
 
@@ -491,7 +507,7 @@ class Values(_Strict):
 
 def _slice_kind(value: Any) -> str:
     if isinstance(value, dict):
-        return "[values]" if "values" in value else "[edges]"
+        return "[values]" if "values" in value else _key_kind(value)
     return "[cross]"
 
 
@@ -503,6 +519,7 @@ Slice = Annotated[
         Tag("[cross]"),
     ]
     | Annotated[Edges, Tag("[edges]")]
+    | Annotated[Dates, Tag("[dates]")]
     | Annotated[Values, Tag("[values]")],
     Discriminator(_slice_kind),
 ]
@@ -694,7 +711,7 @@ class Config(_Strict):
             if isinstance(entry, Values):
                 fixed = tuple(slices.Term(key, value=value) for key, value in entry.values.items())
                 spec = fixed + tuple(_term(key) for key in entry.keys)
-            elif isinstance(entry, Edges):
+            elif isinstance(entry, Edges | Dates):
                 spec = (entry.term(),)
             else:
                 spec = tuple(_term(key) for key in entry)
@@ -706,7 +723,7 @@ class Config(_Strict):
         return tuple(specs)
 
 
-def _term(key: str | Edges) -> slices.Term:
+def _term(key: str | Edges | Dates) -> slices.Term:
     return slices.Term(key) if isinstance(key, str) else key.term()
 
 

@@ -55,10 +55,7 @@ def _check_dead_letters(job: Job, ledger: Ledger) -> None:
     if unknown:
         limit = "the number of rows after the damage is unknown"
     first = [*unknown, *(letter for letter in letters if letter.rows is not None)]
-    lines = "\n".join(
-        f"  {letter.path}, row {letter.position}: {letter.reason}"
-        for letter in first[:_MAX_LETTERS]
-    )
+    lines = "\n".join(f"  {letter}" for letter in first[:_MAX_LETTERS])
     more = len(letters) - _MAX_LETTERS
     raise errors.DataError(
         f"{dead:,} of {read:,} rows could not be scored, and {limit}; nothing published.\n{lines}"

@@ -114,10 +114,13 @@ def test_hashes_are_uniform_over_units(hashes, units):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (["a", None], "data/eval-3 row 1: id column 'id' is missing; each example needs one"),
-        ([["a"], []], "row 1: id column 'id' is missing"),
-        ([["a"], [None]], "row 1: id column 'id' is missing"),
-        ([["a"], ["b", "c"]], "row 1: id column 'id' has 2 values"),
+        (
+            ["a", None],
+            "data/eval-3, row 2 .*: id column 'id' is missing; each example needs one",
+        ),
+        ([["a"], []], "row 2 .*: id column 'id' is missing"),
+        ([["a"], [None]], "row 2 .*: id column 'id' is missing"),
+        ([["a"], ["b", "c"]], "row 2 .*: id column 'id' has 2 values"),
     ],
 )
 def test_missing_ids_are_reported(column, message):

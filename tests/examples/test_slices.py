@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import strategies as st
 
@@ -392,3 +394,41 @@ def test_slices_are_tfmas() -> None:
 def test_infinities_are_values_too():
     for value, name in ((float("inf"), "inf"), ("inf", "inf"), (float("-inf"), "-inf")):
         assert slices.canonical(value) == name
+
+
+DATES = {
+    "year": [2026, 2026, 2025, 2024],
+    "month": ["2026-11", "2026-01", "2025-12", "2024-02"],
+    "week": ["2026-W48", "2026-W01", "2026-W01", "2024-W09"],
+    "day": ["2026-11-26", "2026-01-01", "2025-12-31", "2024-02-29"],
+    "weekday": ["Thursday", "Thursday", "Wednesday", "Thursday"],
+}
+
+
+@pytest.mark.parametrize("by", list(DATES))
+@pytest.mark.parametrize("form", ["date", "time", "zone", "text", "offset", "bytes", "dictionary"])
+def test_dates_by_period(by, form):
+    days = [datetime.date(2026, 11, 26), datetime.date(2026, 1, 1)]
+    days += [datetime.date(2025, 12, 31), datetime.date(2024, 2, 29)]
+    evening = [datetime.datetime.combine(day, datetime.time(23, 30)) for day in days]
+    texts = pa.array([day.isoformat() for day in days])
+    columns = {
+        "date": pa.array(days),
+        "time": pa.array(evening, pa.timestamp("ns")),
+        # Half past eleven there is the next day in UTC.
+        "zone": pc.assume_timezone(pa.array(evening, pa.timestamp("ms")), "America/New_York"),
+        "text": texts,
+        "offset": pa.array([f"{time.isoformat()}Z" for time in evening]),
+        "bytes": texts.cast(pa.binary()),
+        "dictionary": texts.dictionary_encode(),
+    }
+    encoder = slices.Encoder([(slices.Term("t", by=by),)])
+    (members,) = encoder.encode(examples({"t": columns[form]}, 4))
+    assert [encoder.keys[i].pairs[0][1] for i in members.ids] == DATES[by]
+
+
+@pytest.mark.parametrize("column", [[20261126], ["26.11.2026"], [2026.5]])
+def test_what_is_no_date_is_refused(column):
+    encoder = slices.Encoder([(slices.Term("t", by="month"),)])
+    with pytest.raises(errors.DataError, match="slice column 't' is by month, but holds"):
+        encoder.encode(examples({"t": pa.array(column)}, 1))

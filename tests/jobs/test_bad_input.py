@@ -163,8 +163,16 @@ def test_empty_data(fails, tmp_path):
 
 def test_label_column_absent(fails, data):
     output = fails(job(data={"label": "lable"}), 2)
-    assert "data.label 'lable'" in output
-    assert "Did you mean 'label'?" in output
+    assert "job.yaml:3: data.label: data.csv has no column 'lable'. Did you mean 'label'?" in output
+
+
+def test_of_many_columns_the_nearest_are_listed(fails, data, tmp_path):
+    more = pd.DataFrame(0, index=data.index, columns=[f"feature_{i}" for i in range(200)])
+    pd.concat([data, more], axis=1).to_csv(tmp_path / "data.csv", index=False)
+    output = fails(job(data={"weight": "feature7"}), 2)
+    assert "data.weight: data.csv has no column 'feature7'. Did you mean 'feature_7'?" in output
+    assert "(203 in all)" in output
+    assert len(output) < 400
 
 
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "nan"), (3.0, "3"), (None, "missing")])
@@ -176,7 +184,7 @@ def test_bad_label(fails, tmp_path, data, value, message):
     output = fails(job(task="binary", data={"files": "data.parquet"}), 2)
     assert "data.parquet" in output
     assert "[while running" not in output
-    assert "150" in output  # the row, from 0
+    assert "row 151 (counted from 1)" in output
     assert "label" in output
     assert message in output.lower()
 
@@ -264,8 +272,8 @@ def test_rows_that_cannot_be_read_are_dead_letters(fails, run_job, tmp_path, dat
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
     output = fails(job(), 2)
     assert "2 of 200 rows could not be scored" in output
-    assert "data.csv, row 99" in output
-    assert "data.csv, row 101" in output
+    assert "data.csv, row 100" in output
+    assert "data.csv, row 102" in output
     assert "'high'" in output
     run = run_job(job(data={"max_dead_letters": 0.01}))
     letters = pd.read_json(run / "dead_letter" / "rows.jsonl", lines=True)
@@ -281,7 +289,7 @@ def test_nan_predictions_are_dead_letters(fails, tmp_path, data):
     assert pq.read_table(tmp_path / "data.parquet")["score"].null_count == 1
     output = fails(job(data={"files": "data.parquet"}), 2)
     assert "1 of 200 rows could not be scored" in output
-    assert "row 17" in output
+    assert "row 18" in output
 
 
 def test_a_damaged_row_group_counts_with_all_its_rows(fails, tmp_path, data):

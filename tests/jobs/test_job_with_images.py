@@ -237,8 +237,9 @@ def test_damaged_pictures_are_dead_letters(run_job, evalbeam, pets, tmp_path):
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2
     assert "3 of 100 rows could not be scored" in result.output
-    assert "row 4: version 'v1': image 'picture' of column 'picture': no image" in (
-        " ".join(result.output.split())
+    assert (
+        "row 5 (counted from 1): version 'v1': image 'picture' of column 'picture': no image"
+        in (" ".join(result.output.split()))
     )
     run = run_job({**PETS, "data": {**PETS["data"], "max_dead_letters": 0.05}})
     letters = pd.read_json(run / "dead_letter" / "rows.jsonl", lines=True).set_index("position")

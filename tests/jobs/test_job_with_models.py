@@ -112,9 +112,11 @@ def test_damaged_records_and_rows_that_a_model_rejects(run_job, evalbeam, world,
     result = evalbeam("run", "job.yaml")
     assert result.exit_code == 2
     assert "3 of 671 rows could not be scored" in result.output
-    assert "data-0.tfrecord, row 666: truncated record" in result.output
-    assert "data-1.tfrecord, row 1: cannot be decoded as tf.Example" in result.output
-    assert "data-1.tfrecord, row 2: version 'v1'" in result.output
+    assert "data-0.tfrecord, row 667 (counted from 1): truncated record" in result.output
+    assert (
+        "data-1.tfrecord, row 2 (counted from 1): cannot be decoded as tf.Example" in result.output
+    )
+    assert "data-1.tfrecord, row 3 (counted from 1): version 'v1'" in result.output
     assert "age is out of range" in result.output
     assert not (tmp_path / "results" / "runs").exists()
     config["data"]["max_dead_letters"] = 0.01

@@ -258,7 +258,7 @@ def test_damaged_rows_are_listed_or_fail_the_run(run, store, world):
     failed = run(config, *store.flags())
     assert failed.exit_code == 2
     assert "1 of 400 rows could not be scored" in failed.output
-    assert "s3://bucket/bad.csv, row 16" in failed.output
+    assert "s3://bucket/bad.csv, row 17" in failed.output
     assert store.keys("results") == set()
     config["data"]["max_dead_letters"] = 0.01
     assert run(config, "--run-id=one", *store.flags()).exit_code == 0

@@ -68,7 +68,7 @@ def _ids(examples: batch.Batch, column: str) -> pa.Array:
         row = wrong[0] if len(wrong) else values.is_null().index(True).as_py()
         problem = "is missing" if lengths[row] < 2 else f"has {lengths[row]} values"
         raise errors.DataError(
-            f"{examples.shard} row {examples.positions[row]}: id column {column!r} {problem}; each "
+            f"{examples.name_row(row)}: id column {column!r} {problem}; each "
             "example needs one id. Omit `id` to identify examples by their content"
         )
     return values

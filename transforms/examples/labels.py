@@ -124,9 +124,8 @@ def raw(examples: batch.Batch, column: str) -> tuple[pa.Array, np.ndarray]:
 def _read(examples: batch.Batch, column: str, where: str) -> tuple[pa.Array, np.ndarray]:
     names = examples.columns.schema.names
     if column not in names:
-        hint = errors.did_you_mean(column, names)
         raise errors.DataError(
-            f"{examples.shard}: no row has the {where} (columns: {', '.join(sorted(names))}).{hint}"
+            f"{examples.shard}: no row has the {where}; there are {errors.nearest(column, names)}"
         )
     return arrow.flatten(examples.columns.column(column))
 
@@ -235,9 +234,7 @@ def _refuse(
     rows = np.flatnonzero(wrong)
     if len(rows):
         more = f" ({len(rows)} such rows in this batch of {len(examples)})" * (len(rows) > 1)
-        raise errors.DataError(
-            f"{examples.shard} row {examples.positions[rows[0]]}: {where} {problem(rows[0])}{more}"
-        )
+        raise errors.DataError(f"{examples.name_row(rows[0])}: {where} {problem(rows[0])}{more}")
 
 
 def one_hot_rows(values: np.ndarray) -> np.ndarray:

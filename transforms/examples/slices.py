@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,15 @@ import pyarrow.compute as pc
 from evalbeam.transforms import batch, errors
 
 Value = str | int | float
+Period = Literal["year", "month", "week", "day", "weekday"]
+# The texts of periods, as of strftime; weeks are those of ISO 8601.
+_PERIODS: dict[Period, str] = {
+    "year": "%Y",
+    "month": "%Y-%m",
+    "week": "%G-W%V",
+    "day": "%Y-%m-%d",
+    "weekday": "%A",
+}
 _EXACT = 2.0**53  # whole floats below this are exact integers
 _INT64 = 2**63
 _NUMERIC = tuple("-0123456789")  # the first characters of a number's shortest text
@@ -92,12 +102,14 @@ class Term:
       edges: if set, the column is numeric and its values fall into the bins (-inf, e0),
         [e0, e1), ..., [en, inf).
       quantiles: if set, the number of bins of equal size, whose `edges` are yet to be computed.
+      by: if set, the column holds dates or times, and its values are their days, months, ...
     """
 
     column: str
     value: Value | None = None
     edges: tuple[float, ...] = ()
     quantiles: int | None = None
+    by: Period | None = None
 
     def __str__(self) -> str:
         """The term as shown in plans and manifests."""
@@ -105,6 +117,8 @@ class Term:
             return f"{self.column}={self.value}"
         if self.edges:
             return f"{self.column} cut at {', '.join(f'{edge:g}' for edge in self.edges)}"
+        if self.by:
+            return f"{self.column} by {self.by}"
         return f"{self.column} in {self.quantiles} quantiles" if self.quantiles else self.column
 
     def bins(self) -> tuple[str, ...]:
@@ -227,7 +241,10 @@ class _Vocabulary:
             codes = self._bin(flat, examples)
         else:
             encoded = flat if pa.types.is_dictionary(flat.type) else flat.dictionary_encode()
-            dictionary_codes = self._encode_dictionary(encoded.dictionary)
+            dictionary = encoded.dictionary
+            if self.term.by is not None:
+                dictionary = _periods(dictionary, self.term.by, examples, self.term.column)
+            dictionary_codes = self._encode_dictionary(dictionary)
             codes = dictionary_codes[encoded.indices.to_numpy(zero_copy_only=False)]
         if self.term.value is not None:
             offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
@@ -325,6 +342,47 @@ def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarra
             f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
             f"{getattr(flat.type, 'value_type', flat.type)}, not numbers: {e}"
         ) from e
+
+
+def check_dates(examples: batch.Batch, column: str) -> None:
+    """Raises DataError if the column does not hold dates."""
+    if column in examples.columns.schema.names:
+        _, flat = _flatten(examples.columns.column(column))
+        if pa.types.is_dictionary(flat.type):
+            flat = flat.dictionary_decode()
+        _periods(flat, "day", examples, column)
+
+
+def _periods(dates: pa.Array, by: Period, examples: batch.Batch, column: str) -> pa.Array:
+    """The dates' years, months, ..., as text; times with a zone are in that zone, texts in UTC."""
+    kind = dates.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        dates = dates.cast(pa.string(), safe=False)
+    try:
+        if not pa.types.is_temporal(kind):
+            dates = _parse_dates(dates)
+        elif pa.types.is_timestamp(kind) and kind.tz is not None:
+            dates = pc.local_timestamp(dates)
+        return pc.strftime(dates.cast(pa.timestamp("us"), safe=False), format=_PERIODS[by])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise errors.DataError(
+            f"{examples.shard}: slice column {column!r} is by {by}, but holds {kind}, not dates or "
+            f"times (of text, those of ISO 8601: 2026-11-26 or 2026-11-26T08:30:00Z): {e}"
+        ) from e
+
+
+def _parse_dates(texts: pa.Array) -> pa.Array:
+    """ISO 8601 texts as timestamps, in UTC if they have an offset."""
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        raise pa.ArrowInvalid("numbers may be days, seconds or milliseconds")
+    has_offset = pc.match_substring_regex(texts, r"[0-9]([Zz]|[+-]\d\d:?\d\d)$")
+    return pc.if_else(
+        has_offset,
+        pc.if_else(has_offset, texts, "1970-01-01T00:00:00Z")
+        .cast(pa.timestamp("us", "UTC"))
+        .cast(pa.timestamp("us")),
+        pc.if_else(has_offset, "1970-01-01", texts).cast(pa.timestamp("us")),
+    )
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

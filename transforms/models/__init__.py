@@ -330,7 +330,7 @@ def _import_kind(name: str) -> Loader:
 def _explain_missing_column(
     spec: ModelSpec, declared: columns.Input, column: str, names: Sequence[str]
 ) -> str:
-    data_columns = f"(its columns: {_nearest(column, names)})"
+    data_columns = f"(its columns: {errors.nearest(column, names)})"
     if fields := [name for name in names if name.startswith(f"{column}.")]:
         data_columns += f"; it is a struct, whose fields are columns: {errors.shortened(fields)}"
     images = [name for name, _ in spec.images]
@@ -362,9 +362,3 @@ def _explain_missing_column(
         f"input {declared.name!r} has no column in the data {data_columns}. Add to this model in "
         f"the config: {remedy}"
     )
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    """The first few names, the nearest first."""
-    near = difflib.get_close_matches(name, names, n=3)
-    return errors.shortened([*near, *(other for other in names if other not in near)]) or "none"

@@ -99,7 +99,7 @@ def _read_lists(examples: batch.Batch, scores: str, listed: str) -> np.ndarray:
     for column in (scores, listed):
         if column not in names:
             raise errors.DataError(
-                f"no row has the column {column!r}.{errors.did_you_mean(column, names)}"
+                f"no row has the column {column!r}; there are {errors.nearest(column, names)}"
             )
     (numbers, lengths), (values, counts) = (
         arrow.flatten(examples.columns.column(column)) for column in (scores, listed)

@@ -331,7 +331,9 @@ def _add_differences(
         if before is None or is_diff or key.model == baseline:
             continue
         if isinstance(result, metric.Values) and isinstance(before, metric.Values):
-            yield key, True, replace(result, values=result.values - before.values)
+            with np.errstate(invalid="ignore"):  # inf - inf: NaN is correct.
+                change = result.values - before.values
+            yield key, True, replace(result, values=change)
         elif isinstance(result, metric.Confusions) and isinstance(before, metric.Confusions):
             counts = {
                 name: getattr(result, name) - getattr(before, name)
