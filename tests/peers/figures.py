@@ -9,7 +9,7 @@ labels, one for each); ` macro` and the like are averages, ` @0.5` is a threshol
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log, nan, sqrt
+from math import nan, sqrt
 from typing import Any
 
 Figure = Any
@@ -1014,10 +1014,914 @@ INNER = {
     ),
 }
 
+LOGITS = {
+    "keras": Example(
+        "Keras 3.15, docstring of losses.BinaryCrossentropy(from_logits=True)",
+        [0, 1, 0, 0],
+        [-18.6, 0.51, 2.94, -12.8],
+        {"binary_crossentropy": "0.8654", "log_loss": "0.8654"},
+    ),
+    "tfma": Example(
+        TFMA + "cross_entropy_metrics_test.py, ..._binary_two_examples_per_batch_from_logits",
+        [0, 1, 0, 0],
+        [-18.6, 0.51, 2.94, -12.8],
+        {"log_loss": "0.86545"},
+    ),
+    "keras-loss-1": Example(
+        "Keras 3.15, docstring of losses.BinaryCrossentropy(reduction=None), the first sample",
+        [0, 1],
+        [-18.6, 0.51],
+        {"log_loss": "0.235"},
+    ),
+    "keras-loss-2": Example(
+        "Keras 3.15, docstring of losses.BinaryCrossentropy(reduction=None), the second sample",
+        [0, 0],
+        [2.94, -12.8],
+        {"log_loss": "1.496"},
+    ),
+    "keras-weights": Example(
+        "Keras 3.15, docstring of losses.BinaryCrossentropy(sample_weight=[0.8, 0.2])",
+        [0, 1, 0, 0],
+        [-18.6, 0.51, 2.94, -12.8],
+        w=[0.8, 0.8, 0.2, 0.2],
+    ),
+}
+
+# Labels of other kinds than 0 and 1.
+SIGNS = {
+    "sklearn": Example(
+        SKLEARN + "matthews_corrcoef",
+        [1, 1, 1, -1],
+        ["1", "-1", "1", "1"],
+        {"matthews_correlation_coefficient": "-0.33"},
+    ),
+    "fairlearn-tnr": Example(
+        FAIRLEARN + "test/unit/metrics/test_base_metrics.py, TestTNR.test_some_correct",
+        [-1, -1, -1, -1, 1],
+        ["-1", "-1", "-1", "1", "1"],
+        {"specificity": 0.75, "recall": 1},
+    ),
+    "fairlearn-fpr": Example(
+        FAIRLEARN + "test/unit/metrics/test_base_metrics.py, TestFPR.test_some_correct",
+        [-1, -1, -1, -1, 1, 1, 1],
+        ["-1", "1", "1", "-1", "-1", "1", "-1"],
+        {"fall_out": 0.5, "miss_rate": 0.6666667},
+    ),
+}
+
+LETTERS = {
+    "fairlearn-selected": Example(
+        FAIRLEARN + "test/unit/metrics/test_selection_rate.py, test_selection_rate_non_numeric",
+        list("abababab"),
+        list("aaabbbaa"),
+        {"predicted_positive_rate": 0.375},
+    ),
+    "fairlearn-tnr": Example(
+        FAIRLEARN + "test/unit/metrics/test_base_metrics.py, test_some_correct_other_labels",
+        list("bbbba"),
+        list("bbbaa"),
+        {"specificity": 1, "recall": 0.75},
+    ),
+    "fairlearn-fnr": Example(
+        FAIRLEARN + "test/unit/metrics/test_base_metrics.py, TestFNR.test_some_correct_other_...",
+        list("aaaabb"),
+        list("bbabba"),
+        {"fall_out": 0.75, "miss_rate": 0.5},
+    ),
+}
+
+CATS = {
+    "sklearn": Example(
+        SKLEARN + "class_likelihood_ratios(labels=['non-cat', 'cat'])",
+        ["non-cat", "cat", "non-cat", "cat", "non-cat"],
+        ["cat", "cat", "non-cat", "non-cat", "non-cat"],
+        {"positive_likelihood_ratio": 1.5, "negative_likelihood_ratio": 0.75},
+    ),
+}
+NON_CATS = {
+    "sklearn": Example(
+        SKLEARN + "class_likelihood_ratios, 'non-cat' is positive as the last in sorted order",
+        ["non-cat", "cat", "non-cat", "cat", "non-cat"],
+        ["cat", "cat", "non-cat", "non-cat", "non-cat"],
+        {"positive_likelihood_ratio": "1.33", "negative_likelihood_ratio": "0.66"},
+    ),
+}
+
+SPAM = {
+    "sklearn": Example(
+        SKLEARN + "log_loss",
+        ["spam", "ham", "ham", "spam"],
+        [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]],
+        {"log_loss": "0.21616"},
+    ),
+}
+HAM = {
+    "sklearn": Example(
+        SKLEARN + "brier_score_loss(pos_label='ham')",
+        ["spam", "ham", "ham", "spam"],
+        [0.1, 0.9, 0.8, 0.3],
+        {"brier_score": 0.0375},
+    ),
+}
+
+# What an SVM returns, not a probability.
+MARGINS = {
+    "sklearn": Example(SKLEARN + "hinge_loss", [-1, 1, 1], [-2.18, 2.36, 0.09], {"hinge": "0.30"}),
+    "torch": Example(
+        TORCH + "classification, average_precision (without its sigmoid, which keeps the order)",
+        [-1, 1, 1, 1],
+        [0.0, 1.0, 2.0, 3.0],
+        {"recall": "1.0000"},
+    ),
+}
+
+# --- several classes -----------------------------------------------------------------------------
+
+KINDS = ("micro", "weighted_macro")
+
+
+def _several(classes: int) -> list[Any]:
+    """Metrics of an output with some classes."""
+    ids = {"class_ids": list(range(classes))}
+    rates = ["TruePositives", "FalsePositives", "TrueNegatives", "FalseNegatives", "Specificity",
+             "NegativePredictiveValue", "ThreatScore", "Precision", "Recall", "F1Score"]  # fmt: skip
+    found: list[Any] = [*rates, "MatthewsCorrelationCoefficient"]
+    for rate in rates:
+        found += averages(rate, *KINDS)
+    for name, beta in (("fbeta_2", 2.0), ("fbeta_0.5", 0.5)):
+        found.append(named(name, "FBetaScore", beta=beta))
+        found += averages("FBetaScore", *KINDS, name=name, beta=beta)
+    curves = {
+        "auc": ("AUC", {}),
+        "auc_pr": ("AUCPrecisionRecall", {}),
+        "precision_at_recall": ("PrecisionAtRecall", {"recall": 0.5}),
+        "recall_at_precision": ("RecallAtPrecision", {"precision": 0.5}),
+        "sensitivity_at_specificity": ("SensitivityAtSpecificity", {"specificity": 0.5}),
+        "specificity_at_sensitivity": ("SpecificityAtSensitivity", {"sensitivity": 0.5}),
+        "hinge": ("Hinge", {}),
+    }
+    for name, (class_name, config) in curves.items():
+        found.append(named(name, class_name, **config, _binarize=ids))
+        found += averages(class_name, "macro", name=name, **config)
+    return found
+
+
+def _multiclass(classes: int) -> list[Any]:
+    return [
+        *_several(classes),
+        "ExampleCount", "SparseCategoricalAccuracy", "CategoricalAccuracy", "CohenKappa", "LogLoss",
+        "BrierScore", "CategoricalCrossentropy", "SparseCategoricalCrossentropy",
+        "CategoricalHinge",
+        named("top_1", "TopKCategoricalAccuracy", k=1),
+        named("top_2", "SparseTopKCategoricalAccuracy", k=2),
+        named("top_3", "TopKCategoricalAccuracy", k=3),
+    ]  # fmt: skip
+
+
+_T3_Y = [2, 1, 0, 0]
+_T3_P = [[0.16, 0.26, 0.58], [0.22, 0.61, 0.17], [0.71, 0.09, 0.20], [0.05, 0.82, 0.13]]
+_T3_FIGURES = {
+    "recall macro": "0.8333",
+    "recall": ["0.5000", "1.0000", "1.0000"],
+    "precision macro": "0.8333",
+    "precision": ["1.0000", "0.5000", "1.0000"],
+    "cohen_kappa": "0.6364",
+    "confusion": [[1, 1, 0], [0, 1, 0], [0, 0, 1]],
+    "fbeta_2 macro": "0.7963",
+    "fbeta_2": ["0.5556", "0.8333", "1.0000"],
+    "f1_score macro": "0.7778",
+    "f1_score": ["0.6667", "0.6667", "1.0000"],
+    "negative_predictive_value macro": "0.8889",
+    "negative_predictive_value": ["0.6667", "1.0000", "1.0000"],
+    "specificity macro": "0.8889",
+    "specificity": ["1.0000", "0.6667", "1.0000"],
+    "threat_score macro": "0.6667",
+    "true_positives": [1, 1, 1],
+    "false_positives": [0, 1, 0],
+    "true_negatives": [2, 2, 3],
+    "false_negatives": [1, 0, 0],
+    "true_positives micro": 3,
+    "false_positives micro": 1,
+    "true_negatives micro": 7,
+    "false_negatives micro": 1,
+}
+_F_Y, _F_P = [0, 1, 2, 0, 1, 2], hot([0, 2, 1, 0, 0, 1], 3)
+_K3_P = [[0.05, 0.95, 0], [0.1, 0.8, 0.1]]
+
+THREE = {
+    "torch": Example(
+        TORCH + "classification, multiclass_accuracy, _recall, _cohen_kappa, _fbeta_score, ...",
+        _T3_Y,
+        _T3_P,
+        # The micro averages of TFMA decide at 0.5, as the largest scores do here.
+        _T3_FIGURES,
+    ),
+    "torch-decided": Example(
+        TORCH + "classification, multiclass_*, decisions in place of scores",
+        _T3_Y,
+        hot([2, 1, 0, 1], 3),
+        _T3_FIGURES,
+    ),
+    "torch-averages": Example(
+        TORCH + "classification, precision, recall, specificity, negative_predictive_value",
+        [1, 1, 2, 0],
+        hot([2, 0, 2, 1], 3),
+        {
+            "precision macro": "0.1667",
+            "precision micro": "0.2500",
+            "recall macro": "0.3333",
+            "recall micro": "0.2500",
+            "specificity macro": "0.6111",
+            "specificity micro": "0.6250",
+            "negative_predictive_value macro": "0.6667",
+            "negative_predictive_value micro": "0.6250",
+        },
+    ),
+    "torch-samplewise-1": Example(
+        TORCH + "classification, multiclass_*(multidim_average='samplewise'), the first sample",
+        [0, 1, 2, 1, 0, 2],
+        hot([0, 2, 2, 0, 0, 1], 3),
+        {
+            "recall macro": "0.5000",
+            "recall": ["1.0000", "0.0000", "0.5000"],
+            "precision macro": "0.3889",
+            "precision": ["0.6667", "0.0000", "0.5000"],
+            "f1_score macro": "0.4333",
+            "f1_score": ["0.8000", "0.0000", "0.5000"],
+            "fbeta_2 macro": "0.4697",
+            "fbeta_2": ["0.9091", "0.0000", "0.5000"],
+            "negative_predictive_value": ["1.0000", "0.6000", "0.7500"],
+            "negative_predictive_value macro": "0.7833",
+            "specificity": ["0.7500", "0.7500", "0.7500"],
+            "true_positives micro": 3,
+            "false_positives micro": 3,
+            "true_negatives micro": 9,
+            "false_negatives micro": 3,
+        },
+    ),
+    "torch-samplewise-2": Example(
+        TORCH + "classification, multiclass_*(multidim_average='samplewise'), the second sample",
+        [1, 1, 2, 0, 1, 2],
+        hot([2, 2, 2, 1, 1, 0], 3),
+        {
+            "recall": ["0.0000", "0.3333", "0.5000"],
+            "recall macro": "0.2778",
+            "precision": ["0.0000", "0.5000", "0.3333"],
+            "f1_score": ["0.0000", "0.4000", "0.4000"],
+            "fbeta_2": ["0.0000", "0.3571", "0.4545"],
+            "negative_predictive_value": ["0.8000", "0.5000", "0.6667"],
+            "specificity": ["0.8000", "0.6667", "0.5000"],
+        },
+    ),
+    "torch-f": Example(
+        TORCH + "classification, f1_score, fbeta_score",
+        _F_Y,
+        _F_P,
+        {"f1_score micro": "0.3333", "fbeta_0.5 micro": "0.3333"},
+    ),
+    "torch-counts": Example(
+        TORCH + "classification, stat_scores",
+        [1, 1, 2, 0],
+        hot([1, 0, 2, 1], 3),
+        {
+            "true_positives": [0, 1, 1],
+            "false_positives": [1, 1, 0],
+            "true_negatives": [2, 1, 3],
+            "false_negatives": [1, 1, 0],
+            "true_positives micro": 2,
+            "false_positives micro": 2,
+            "true_negatives micro": 6,
+            "false_negatives micro": 2,
+        },
+    ),
+    "torch-auroc": Example(
+        TORCH + "classification, auroc",
+        [0, 1, 1, 2, 2],
+        [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9], [0.85, 0.05, 0.1],
+         [0.1, 0.1, 0.8]],
+        {"auc macro": "0.7778"},
+    ),
+    "torch-top": Example(
+        TORCH + "classification, accuracy(top_k=2)",
+        [0, 1, 2],
+        [[0.1, 0.9, 0], [0.3, 0.1, 0.6], [0.2, 0.5, 0.3]],
+        {"top_2": "0.6667"},
+    ),
+    "torch-hinge": Example(
+        TORCH + "classification, multiclass_hinge_loss",
+        [0, 1, 2, 0],
+        [[0.25, 0.20, 0.55], [0.55, 0.05, 0.40], [0.10, 0.30, 0.60], [0.90, 0.05, 0.05]],
+        {"categorical_hinge": "0.9125", "hinge": ["0.8750", "1.1250", "1.1000"]},
+    ),
+    "sklearn-f": Example(
+        SKLEARN + "f1_score, fbeta_score, precision_score, recall_score",
+        _F_Y,
+        _F_P,
+        {
+            "f1_score macro": "0.267",
+            "f1_score micro": "0.33",
+            "f1_score weighted_macro": "0.267",
+            "f1_score": [0.8, 0.0, 0.0],
+            "fbeta_0.5 macro": "0.238",
+            "fbeta_0.5 micro": "0.33",
+            "fbeta_0.5 weighted_macro": "0.238",
+            "fbeta_0.5": ["0.71", 0.0, 0.0],
+            "precision macro": "0.22",
+            "precision micro": "0.33",
+            "precision weighted_macro": "0.22",
+            "precision": ["0.66", 0.0, 0.0],
+            "recall macro": "0.33",
+            "recall micro": "0.33",
+            "recall weighted_macro": "0.33",
+            "recall": [1.0, 0.0, 0.0],
+        },
+    ),
+    "sklearn-one-predicted": Example(
+        SKLEARN + "precision_score(zero_division=np.nan), fbeta_score(zero_division=np.nan)",
+        _F_Y,
+        hot([0] * 6, 3),
+        {"precision": ["0.33", nan, nan], "fbeta_0.5 macro": "0.128"},
+    ),
+    "sklearn-one-actual": Example(
+        SKLEARN + "recall_score(zero_division=np.nan)",
+        [0] * 6,
+        _F_P,
+        {"recall": [0.5, nan, nan]},
+    ),
+    "sklearn-report": Example(
+        SKLEARN + "classification_report",
+        [0, 1, 2, 2, 2],
+        hot([0, 0, 2, 2, 1], 3),
+        {
+            "precision": ["0.50", "0.00", "1.00"],
+            "recall": ["1.00", "0.00", "0.67"],
+            "f1_score": ["0.67", "0.00", "0.80"],
+            "sparse_categorical_accuracy": "0.60",
+            "precision macro": "0.50",
+            "recall macro": "0.56",
+            "f1_score macro": "0.49",
+            "precision weighted_macro": "0.70",
+            "recall weighted_macro": "0.60",
+            "f1_score weighted_macro": "0.61",
+            "example_count": 5,
+        },
+    ),
+    "sklearn-confusion": Example(
+        SKLEARN + "confusion_matrix",
+        [2, 0, 2, 2, 0, 1],
+        hot([0, 0, 2, 2, 0, 2], 3),
+        {"confusion": [[2, 0, 0], [0, 0, 1], [1, 0, 2]]},
+    ),
+    "sklearn-jaccard": Example(
+        SKLEARN + "jaccard_score, and " + GUIDE + "Jaccard similarity coefficient score",
+        [0, 1, 2, 2],
+        hot([0, 2, 1, 2], 3),
+        {
+            "threat_score": [1.0, 0.0, "0.33"],
+            "threat_score macro": "0.44",
+            "threat_score micro": "0.33",
+        },
+    ),
+    "sklearn-brier": Example(
+        SKLEARN + "brier_score_loss(labels=['eggs', 'ham', 'spam'])",
+        [0, 1, 2],
+        [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.2, 0.2, 0.6]],
+        {"brier_score": "0.146"},
+    ),
+    "sklearn-precision": Example(
+        SKLEARN + "average_precision_score",
+        [0, 0, 1, 1, 2, 2],
+        [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5], [0.4, 0.4, 0.2],
+         [0.1, 0.2, 0.7]],
+    ),
+    "tfma-matrix": Example(
+        TFMA + "multi_class_confusion_matrix_metrics_test.py, ...AtThresholds",
+        [2, 0, 1, 1, 1, 2],
+        [[0.2, 0.3, 0.5], [0.1, 0.3, 0.6], [0.3, 0.1, 0.6], [0.1, 0.9, 0.0], [0.1, 0.8, 0.1],
+         [0.3, 0.1, 0.6]],
+        w=[0.5, 1.0, 0.25, 1.0, 1.0, 1.0],
+    ),
+    "keras-cross-entropy": Example(
+        KERAS + "CategoricalCrossentropy, SparseCategoricalCrossentropy",
+        [1, 2],
+        _K3_P,
+        {
+            "categorical_crossentropy": 1.1769392,
+            "sparse_categorical_crossentropy": 1.1769392,
+        },
+    ),
+    "keras-cross-entropy-weights": Example(
+        KERAS + "CategoricalCrossentropy, SparseCategoricalCrossentropy",
+        [1, 2],
+        _K3_P,
+        {
+            "categorical_crossentropy": 1.6271976,
+            "sparse_categorical_crossentropy": 1.6271976,
+        },
+        w=[0.3, 0.7],
+    ),
+    "keras-loss-weights": Example(
+        "Keras 3.15, docstring of losses.CategoricalCrossentropy", [1, 2], _K3_P, w=[0.3, 0.7]
+    ),
+    "keras-accuracy": Example(
+        KERAS + "SparseCategoricalAccuracy",
+        [2, 1],
+        [[0.1, 0.6, 0.3], [0.05, 0.95, 0]],
+        {"sparse_categorical_accuracy": 0.5},
+    ),
+    "keras-accuracy-weights": Example(
+        KERAS + "SparseCategoricalAccuracy",
+        [2, 1],
+        [[0.1, 0.6, 0.3], [0.05, 0.95, 0]],
+        {"sparse_categorical_accuracy": 0.3},
+        w=[0.7, 0.3],
+    ),
+}  # fmt: skip
+
+THREE_INNER = {
+    "tfma": Example(
+        TFMA + "cross_entropy_metrics_test.py, ..._categorical_two_examples",
+        [1, 2],
+        _K3_P,
+        {"categorical_crossentropy": "1.17694", "log_loss": "1.17694"},
+    ),
+    "tfma-weights": Example(
+        TFMA + "cross_entropy_metrics_test.py, ..._categorical_two_examples_with_weights",
+        [1, 2],
+        _K3_P,
+        {"categorical_crossentropy": "1.62720"},
+        w=[0.3, 0.7],
+    ),
+}
+
+_IOU_Y = [2, 0, 1, 0]
+_IOU_P = [[0.2, 0.3, 0.5], [0.1, 0.2, 0.7], [0.5, 0.3, 0.1], [0.1, 0.4, 0.5]]
+_K_P = [[0.1, 0.9, 0.8], [0.05, 0.95, 0]]
+
+# Scores whose sum is not 1.
+THREE_AS_IS = {
+    "keras-accuracy": Example(
+        KERAS + "CategoricalAccuracy, TopKCategoricalAccuracy, SparseTopKCategoricalAccuracy",
+        [2, 1],
+        _K_P,
+        {"categorical_accuracy": 0.5, "top_1": 0.5},
+    ),
+    "keras-accuracy-weights": Example(
+        KERAS + "CategoricalAccuracy, TopKCategoricalAccuracy, SparseTopKCategoricalAccuracy",
+        [2, 1],
+        _K_P,
+        {"categorical_accuracy": 0.3, "top_1": 0.3},
+        w=[0.7, 0.3],
+    ),
+    "tf-keras-top": Example(
+        "Keras 2 (tf_keras), docstring of metrics.top_k_categorical_accuracy(k=3)",
+        [2, 1],
+        _K_P,
+        {"top_3": 1.0},
+    ),
+    "keras-iou": Example(
+        KERAS + "OneHotIoU, OneHotMeanIoU",
+        _IOU_Y,
+        _IOU_P,
+        {"threat_score macro": "0.048"},
+        w=[0.1, 0.2, 0.3, 0.4],
+    ),
+    "sklearn-top": Example(
+        SKLEARN + "top_k_accuracy_score",
+        [0, 1, 2, 2],
+        [[0.5, 0.2, 0.2], [0.3, 0.4, 0.2], [0.2, 0.4, 0.3], [0.7, 0.2, 0.1]],
+        {"top_2": 0.75},
+    ),
+}
+
+THREE_LOGITS = {
+    "tfma": Example(
+        TFMA + "cross_entropy_metrics_test.py, ..._categorical_two_examples_from_logits",
+        [1, 2],
+        [[-5, 0.95, -10], [5, -1, 0.5]],
+        {"log_loss": "2.25806", "categorical_crossentropy": "2.25806"},
+    ),
+    "torch": Example(
+        TORCH + "classification, hinge_loss",
+        [0, 1, 2],
+        [[-1.0, 0.9, 0.2], [0.5, -1.1, 0.8], [2.2, -0.5, 0.3]],
+        {"categorical_hinge": "1.5551", "hinge": ["1.3743", "1.1945", "1.2359"]},
+    ),
+}
+
+TWO = {
+    "torch": Example(
+        TORCH + "classification, cohen_kappa, matthews_corrcoef(task='multiclass')",
+        [1, 1, 0, 0],
+        hot([0, 1, 0, 0], 2),
+        {
+            "cohen_kappa": "0.5000",
+            "matthews_correlation_coefficient": ["0.5774", "0.5774"],
+        },
+    ),
+    "keras-iou": Example(
+        KERAS + "IoU, MeanIoU",
+        [0, 0, 1, 1],
+        hot([0, 1, 0, 1], 2),
+        {"threat_score": [0.33333334, None], "threat_score macro": 0.33333334},
+    ),
+    "keras-iou-weights": Example(
+        KERAS + "IoU, MeanIoU",
+        [0, 0, 1, 1],
+        hot([0, 1, 0, 1], 2),
+        {"threat_score": [0.33333334, None], "threat_score macro": 0.23809525},
+        w=[0.3, 0.3, 0.3, 0.1],
+    ),
+    "guide-log-loss": Example(
+        GUIDE + "Log loss",
+        [0, 0, 1, 1],
+        [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.01, 0.99]],
+        {"log_loss": "0.1738"},
+    ),
+    "guide-f": Example(
+        GUIDE + "Binary classification, precision_recall_fscore_support(beta=0.5)",
+        [0, 1, 0, 1],
+        hot([0, 1, 0, 0], 2),
+        {
+            "precision": ["0.66", 1.0],
+            "recall": [1.0, 0.5],
+            "fbeta_0.5": ["0.71", "0.83"],
+        },
+    ),
+    "fairlearn": Example(
+        FAIRLEARN + "test/unit/metrics/test_base_metrics.py, TestTPR.test_some_correct(pos_label)",
+        [0, 0, 0, 0, 1, 1, 1, 1],
+        hot([0, 0, 0, 1, 1, 0, 0, 0], 2),
+        {"recall": [0.75, 0.25]},
+    ),
+}
+
+FOUR = {
+    "sklearn": Example(
+        SKLEARN + "accuracy_score",
+        [0, 1, 2, 3],
+        hot([0, 2, 1, 3], 4),
+        {"sparse_categorical_accuracy": 0.5},
+    ),
+    "guide": Example(
+        GUIDE + "precision_score(labels=[0, 1, 2, 3], average='macro')",
+        _F_Y,
+        hot([0, 2, 1, 0, 0, 1], 4),
+    ),
+}
+
+_TOP_METRICS: list[Any] = [
+    "CategoricalAccuracy",
+    named("precision_top_2", "Precision", top_k=2),
+    named("precision_top_3", "Precision", _binarize={"top_k_list": [3]}),
+    named("recall_top_2", "Recall", _binarize={"top_k_list": [2]}),
+    named("recall_top_3", "Recall", top_k=3),
+    named("precision_of_1", "Precision", thresholds=[0.1], _binarize={"class_ids": [1]}),
+    named("precision_of_1_too", "Precision", thresholds=[0.1], class_id=1),
+    named("recall_of_3", "Recall", thresholds=[0.1], class_id=3),
+]
+
+FIVE = {
+    "tfma-top": Example(
+        TFMA + "confusion_matrix_metrics_test.py, testConfusionMatrixMetricsWithTopK",
+        [2, 1, 3, 1],
+        [[0.1, 0.2, 0.1, 0.25, 0.35], [0.2, 0.3, 0.05, 0.15, 0.3], [0.01, 0.2, 0.09, 0.5, 0.2],
+         [0.3, 0.2, 0.05, 0.4, 0.05]],
+        {
+            "precision_top_2": 1.6 / 4.8,
+            "recall_top_2": 1.6 / 2.4,
+            "precision_top_3": 1.9 / 7.2,
+            "recall_top_3": 1.9 / 2.4,
+        },
+        w=[0.5, 0.7, 0.9, 0.3],
+    ),
+    "tfma-class": Example(
+        TFMA + "confusion_matrix_metrics_test.py, testConfusionMatrixMetricsWithClassId",
+        [1, 3, 3, 1],
+        [[0.1, 0.2, 0.1, 0.25, 0.35], [0.2, 0.3, 0.05, 0.15, 0.3], [0.01, 0.2, 0.2, 0.09, 0.5],
+         [0.1, 0.05, 0.3, 0.4, 0.05]],
+        {
+            "precision_of_1": [0.5 / 2.1],
+            "precision_of_1_too": [0.5 / 2.1],
+            "recall_of_3": [0.7 / 1.6],
+        },
+        w=[0.5, 0.7, 0.9, 0.3],
+    ),
+    "sklearn": Example(
+        SKLEARN + "zero_one_loss, hamming_loss (1 less their 0.25)",
+        [2, 2, 3, 4],
+        hot([1, 2, 3, 4], 5),
+        {"categorical_accuracy": 0.75},
+    ),
+    "keras": Example(
+        KERAS + "Accuracy",
+        [1, 2, 3, 4],
+        hot([0, 2, 3, 4], 5),
+        {"categorical_accuracy": 0.75},
+    ),
+    "keras-weights": Example(
+        KERAS + "Accuracy",
+        [1, 2, 3, 4],
+        hot([0, 2, 3, 4], 5),
+        {"categorical_accuracy": 0.5},
+        w=[1, 1, 0, 0],
+    ),
+}  # fmt: skip
+
+CURVES = {
+    "torch": Example(
+        TORCH + "classification, multiclass_auroc, multiclass_*_at_fixed_*, multiclass_*_at_*",
+        [0, 1, 3, 2],
+        [[0.75 if k == c else 0.05 for k in range(5)] for c in range(4)],
+        {
+            "auc": ["1.0000", "1.0000", "0.3333", "0.3333", None],
+            "auc_pr": ["1.0000", "1.0000", None, None, nan],
+            "precision_at_recall": ["1.0000", "1.0000", "0.2500", "0.2500", None],
+            "recall_at_precision": ["1.0000", "1.0000", "0.0000", "0.0000", None],
+            "sensitivity_at_specificity": ["1.0000", "1.0000", "0.0000", "0.0000", None],
+            "specificity_at_sensitivity": ["1.0000", "1.0000", "0.0000", "0.0000", None],
+        },
+    ),
+}
+
+ANIMALS = {
+    "sklearn": Example(
+        SKLEARN + "confusion_matrix, multilabel_confusion_matrix",
+        ["cat", "ant", "cat", "cat", "ant", "bird"],
+        ["ant", "ant", "cat", "cat", "ant", "cat"],
+        {
+            "confusion": [[2, 0, 0], [0, 0, 1], [1, 0, 2]],
+            "true_negatives": [3, 5, 2],
+            "false_positives": [1, 0, 1],
+            "false_negatives": [0, 1, 1],
+            "true_positives": [2, 0, 2],
+        },
+    ),
+}
+PETS = {
+    "sklearn": Example(
+        SKLEARN + "precision_recall_fscore_support",
+        ["cat", "dog", "pig", "cat", "dog", "pig"],
+        ["cat", "pig", "dog", "cat", "cat", "dog"],
+        {
+            "precision macro": "0.222",
+            "recall macro": "0.333",
+            "f1_score macro": "0.267",
+            "precision": ["0.66", 0.0, 0.0],
+            "recall": [1.0, 0.0, 0.0],
+            "f1_score": [0.8, 0.0, 0.0],
+        },
+    ),
+}
+MOODS = {
+    "sklearn": Example(
+        SKLEARN + "cohen_kappa_score",
+        ["negative", "positive", "negative", "neutral", "positive"],
+        ["negative", "positive", "negative", "neutral", "negative"],
+        {"cohen_kappa": 0.6875},
+    ),
+}
+DECIDED: list[Any] = [
+    "TruePositives", "FalsePositives", "TrueNegatives", "FalseNegatives", "Precision", "Recall",
+    "F1Score", "CohenKappa",
+]  # fmt: skip
+
+# --- several labels ------------------------------------------------------------------------------
+
+
+def _multilabel(classes: int) -> list[Any]:
+    """The same, with those of each label by its own threshold."""
+    ids = {"class_ids": list(range(classes))}
+    found: list[Any] = []
+    for entry in [*_several(classes), "BinaryAccuracy", "FallOut", "MissRate"]:
+        entry = {"class_name": entry} if isinstance(entry, str) else entry
+        if "binarize" in entry:
+            found.append(entry)
+        elif "aggregate" not in entry:
+            found.append({**entry, "binarize": ids})
+            found += [{**entry, "aggregate": {"average": kind}} for kind in ("macro", "micro")]
+        elif entry["aggregate"]["average"] == "macro":
+            found.append(entry)
+    return found
+
+
+_ML_Y = [[0, 1, 0], [1, 0, 1]]
+_ML_P = [[0.11, 0.22, 0.84], [0.73, 0.33, 0.92]]
+
+LABELS = {
+    "torch": Example(
+        TORCH + "classification, multilabel_accuracy, _recall, _f1_score, _specificity, ...",
+        _ML_Y,
+        _ML_P,
+        {
+            "binary_accuracy": ["1.0000", "0.5000", "0.5000"],
+            "binary_accuracy macro": "0.6667",
+            "recall": ["1.0000", "0.0000", "1.0000"],
+            "recall macro": "0.6667",
+            "precision": ["1.0000", None, "0.5000"],
+            "f1_score": ["1.0000", "0.0000", "0.6667"],
+            "f1_score macro": "0.5556",
+            "fbeta_2": ["1.0000", "0.0000", "0.8333"],
+            "fbeta_2 macro": "0.6111",
+            "negative_predictive_value": ["1.0000", "0.5000", None],
+            "specificity": ["1.0000", "1.0000", "0.0000"],
+            "specificity macro": "0.6667",
+            "threat_score macro": "0.5000",
+            "matthews_correlation_coefficient micro": "0.3333",
+            "confusion @0.5": [[[1, 0], [0, 1]], [[1, 0], [1, 0]], [[0, 1], [0, 1]]],
+            "true_positives": [1, 0, 1],
+            "false_positives": [0, 0, 1],
+            "true_negatives": [1, 1, 0],
+            "false_negatives": [0, 1, 0],
+            "true_positives micro": 2,
+            "false_positives micro": 1,
+            "true_negatives micro": 2,
+            "false_negatives micro": 1,
+        },
+    ),
+    "torch-samplewise": Example(
+        TORCH + "classification, multilabel_*(multidim_average='samplewise'), the first sample",
+        [[0, 1, 0], [1, 0, 1]],
+        [[0.59, 0.91, 0.63], [0.91, 0.99, 0.04]],
+        {
+            "binary_accuracy": ["0.5000", "0.5000", "0.0000"],
+            "binary_accuracy macro": "0.3333",
+            "precision": ["0.5000", "0.5000", "0.0000"],
+            "precision macro": "0.3333",
+            "recall": ["1.0000", "1.0000", "0.0000"],
+            "recall macro": "0.6667",
+            "f1_score": ["0.6667", "0.6667", "0.0000"],
+            "f1_score macro": "0.4444",
+            "fbeta_2": ["0.8333", "0.8333", "0.0000"],
+            "fbeta_2 macro": "0.5556",
+            "specificity": ["0.0000", "0.0000", "0.0000"],
+        },
+    ),
+    "torch-curves": Example(
+        TORCH + "classification, multilabel_auroc, multilabel_*_at_fixed_*, multilabel_*_at_*",
+        [[1, 0, 1], [0, 0, 0], [0, 1, 1], [1, 1, 1]],
+        [[0.75, 0.05, 0.35], [0.45, 0.75, 0.05], [0.05, 0.55, 0.75], [0.05, 0.65, 0.05]],
+        {
+            "auc": ["0.6250", "0.5000", "0.8333"],
+            "auc macro": "0.6528",
+            "precision_at_recall": ["1.0000", "0.6667", "1.0000"],
+            "recall_at_precision": ["1.0000", "1.0000", "1.0000"],
+            "sensitivity_at_specificity": ["0.5000", "1.0000", "0.6667"],
+            "specificity_at_sensitivity": ["1.0000", "0.5000", "1.0000"],
+        },
+    ),
+    "sklearn-f": Example(
+        SKLEARN + "f1_score, precision_score, recall_score",
+        [[0, 0, 0], [1, 1, 1], [0, 1, 1]],
+        [[0, 0, 0], [1, 1, 1], [1, 1, 0]],
+        {
+            "f1_score": [0.66666667, 1.0, 0.66666667],
+            "precision": [0.5, 1.0, 1.0],
+            "recall": [1.0, 1.0, 0.5],
+        },
+    ),
+    "sklearn-jaccard": Example(
+        SKLEARN + "jaccard_score",
+        [[0, 1, 1], [1, 1, 0]],
+        [[1, 1, 1], [1, 0, 0]],
+        {
+            "threat_score micro": 0.6,
+            "threat_score macro": "0.6666",
+            "threat_score": [0.5, 0.5, 1.0],
+        },
+    ),
+    "sklearn-confusion": Example(
+        SKLEARN + "multilabel_confusion_matrix",
+        [[1, 0, 1], [0, 1, 0]],
+        [[1, 0, 0], [0, 1, 1]],
+        {"confusion @0.5": [[[1, 0], [0, 1]], [[1, 0], [0, 1]], [[0, 1], [1, 0]]]},
+    ),
+    "guide-rates": Example(
+        GUIDE + "Multi-label confusion matrix",
+        [[0, 0, 1], [0, 1, 0], [1, 1, 0]],
+        [[0, 1, 0], [0, 0, 1], [1, 1, 0]],
+        {
+            "recall": [1.0, 0.5, 0.0],
+            "specificity": [1.0, 0.0, 0.5],
+            "fall_out": [0.0, 1.0, 0.5],
+            "miss_rate": [0.0, 0.5, 1.0],
+        },
+    ),
+    "keras-f": Example(
+        KERAS + "F1Score, FBetaScore",
+        [[1, 1, 1], [1, 0, 0], [1, 1, 0]],
+        [[0.2, 0.6, 0.7], [0.2, 0.6, 0.6], [0.6, 0.8, 0.0]],
+        {
+            "f1_score": [0.5, 0.8, 0.6666667],
+            "fbeta_2": [0.3846154, 0.90909094, 0.8333334],
+        },
+    ),
+    "tfma-averages": Example(
+        # Its metrics by class are 0.1, 0.2 and 0.3, as the mean of these predictions.
+        TFMA + "aggregation_test.py, testMacroAverage, ...WithWeights, testWeightedMacroAverage",
+        [[0, 1, 1], [0, 1, 1], [1, 0, 1]],
+        [[0.1, 0.2, 0.3]] * 3,
+        {
+            "mean_prediction macro": 0.6 / 3,
+            "mean_prediction weighted_macro": 0.1 / 6 + 0.4 / 6 + 0.9 / 6,
+            "mean_by_weights macro": 0.1 * 0.2 + 0.2 * 0.3 + 0.3 * 0.5,
+        },
+    ),
+}
+_MEANS = [
+    *averages("MeanPrediction", "macro", "weighted_macro"),
+    named(
+        "mean_by_weights", "MeanPrediction",
+        _aggregate={"average": "macro", "class_weights": {0: 0.2, 1: 0.3, 2: 0.5}},
+    ),
+]  # fmt: skip
+
+_PAIR_Y, _PAIR_P = [[0, 1], [0, 0]], [[0.6, 0.4], [0.4, 0.6]]
+
+PAIRS = {
+    "keras": Example(
+        KERAS + "BinaryCrossentropy, Hinge, SquaredHinge, CategoricalHinge, KLDivergence",
+        _PAIR_Y,
+        _PAIR_P,
+        {
+            "binary_crossentropy": 0.81492424,
+            "hinge": 1.3,
+            "squared_hinge": 1.86,
+            "categorical_hinge": 1.4000001,
+            "kl_divergence": 0.45814306,
+        },
+    ),
+    "keras-weights": Example(
+        KERAS + "BinaryCrossentropy, Hinge, SquaredHinge, CategoricalHinge, KLDivergence",
+        _PAIR_Y,
+        _PAIR_P,
+        {
+            "binary_crossentropy": "0.91629",
+            "hinge": 1.1,
+            "squared_hinge": 1.46,
+            "categorical_hinge": 1.2,
+            "kl_divergence": 0.9162892,
+        },
+        w=[1, 0],
+    ),
+    "keras-errors": Example(
+        KERAS + "Poisson, MeanSquaredError, MeanAbsoluteError",
+        [[0, 1], [0, 0]],
+        [[1, 1], [0, 0]],
+        {"poisson": 0.49999997, "mean_squared_error": 0.25, "mean_absolute_error": 0.25},
+    ),
+    "keras-cosine": Example(
+        KERAS + "CosineSimilarity",
+        [[0, 1], [1, 1]],
+        [[1, 0], [1, 1]],
+        {"cosine_similarity": 0.49999997},
+    ),
+    "keras-cosine-weights": Example(
+        KERAS + "CosineSimilarity",
+        [[0, 1], [1, 1]],
+        [[1, 0], [1, 1]],
+        {"cosine_similarity": 0.6999999},
+        w=[0.3, 0.7],
+    ),
+}
+PAIR_METRICS: list[Any] = [
+    "BinaryCrossentropy", "Hinge", "SquaredHinge", "CategoricalHinge", "KLDivergence",
+    "CosineSimilarity", "Poisson", "MeanSquaredError", "MeanAbsoluteError",
+]  # fmt: skip
+
+# --- all runs ------------------------------------------------------------------------------------
+
+_RATES: list[Any] = [
+    "Precision", "Recall", "Specificity", "FallOut", "MissRate", "PredictedPositiveRate",
+    "MatthewsCorrelationCoefficient", "PositiveLikelihoodRatio", "NegativeLikelihoodRatio",
+]  # fmt: skip
+_AS_IS, _OF_LOGITS = {"scores": "as_is"}, {"scores": "logits"}
+
 JOBS = {
     "binary": Job(BINARY_METRICS, BINARY, {"task": "binary", "thresholds": [0.3, 0.5, 0.8]}),
     "inner": Job(["BinaryCrossEntropy", "LogLoss"], INNER, {"task": "binary"}),
+    "logits": Job(["BinaryCrossentropy", "LogLoss"], LOGITS, {"task": "binary"}, model=_OF_LOGITS),
+    "signs": Job(_RATES, SIGNS, {"task": "binary"}, {"classes": ["-1", "1"]}),
+    "letters": Job(_RATES, LETTERS, {"task": "binary"}),
+    "cats": Job(_RATES, CATS, {"task": "binary"}, {"positive": "cat"}),
+    "non-cats": Job(_RATES, NON_CATS, {"task": "binary"}),
+    "spam": Job(["LogLoss"], SPAM, {"task": "binary"}),
+    "ham": Job(["BrierScore"], HAM, {"task": "binary"}, {"positive": "ham"}),
+    "margins": Job(["Hinge", "Recall"], MARGINS, {"task": "binary"}, model=_AS_IS),
     "regression": Job(REGRESSION_METRICS, REGRESSION, {"task": "regression"}),
+    "three": Job(_multiclass(3), THREE, {"task": "multiclass"}),
+    "three-inner": Job(["CategoricalCrossEntropy", "LogLoss"], THREE_INNER, {"task": "multiclass"}),
+    "three-as-is": Job(_multiclass(3), THREE_AS_IS, {"task": "multiclass"}, model=_AS_IS),
+    "three-logits": Job(_multiclass(3), THREE_LOGITS, {"task": "multiclass"}, model=_OF_LOGITS),
+    "two": Job(_multiclass(2), TWO, {"task": "multiclass"}),
+    "four": Job(_multiclass(4), FOUR, {"task": "multiclass"}),
+    "five": Job(_TOP_METRICS, FIVE, {"task": "multiclass"}, model=_AS_IS),
+    "curves": Job(_several(5), CURVES, {"task": "multiclass"}, model=_AS_IS),
+    "animals": Job(DECIDED, ANIMALS, {"task": "multiclass"}),
+    "pets": Job(DECIDED, PETS, {"task": "multiclass"}),
+    "moods": Job(DECIDED, MOODS, {"task": "multiclass"}),
+    "labels": Job([*_multilabel(3), *_MEANS], LABELS, {"task": "multilabel"}),
+    "pairs": Job(PAIR_METRICS, PAIRS, {"task": "multilabel"}),
 }
 
 DIFFERENT: list[Different] = []

@@ -91,7 +91,10 @@ def _matrices(table: pd.DataFrame, threshold: float | None) -> list:
 
 
 def _matrix(table: pd.DataFrame) -> list[list[float]]:
-    return table.pivot(index="actual", columns="predicted", values="count").to_numpy().tolist()
+    counts = table.pivot(index="actual", columns="predicted", values="count")
+    classes = range(int(max(table["actual"].max(), table["predicted"].max())) + 1)
+    # Cells without a row are empty.
+    return counts.reindex(index=classes, columns=classes).fillna(0).to_numpy().tolist()
 
 
 def _value(results, job: str, example: str, part: str, key: str) -> float | list:
