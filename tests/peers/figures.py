@@ -8,8 +8,9 @@ labels, one for each); ` macro` and the like are averages, ` @0.5` is a threshol
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from math import nan, sqrt
+from math import exp, inf, log, log1p, nan, sqrt
 from typing import Any
 
 Figure = Any
@@ -63,6 +64,23 @@ class Different:
     value: Figure
     why: str
     part: str = ""
+
+
+def pr_area(*points: tuple[float, float]) -> float:
+    """The area under precision over recall through (TP, FP), in between as Davis and Goadrich.
+
+    Between two points the false positives grow in proportion to the true ones (2006, section 3),
+    so the precision at x more true positives is (tp + x) / (tp + x + fp + slope * x).
+    """
+    area = 0.0
+    for (tp, fp), (later, more) in itertools.pairwise([(0.0, 0.0), *points]):
+        gained = later - tp
+        if gained:
+            growth, start = 1 + (more - fp) / gained, tp + fp
+            area += gained / growth
+            if start:
+                area += (tp - start / growth) / growth * log1p(growth * gained / start)
+    return area / points[-1][0]
 
 
 def named(name: str, class_name: str, **config: Any) -> dict[str, Any]:
@@ -696,7 +714,7 @@ BINARY = {
                 "fbeta_0.6": "0.468966",
                 "confusion @0.5": [[1, 2], [3, 2]],
             },
-            "group=a;other=6": {"recall": 0.0, "example_count": 2},
+            "group=a;other=6": {"recall": 0.0, "precision": 0.0, "example_count": 2},
             "group=a;other=8": {"recall": 1.0, "precision": 0.5, "example_count": 2},
             "group=b;other=6": {"recall": "0.666667", "precision": 1.0, "example_count": 3},
             "group=b;other=8": {"recall": 0.5, "precision": 1.0, "example_count": 3},
@@ -785,6 +803,12 @@ BINARY = {
         [0] * 10,
         {"fall_out": 0, "specificity": 1},
     ),
+    "fairlearn-ones": Example(
+        FAIRLEARN + "test/unit/metrics/test_base_metrics.py, TestSingleValueArrays.test_all_ones",
+        [1] * 10,
+        [1] * 10,
+        {"recall": 1, "miss_rate": 0},
+    ),
     "fairlearn-selected": Example(
         FAIRLEARN + "test/unit/metrics/test_selection_rate.py, test_selection_rate_unweighted",
         [0] * 8,
@@ -821,6 +845,7 @@ REGRESSION = {
             "mean_absolute_error": "1.292857",
             "mean_squared_error": "2.07607",
             "mean_absolute_percentage_error": "120.238095",
+            "mean_squared_logarithmic_error": "0.20117",
         },
         w=[0.1, 0.5, 1, 1, 1, 1, 1],
     ),
@@ -914,13 +939,13 @@ REGRESSION = {
         SKLEARN + "mean_absolute_error, mean_squared_error(multioutput='raw_values')",
         [0.5, -1, 7],
         [0, -1, 8],
-        {"mean_absolute_error": 0.5, "mean_squared_error": 0.41666667, "r2_score": "0.965"},
+        {"mean_absolute_error": 0.5, "mean_squared_error": 0.41666667},
     ),
     "sklearn-output-2": Example(
         SKLEARN + "mean_absolute_error, mean_squared_error(multioutput='raw_values')",
         [1, 1, -6],
         [2, 2, -5],
-        {"mean_absolute_error": 1.0, "mean_squared_error": 1.0, "r2_score": "0.908"},
+        {"mean_absolute_error": 1.0, "mean_squared_error": 1.0},
     ),
     "sklearn-msle": Example(
         SKLEARN + "mean_squared_log_error",
@@ -975,6 +1000,18 @@ REGRESSION = {
         [1, 10, 1e6],
         [0.9, 15, 1.2e6],
         {"mean_absolute_percentage_error": "26.67"},
+    ),
+    "torch-r2-output-1": Example(
+        TORCH + "regression, r2_score(multioutput='raw_values')",
+        [0.5, -1, 7],
+        [0, -1, 8],
+        {"r2_score": "0.9654"},
+    ),
+    "torch-r2-output-2": Example(
+        TORCH + "regression, r2_score(multioutput='raw_values')",
+        [1, 1, -6],
+        [2, 2, -5],
+        {"r2_score": "0.9082"},
     ),
     "torch-r2": Example(
         TORCH + "regression, r2_score, pearson_corrcoef (squared)",
@@ -1127,12 +1164,6 @@ HAM = {
 # What an SVM returns, not a probability.
 MARGINS = {
     "sklearn": Example(SKLEARN + "hinge_loss", [-1, 1, 1], [-2.18, 2.36, 0.09], {"hinge": "0.30"}),
-    "torch": Example(
-        TORCH + "classification, average_precision (without its sigmoid, which keeps the order)",
-        [-1, 1, 1, 1],
-        [0.0, 1.0, 2.0, 3.0],
-        {"recall": "1.0000"},
-    ),
 }
 
 # --- several classes -----------------------------------------------------------------------------
@@ -1143,8 +1174,10 @@ KINDS = ("micro", "weighted_macro")
 def _several(classes: int) -> list[Any]:
     """Metrics of an output with some classes."""
     ids = {"class_ids": list(range(classes))}
-    rates = ["TruePositives", "FalsePositives", "TrueNegatives", "FalseNegatives", "Specificity",
-             "NegativePredictiveValue", "ThreatScore", "Precision", "Recall", "F1Score"]  # fmt: skip
+    rates = [
+        "TruePositives", "FalsePositives", "TrueNegatives", "FalseNegatives", "Specificity",
+        "NegativePredictiveValue", "ThreatScore", "Precision", "Recall", "F1Score",
+    ]  # fmt: skip
     found: list[Any] = [*rates, "MatthewsCorrelationCoefficient"]
     for rate in rates:
         found += averages(rate, *KINDS)
@@ -1393,6 +1426,20 @@ THREE = {
         [0, 0, 1, 1, 2, 2],
         [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5], [0.4, 0.4, 0.2],
          [0.1, 0.2, 0.7]],
+    ),
+    "tfma-plot": Example(
+        TFMA + "multi_class_confusion_matrix_plot_test.py, testMultiClassConfusionMatrixPlot",
+        [2, 0, 1, 1, 1, 2],
+        [
+            [0.2, 0.3, 0.5],
+            [0.1, 0.4, 0.5],
+            [0.3, 0.2, 0.5],
+            [0.1, 0.9, 0.0],
+            [0.1, 0.8, 0.1],
+            [0.3, 0.2, 0.5],
+        ],
+        {"confusion": [[0, 0, 1], [0, 2, 0.25], [0, 0, 1.5]]},
+        w=[0.5, 1.0, 0.25, 1.0, 1.0, 1.0],
     ),
     "tfma-matrix": Example(
         TFMA + "multi_class_confusion_matrix_metrics_test.py, ...AtThresholds",
@@ -1889,6 +1936,223 @@ PAIR_METRICS: list[Any] = [
     "CosineSimilarity", "Poisson", "MeanSquaredError", "MeanAbsoluteError",
 ]  # fmt: skip
 
+RANKED = {
+    "keras": Example(
+        KERAS + "Precision(top_k=2), Precision(top_k=4)",
+        [[0, 0, 1, 1]],
+        [[1, 1, 1, 1]],
+        {"precision_top_2": 0.0, "precision_top_4": 0.5},
+    ),
+}
+
+# What TFMA's own combiners compute.
+BY_TFMA = {
+    "tfma-smoothing": Example(
+        TFMA + "cross_entropy_metrics_test.py, ..._binary_two_examples_with_label_smoothing",
+        [0, 1],
+        [0.6, 0.6],
+        {"binary_crossentropy": "0.73383"},
+        w=[1, 0.8],
+    ),
+    "tfma-difference": Example(
+        TFMA + "prediction_difference_metrics_test.py, testSymmetricPredictionDifference",
+        [0, 0, 1],
+        [0.1, 0.2, 0.9],
+        {"symmetric_prediction_difference": (0.2 / 0.3 + 0.4 / 0.5 + 0.6 / 1.7) / 6},
+        w=[1, 2, 3],
+        q=[0.2, 0.3, 0.8],
+    ),
+    "keras-iou": Example(
+        KERAS + "BinaryIoU", [0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7], {"binary_io_u": 0.33333334}
+    ),
+    "keras-iou-weights": Example(
+        KERAS + "BinaryIoU",
+        [0, 1, 0, 1],
+        [0.1, 0.2, 0.4, 0.7],
+        {"binary_io_u": 0.17361112},
+        w=[0.2, 0.3, 0.4, 0.1],
+    ),
+}
+BY_TFMA_METRICS: list[Any] = [
+    named("binary_crossentropy", "BinaryCrossEntropy", label_smoothing=0.1),
+    "SymmetricPredictionDifference",
+    named("binary_io_u", "BinaryIoU", target_class_ids=[0, 1], threshold=0.3),
+]
+
+THREE_BY_TFMA = {
+    "keras-iou": Example(
+        KERAS + "OneHotIoU, OneHotMeanIoU",
+        _IOU_Y,
+        _IOU_P,
+        {"one_hot_io_u": "0.071", "one_hot_mean_io_u": "0.048"},
+        w=[0.1, 0.2, 0.3, 0.4],
+    ),
+    "tfma-smoothing": Example(
+        TFMA + "cross_entropy_metrics_test.py, ..._two_examples_from_logits_with_smoothing",
+        [1, 2],
+        [[-5, 0.95, -10], [5, -1, 0.5]],
+        {"smooth": "2.48972"},
+    ),
+}
+THREE_BY_TFMA_METRICS: list[Any] = [
+    named("one_hot_io_u", "OneHotIoU", num_classes=3, target_class_ids=[0, 2]),
+    named("one_hot_mean_io_u", "OneHotMeanIoU", num_classes=3),
+    named("smooth", "CategoricalCrossEntropy", from_logits=True, label_smoothing=0.1),
+]
+
+# Labels and predictions of searches: TFMA groups examples by query.
+QUERIES = {
+    "ndcg": Example(
+        TFMA + "ndcg_test.py, testNDCG",
+        [1, 0, 0, 1, 0, 1, 1],
+        [0.2, 0.8, 0.5, 0.9, 0.1, 0.9, 0.9],
+        {"ndcg top_1": "0.91667", "ndcg top_2": "0.97662"},
+        w=[1, 1, 2, 2, 2, 3, 3],
+        groups={
+            "query": ["n1", "n1", "n2", "n2", "n2", "n3", "n4"],
+            "gain": [1.0, 0.5, 0.5, 1.0, 0.1, 1.0, 0.0],
+        },
+    ),
+    "position": Example(
+        TFMA + "min_label_position_test.py, testMinLabelPosition",
+        [1, 0, 1, 0, 0, 1],
+        [0.2, 0.8, 0.9, 0.1, 0.5, 0.9],
+        {"min_label_position": "1.16666"},
+        w=[1, 1, 2, 2, 2, 3],
+        groups={"query": ["p1", "p1", "p2", "p2", "p2", "p3"], "gain": [1.0] * 6},
+    ),
+}
+QUERY_CONFIG = """
+    model_specs { label_key: "y" example_weight_key: "w" }
+    slicing_specs { feature_keys: "example" }
+    metrics_specs {
+      query_key: "query"
+      metrics { class_name: "NDCG" config: '{"gain_key": "gain", "top_k_list": [1, 2]}' }
+      metrics { class_name: "MinLabelPosition" }
+    }
+"""
+
+# --- plots and matrices, which only TFMA's own files have ----------------------------------------
+
+_M_Y, _M_W = [2, 0, 1, 1, 1, 2], [0.5, 1.0, 0.25, 1.0, 1.0, 1.0]
+_L_Y = [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]]
+_L_P = [[0.7, 0.5, 0.2], [0.3, 0.6, 0.1], [0.2, 0.4, 0.5], [1.0, 0.4, 0.1]]
+
+# By threshold and (actual, predicted) class, the count; -1 is no prediction.
+MATRICES = {
+    "tfma": Example(
+        TFMA + "multi_class_confusion_matrix_metrics_test.py, ...MatrixAtThresholds",
+        _M_Y,
+        [
+            [0.2, 0.3, 0.5],
+            [0.1, 0.3, 0.6],
+            [0.3, 0.1, 0.6],
+            [0.1, 0.9, 0.0],
+            [0.1, 0.8, 0.1],
+            [0.3, 0.1, 0.6],
+        ],
+        {"matrices": {0.5: {(0, 2): 1, (1, 1): 2, (1, 2): 0.25, (2, -1): 0.5, (2, 2): 1}}},
+        w=_M_W,
+    ),
+}
+CARS = {
+    "tfma": Example(
+        TFMA + "multi_class_confusion_matrix_metrics_test.py, ...WithStringLabels",
+        ["unacc", "vgood"],
+        [[1.0, 6.9407083e-24, 2.7419115e-38, 0.0], [0.2, 0.3, 0.4, 0.1]],
+        {"matrices": {0.5: {(0, 0): 0.5, (2, -1): 1}}},
+        w=[0.5, 1.0],
+    ),
+}
+# By threshold and (actual, predicted) label, false negatives, true negatives, false and true
+# positives.
+LABEL_MATRICES = {
+    "tfma": Example(
+        TFMA + "multi_label_confusion_matrix_plot_test.py, testMultiLabelConfusionMatrixPlot",
+        _L_Y,
+        _L_P,
+        {
+            "matrices": {
+                0.5: {
+                    (0, 0): (0, 0, 0, 2),
+                    (0, 1): (1, 1, 0, 0),
+                    (0, 2): (0, 2, 0, 0),
+                    (1, 0): (0, 1, 0, 1),
+                    (1, 1): (1, 0, 0, 1),
+                    (1, 2): (0, 2, 0, 0),
+                }
+            }
+        },
+    ),
+    "tfma-weights": Example(
+        TFMA + "multi_label_confusion_matrix_plot_test.py, ...PlotWithThresholds",
+        _L_Y,
+        _L_P,
+        {
+            "matrices": {
+                0.0: {
+                    (0, 0): (0, 0, 0, 1.25),
+                    (0, 1): (0, 0, 1, 0.25),
+                    (0, 2): (0, 0, 1.25, 0),
+                    (1, 0): (0, 0, 0.5, 0.25),
+                    (1, 1): (0, 0, 0, 0.75),
+                    (1, 2): (0, 0, 0.75, 0),
+                },
+                0.5: {
+                    (0, 0): (0, 0, 0, 1.25),
+                    (0, 1): (0.25, 1, 0, 0),
+                    (0, 2): (0, 1.25, 0, 0),
+                    (1, 0): (0, 0.5, 0, 0.25),
+                    (1, 1): (0.25, 0, 0, 0.5),
+                    (1, 2): (0, 0.75, 0, 0),
+                },
+                1.0: {
+                    (0, 0): (1.25, 0, 0, 0),
+                    (0, 1): (0.25, 1, 0, 0),
+                    (0, 2): (0, 1.25, 0, 0),
+                    (1, 0): (0.25, 0.5, 0, 0),
+                    (1, 1): (0.75, 0, 0, 0),
+                    (1, 2): (0, 0.75, 0, 0),
+                },
+            }
+        },
+        w=[0.25, 0.5, 0.75, 1.0],
+    ),
+}
+PLOTS = {
+    # By threshold, FN, TN, FP, TP, precision, recall, F1, accuracy and false omission rate.
+    "tfma-confusion": Example(
+        TFMA + "confusion_matrix_plot_test.py, testConfusionMatrixPlot",
+        [0, 0, 1, 1],
+        [0.0, 0.5, 0.3, 0.9],
+        {
+            "confusions": {
+                -1e-6: (0, 0, 2, 2, 0.5, 1, 0.6666667, 0.5, nan),
+                0.0: (0, 0, 2, 2, 0.5, 1, 0.6666667, 0.5, nan),
+                0.25: (0, 1, 1, 2, 0.6666667, 1, 0.8, 0.75, 0),
+                0.5: (1, 2, 0, 1, 1, 0.5, 0.6666667, 0.75, 0.3333333),
+                0.75: (1, 2, 0, 1, 1, 0.5, 0.6666667, 0.75, 0.3333333),
+            }
+        },
+    ),
+    # By the lower edge of a bucket, weight, labels and predictions.
+    "tfma-calibration": Example(
+        TFMA + "calibration_plot_test.py, testCalibrationPlot",
+        [0, 1, 0, 1, 1, 1, 0, 1],
+        [0.2, 0.8, 0.5, -0.1, 0.5, 0.8, 0.2, 1.1],
+        {
+            "buckets": {
+                -inf: (4, 4, -0.4),
+                0.2: (8, 0, 1.6),
+                0.5: (8, 5, 4.0),
+                0.8: (8, 8, 6.4),
+                1.0: (8, 8, 8.8),
+            }
+        },
+        w=[1, 2, 3, 4, 5, 6, 7, 8],
+    ),
+}
+
 # --- all runs ------------------------------------------------------------------------------------
 
 _RATES: list[Any] = [
@@ -1907,7 +2171,7 @@ JOBS = {
     "non-cats": Job(_RATES, NON_CATS, {"task": "binary"}),
     "spam": Job(["LogLoss"], SPAM, {"task": "binary"}),
     "ham": Job(["BrierScore"], HAM, {"task": "binary"}, {"positive": "ham"}),
-    "margins": Job(["Hinge", "Recall"], MARGINS, {"task": "binary"}, model=_AS_IS),
+    "margins": Job(["Hinge"], MARGINS, {"task": "binary"}, model=_AS_IS),
     "regression": Job(REGRESSION_METRICS, REGRESSION, {"task": "regression"}),
     "three": Job(_multiclass(3), THREE, {"task": "multiclass"}),
     "three-inner": Job(["CategoricalCrossEntropy", "LogLoss"], THREE_INNER, {"task": "multiclass"}),
@@ -1922,7 +2186,176 @@ JOBS = {
     "moods": Job(DECIDED, MOODS, {"task": "multiclass"}),
     "labels": Job([*_multilabel(3), *_MEANS], LABELS, {"task": "multilabel"}),
     "pairs": Job(PAIR_METRICS, PAIRS, {"task": "multilabel"}),
+    "ranked": Job(
+        [named(f"precision_top_{k}", "Precision", top_k=k) for k in (2, 4)],
+        RANKED,
+        {"task": "multilabel"},
+    ),
+    "queries": Job([], QUERIES, {"task": "binary", "eval_config": QUERY_CONFIG}),
+    "by-tfma": Job(BY_TFMA_METRICS, BY_TFMA, {"task": "binary"}),
+    "three-by-tfma": Job(
+        THREE_BY_TFMA_METRICS, THREE_BY_TFMA, {"task": "multiclass"}, model=_AS_IS
+    ),
 }
 
-DIFFERENT: list[Different] = []
+# Their figures are in TFMA's files.
+FILES = {
+    "matrices": Job(["MultiClassConfusionMatrixAtThresholds"], MATRICES, {"task": "multiclass"}),
+    "cars": Job(
+        ["MultiClassConfusionMatrixAtThresholds"],
+        CARS,
+        {"task": "multiclass"},
+        {"classes": ["unacc", "acc", "vgood", "good"]},
+    ),
+    "label-matrices": Job(
+        [named("labels", "MultiLabelConfusionMatrixPlot", thresholds=[0.0, 0.5, 1.0])],
+        LABEL_MATRICES,
+        {"task": "multilabel"},
+    ),
+    "plots": Job(
+        [
+            named("confusion", "ConfusionMatrixPlot", num_thresholds=4),
+            named("calibration", "CalibrationPlot", num_buckets=10),
+        ],
+        PLOTS,
+        {"task": "binary"},
+        model=_AS_IS,
+    ),
+}
+ALL = {**JOBS, **FILES}
+
+_ZERO = "scikit-learn and those built on it have 0 for 0/0, which is not defined: NaN."
+_STEP = "The average precision is a step function; the area is interpolated (Davis and Goadrich)."
+_ABSENT = "A class without examples has no positives to find, so that nothing is defined: NaN."
+_BATCH = "Keras' losses divide by the number of examples, a weighted mean by the sum of weights."
+_PERCENT = "Of a label of 0 there is no percentage; scikit-learn and Keras divide by a tiny number."
+_FLAT = "All labels are equal, so that there is no variance to explain: NaN."
+_COARSE = "Five thresholds are too few to see each score."
+_LOGITS = [log1p(exp(x)) for x in (-18.6, -0.51, 2.94, -12.8)]
+_MCC = 2 / sqrt(12)  # of classes 0 and 1; class 2 has 1
+
+DIFFERENT: list[Different] = [
+    Different(
+        "binary", "tfma-count", "example_count", 2.2, 4,
+        "TFMA's count of weighted examples is the sum of the weights, here weighted_example_count.",
+    ),
+    Different(
+        "binary", "sklearn-curves", "auc_precision_recall", "0.83", pr_area((1, 0), (1, 1), (2, 1)),
+        _STEP,
+    ),
+    Different(
+        "binary", "torch-curve", "auc_precision_recall", "0.5833", pr_area((0, 1), (1, 1), (2, 1)),
+        _STEP,
+    ),
+    Different(
+        "binary", "torch-curve", "auc_precision_recall", "0.6667", pr_area((0, 1), (1, 1), (2, 1)),
+        _COARSE,
+    ),
+    Different(
+        "binary", "torch-sensitivity", "sensitivity_at_specificity", "0.6667", 1.0, _COARSE
+    ),
+    Different("binary", "sklearn-nothing", "f1_score", 0.0, nan, _ZERO),
+    Different(
+        "binary", "sklearn-nothing", "f1_score", 1.0, nan,
+        "zero_division=1 takes 0/0 for 1, which is not defined: NaN.",
+    ),
+    Different("binary", "fairlearn-zeros", "recall", 0, nan, _ZERO),
+    Different("binary", "fairlearn-zeros", "miss_rate", 0, nan, _ZERO),
+    Different("binary", "fairlearn-ones", "fall_out", 0, nan, _ZERO),
+    Different("binary", "fairlearn-ones", "specificity", 0, nan, _ZERO),
+    Different(
+        "logits", "keras-weights", "log_loss", "0.243",
+        (0.8 * sum(_LOGITS[:2]) + 0.2 * sum(_LOGITS[2:])) / 2, _BATCH,
+    ),
+    Different("regression", "keras", "mean_absolute_percentage_error", 250000000.0, 0.0, _PERCENT),
+    Different(
+        "regression", "keras-weights", "mean_absolute_percentage_error", 500000000.0, 0.0, _PERCENT
+    ),
+    Different(
+        "regression", "sklearn-mape-zero", "mean_absolute_percentage_error", 11258999068426248.0,
+        100 * (0.2 + 0 + 1 / 7) / 3, _PERCENT,
+    ),
+    Different("regression", "sklearn-r2-constant", "r2_score", 1.0, nan, _FLAT),
+    Different("regression", "sklearn-r2-near", "r2_score", 0.0, nan, _FLAT),
+    Different("regression", "sklearn-r2-near", "r2_score", -inf, nan, _FLAT),
+    Different(
+        "three", "keras-loss-weights", "categorical_crossentropy", "0.814",
+        -0.3 * log(0.95) - 0.7 * log(0.1), _BATCH,
+    ),
+    Different(
+        "three", "sklearn-one-predicted", "precision", ["0.33", 0.0, 0.0], [1 / 3, nan, nan], _ZERO
+    ),
+    Different(
+        "three", "sklearn-one-predicted", "precision", ["0.33", 1.0, 1.0], [1 / 3, nan, nan],
+        "zero_division=1 takes 0/0 for 1, which is not defined: NaN.",
+    ),
+    Different("three", "sklearn-one-actual", "recall", [0.5, 0.0, 0.0], [0.5, nan, nan], _ZERO),
+    Different(
+        "three", "sklearn-precision", "auc_pr macro", "0.77",
+        (
+            pr_area((1, 0), (2, 1))
+            + pr_area((1, 0), (1, 1), (2, 2))
+            + pr_area((1, 0), (1, 2), (2, 2))
+        ) / 3,
+        _STEP,
+    ),
+    Different(
+        "three", "tfma-matrix", "confusion", [[0, 0, 1], [0, 2, 0.25], [0, 0, 1]],
+        [[0, 0, 1], [0, 2, 0.25], [0, 0, 1.5]],
+        "TFMA predicts no class if the largest score is not above 0.5.",
+    ),
+    Different(
+        "three", "torch", "matthews_correlation_coefficient macro", "0.7000", (2 * _MCC + 1) / 3,
+        "torchmetrics has one coefficient of the whole matrix, evalbeam and TFMA one by class.",
+    ),
+    Different("four", "guide", "precision macro", "0.166", nan, _ABSENT),
+    Different(
+        "curves", "torch", "auc", ["1.0000", "1.0000", "0.3333", "0.3333", "0.0000"],
+        [1, 1, 1 / 3, 1 / 3, nan], _ABSENT,
+    ),
+    Different("curves", "torch", "auc macro", "0.5333", nan, _ABSENT),
+    Different(
+        "curves", "torch", "auc_pr", ["1.0000", "1.0000", "0.2500", "0.2500", nan],
+        [1, 1, pr_area((0, 1), (1, 3)), pr_area((0, 1), (1, 3)), nan], _STEP,
+    ),
+    *(
+        Different(
+            "curves", "torch", key, ["1.0000", "1.0000", third, third, "0.0000"],
+            [1, 1, float(third), float(third), nan], _ABSENT,
+        )
+        for key, third in {
+            "precision_at_recall": "0.2500",
+            "recall_at_precision": "0.0000",
+            "sensitivity_at_specificity": "0.0000",
+            "specificity_at_sensitivity": "0.0000",
+        }.items()
+    ),
+    Different("labels", "torch", "precision", ["1.0000", "0.0000", "0.5000"], [1, nan, 0.5], _ZERO),
+    Different("labels", "torch", "precision macro", "0.5000", nan, _ZERO),
+    Different(
+        "labels", "torch", "negative_predictive_value", ["1.0000", "0.5000", "0.0000"],
+        [1, 0.5, nan], _ZERO,
+    ),
+    Different("labels", "torch", "negative_predictive_value macro", "0.5000", nan, _ZERO),
+    Different(
+        "labels", "torch-samplewise", "negative_predictive_value", ["0.0000", "0.0000", "0.0000"],
+        [nan, nan, 0], _ZERO,
+    ),
+    Different(
+        "labels", "torch-curves", "auc_pr", ["0.7500", "0.5833", "0.9167"],
+        [
+            pr_area((1, 0), (1, 1), (2, 2)),
+            pr_area((0, 1), (1, 1), (2, 1), (2, 2)),
+            pr_area((1, 0), (2, 0), (3, 1)),
+        ],
+        _STEP,
+    ),
+]  # fmt: skip
+
+# What compares the second version with the first.
+OF_TWO = (
+    "flip_rate", "neg_to_neg_flip_rate", "neg_to_pos_flip_rate", "pos_to_neg_flip_rate",
+    "pos_to_pos_flip_rate", "symmetric_prediction_difference",
+)  # fmt: skip
+# The first words of sources.
 PROJECTS = ("TFMA", "Keras", "scikit-learn", "torchmetrics", "fairlearn")

@@ -35,6 +35,11 @@ def _config(job: figures.Job, folder: str) -> dict:
     slices = [["example", *cross] for cross in crosses if columns.issuperset(cross)]
     models = [{"name": name, **job.model, "predictions": name} for name in ("p", "q")]
     weighted = any(example.w for example in job.examples.values())
+    if "eval_config" in job.config:
+        # It has the slices and metrics.
+        config = {}
+    else:
+        config = {"slices": [["example"], *slices], "metrics": job.metrics}
     return {
         "data": {
             "files": f"{folder}/data.jsonl",
@@ -43,34 +48,46 @@ def _config(job: figures.Job, folder: str) -> dict:
             **job.data,
         },
         "models": models,
-        "slices": [["example"], *slices],
-        "metrics": job.metrics,
+        **config,
         "output": f"{folder}/results",
         **job.config,
     }
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """By the name of a job, its metrics and confusion matrices; each job runs once."""
+def run(tmp_path_factory):
+    """Runs a job by its name, once; returns the published folder."""
 
     @functools.cache
-    def run(name: str) -> tuple[click.testing.Result, pathlib.Path]:
+    def invoke(name: str) -> tuple[click.testing.Result, pathlib.Path]:
         folder = tmp_path_factory.mktemp(name)
-        job = figures.JOBS[name]
+        job = figures.ALL[name]
+        config = _config(job, str(folder))
+        if text := config.get("eval_config"):
+            (folder / "eval.pbtxt").write_text(text)
+            config["eval_config"] = str(folder / "eval.pbtxt")
         (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in _rows(job)))
-        (folder / "job.yaml").write_text(yaml.safe_dump(_config(job, str(folder))))
+        (folder / "job.yaml").write_text(yaml.safe_dump(config))
         result = click.testing.CliRunner().invoke(cli.main, ["run", str(folder / "job.yaml")])
         return result, folder / "results" / "latest"
 
+    def published(name: str) -> pathlib.Path:
+        result, folder = invoke(name)
+        assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+        return folder
+
+    return published
+
+
+@pytest.fixture(scope="module")
+def results(run):
+    """By the name of a job, its metrics and confusion matrices."""
+
     @functools.cache
     def read(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        result, latest = run(name)
-        assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
-        tables = (
-            pd.read_parquet(latest / f"{table}.parquet") for table in ("metrics", "confusion")
-        )
-        metrics, confusion = (table.astype({"slice": str}).set_index("slice") for table in tables)
+        paths = [run(name) / f"{table}.parquet" for table in ("metrics", "confusion")]
+        tables = (pd.read_parquet(path).astype({"slice": str}) for path in paths)
+        metrics, confusion = (table.set_index("slice") for table in tables)
         return metrics, confusion
 
     return read
@@ -107,11 +124,15 @@ def _value(results, job: str, example: str, part: str, key: str) -> float | list
     if name == "confusion":
         return _matrices(confusion.loc[[where]], threshold)
     rows = metrics.loc[[where]]
-    rows = rows[(rows["metric"] == name) & (rows["aggregation"].fillna("") == average)]
+    rows = rows[rows["metric"] == name]
+    if average.startswith("top_"):
+        rows = rows[rows["top_k"] == int(average.removeprefix("top_"))]
+    else:
+        rows = rows[rows["aggregation"].fillna("") == average]
     if threshold is not None:
         rows = rows[rows["threshold"] == threshold]
     # A figure about two versions is the second one's.
-    rows = rows[rows["model"] == ("q" if "flip_rate" in name else "p")]
+    rows = rows[rows["model"] == ("q" if name in figures.OF_TWO else "p")]
     assert len(rows), f"{job} has no {key}"
     if rows["class_id"].notna().any() and not average:
         return rows.sort_values("class_id")["value"].tolist()
@@ -160,6 +181,87 @@ def test_figures_of_others(results, job, example, part, key, figure):
     assert _agrees(value, figure), f"{key} is {value}; {source}: {figure}"
 
 
+_COUNTS = ("false_negatives", "true_negatives", "false_positives", "true_positives")
+_RATES = ("precision", "recall", "f1", "accuracy", "false_omission_rate")
+
+
+def _matrices_of(value) -> dict:
+    if value.HasField("multi_class_confusion_matrix_at_thresholds"):
+        matrices = value.multi_class_confusion_matrix_at_thresholds.matrices
+        read = lambda entry: entry.num_weighted_examples  # noqa: E731
+    else:
+        matrices = value.multi_label_confusion_matrix_at_thresholds.matrices
+        read = lambda entry: tuple(getattr(entry, count) for count in _COUNTS)  # noqa: E731
+    return {
+        matrix.threshold: {
+            (entry.actual_class_id, entry.predicted_class_id): read(entry)
+            for entry in matrix.entries
+        }
+        for matrix in matrices
+    }
+
+
+def _confusions_of(value) -> dict:
+    return {
+        matrix.threshold: tuple(getattr(matrix, name) for name in _COUNTS + _RATES)
+        for matrix in value.confusion_matrix_at_thresholds.matrices
+    }
+
+
+def _buckets_of(value) -> dict:
+    """Buckets that have examples."""
+    return {
+        bucket.lower_threshold_inclusive: (
+            bucket.num_weighted_examples.value,
+            bucket.total_weighted_label.value,
+            bucket.total_weighted_refined_prediction.value,
+        )
+        for bucket in value.calibration_histogram_buckets.buckets
+        if bucket.num_weighted_examples.value
+    }
+
+
+def _flat(value) -> dict:
+    """Numbers by where they are, which approx takes."""
+    cells = value if isinstance(value, dict) else {(): value}
+    return {
+        (*key, i): number
+        for key, cell in cells.items()
+        for i, number in enumerate(cell if isinstance(cell, tuple) else (cell,))
+    }
+
+
+_READERS = {"matrices": _matrices_of, "confusions": _confusions_of, "buckets": _buckets_of}
+
+
+def _file_cases() -> list:
+    return [
+        pytest.param(name, key, kind, figure, id=f"{name}-{key}-{kind}")
+        for name, job in figures.FILES.items()
+        for key, example in job.examples.items()
+        for kind, figure in example.figures.items()
+    ]
+
+
+@pytest.mark.parametrize(("job", "example", "kind", "figure"), _file_cases())
+def test_plots_of_others(run, tfma_messages, job, example, kind, figure):
+    messages = tfma_messages(run(job) / "tfma")
+    found = {}
+    for message in (*messages.metrics, *messages.plots):
+        keys = message.slice_key.single_slice_keys
+        if not keys or keys[0].bytes_value != example.encode():
+            continue
+        plots = getattr(message, "plot_keys_and_values", None)
+        for item in message.metric_keys_and_values if plots is None else plots:
+            if item.key.model_name == "p" and not getattr(item.key, "is_diff", False):
+                found |= _READERS[kind](item.value)
+    for place, published in figure.items():
+        (nearest,) = [at for at in found if at == pytest.approx(place)]
+        assert _flat(found[nearest]) == pytest.approx(_flat(published), rel=1e-6, nan_ok=True)
+    if kind == "buckets":
+        assert len(found) == len(figure)
+
+
 @pytest.mark.parametrize(
     "different", figures.DIFFERENT, ids=lambda d: f"{d.job}-{d.example}-{d.key}"
 )
@@ -171,7 +273,7 @@ def test_figures_that_differ_for_a_reason(results, different):
 
 def test_every_example_names_its_source_and_is_used():
     different = {(d.job, d.example) for d in figures.DIFFERENT}
-    for name, job in figures.JOBS.items():
+    for name, job in figures.ALL.items():
         for key, example in job.examples.items():
             assert example.source.split()[0].rstrip(",") in figures.PROJECTS, key
             assert example.figures or example.slices or (name, key) in different, key
