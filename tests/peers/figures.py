@@ -3,7 +3,8 @@
 A figure is a number, which is meant to be exact, or text: what was printed, rounded or cut. Of an
 output with several classes, a list has a figure for each of them (None where none is published).
 Keys are the names of results, `confusion` their matrix by actual and predicted class (of several
-labels, one for each); ` macro` and the like are averages, ` @0.5` is a threshold.
+labels, one for each); ` macro` and the like are averages, ` top_2` is a `top_k`, and ` @0.5` a
+threshold.
 """
 
 from __future__ import annotations
@@ -1205,6 +1206,11 @@ def _multiclass(classes: int) -> list[Any]:
         "ExampleCount", "SparseCategoricalAccuracy", "CategoricalAccuracy", "CohenKappa", "LogLoss",
         "BrierScore", "CategoricalCrossentropy", "SparseCategoricalCrossentropy",
         "CategoricalHinge",
+        named(
+            "recall_of_some",
+            "Recall",
+            _aggregate={"average": "micro", "class_weights": {c: 1.0 for c in range(1, classes)}},
+        ),
         named("top_1", "TopKCategoricalAccuracy", k=1),
         named("top_2", "SparseTopKCategoricalAccuracy", k=2),
         named("top_3", "TopKCategoricalAccuracy", k=3),
@@ -1368,6 +1374,12 @@ THREE = {
             "recall weighted_macro": "0.33",
             "recall": [1.0, 0.0, 0.0],
         },
+    ),
+    "guide-some-classes": Example(
+        GUIDE + "recall_score(labels=[1, 2], average='micro')",
+        _F_Y,
+        _F_P,
+        {"recall_of_some micro": 0.0},
     ),
     "sklearn-one-predicted": Example(
         SKLEARN + "precision_score(zero_division=np.nan), fbeta_score(zero_division=np.nan)",
@@ -1626,9 +1638,23 @@ _TOP_METRICS: list[Any] = [
     named("precision_of_1", "Precision", thresholds=[0.1], _binarize={"class_ids": [1]}),
     named("precision_of_1_too", "Precision", thresholds=[0.1], class_id=1),
     named("recall_of_3", "Recall", thresholds=[0.1], class_id=3),
+    named("precision_of_1_top_2", "Precision", thresholds=[0.1], class_id=1, top_k=2),
+    named("recall_of_3_top_2", "Recall", thresholds=[0.1], class_id=3, top_k=2),
 ]
 
 FIVE = {
+    "tfma-class-top": Example(
+        TFMA + "confusion_matrix_metrics_test.py, testConfusionMatrixMetricsWithClassIdAndTopK",
+        [1, 3, 3, 1],
+        [
+            [0.1, 0.5, 0.1, 0.45, 0.35],
+            [0.2, 0.3, 0.05, 0.31, 0.3],
+            [0.01, 0.2, 0.2, 0.09, 0.5],
+            [0.1, 0.05, 0.3, 0.4, 0.05],
+        ],
+        {"precision_of_1_top_2": [0.5 / 2.1], "recall_of_3_top_2": [0.7 / 1.6]},
+        w=[0.5, 0.7, 0.9, 0.3],
+    ),
     "tfma-top": Example(
         TFMA + "confusion_matrix_metrics_test.py, testConfusionMatrixMetricsWithTopK",
         [2, 1, 3, 1],
