@@ -105,6 +105,8 @@ def hot(classes: list[int], count: int) -> list[list[float]]:
 TFMA = "TFMA 0.52, metrics/"
 KERAS = "Keras 3.15, docstring of metrics."
 SKLEARN = "scikit-learn 1.9, docstring of "
+SKTEST = "scikit-learn 1.9, metrics/tests/"
+KTEST = "Keras 3.15, metrics/"
 GUIDE = "scikit-learn, doc/modules/model_evaluation.rst, "
 TORCH = "torchmetrics, docstring of functional/"
 FAIRLEARN = "fairlearn, "
@@ -132,6 +134,11 @@ BINARY_METRICS: list[Any] = [
     named("auc_3", "AUC", num_thresholds=3),
     named("auc_200", "AUC", num_thresholds=200),
     named("auc_pr_200", "AUC", num_thresholds=200, curve="PR"),
+    named("auc_3_majoring", "AUC", num_thresholds=3, summation_method="majoring"),
+    named("auc_3_minoring", "AUC", num_thresholds=3, summation_method="minoring"),
+    named("auc_pr_3", "AUC", num_thresholds=3, curve="PR"),
+    named("auc_pr_3_majoring", "AUC", num_thresholds=3, curve="PR", summation_method="majoring"),
+    named("auc_pr_3_minoring", "AUC", num_thresholds=3, curve="PR", summation_method="minoring"),
     named("fbeta_2", "FBetaScore", beta=2.0),
     named("fbeta_0.6", "FBetaScore", beta=0.6),
     named("fbeta_0.5", "FBetaScore", beta=0.5),
@@ -164,6 +171,62 @@ _FOUR_Y, _FOUR_P = [0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]
 _RATE = "fair/"
 
 BINARY = {
+    "keras-auc": Example(
+        # Its comments have the figures as fractions.
+        KTEST + "confusion_metrics_test.py, AUCTest, test_weighted_*",
+        [0, 0, 1, 1],
+        [0, 0.5, 0.3, 0.9],
+        {
+            "auc_3": (1 + 4 / 7) / 2,
+            "auc_3_majoring": 1.0,
+            "auc_3_minoring": 4 / 7,
+            "auc_pr_3": (0.5 * (3 + 2 * log(2.5)) + 4) / 7,
+            "auc_pr_3_majoring": 1.0,
+            "auc_pr_3_minoring": 0.7 * 3 / 7,
+        },
+        w=[1, 2, 3, 4],
+    ),
+    "keras-precision": Example(
+        KTEST + "confusion_metrics_test.py, PrecisionTest, test_unweighted",
+        [0, 1, 1, 0],
+        [1, 0, 1, 0],
+        {"precision": 0.5},
+    ),
+    "keras-precision-of-none": Example(
+        KTEST + "confusion_metrics_test.py, PrecisionTest, test_div_by_zero", [0] * 4, [0] * 4
+    ),
+    "keras-clipped": Example(
+        KTEST + "probabilistic_metrics_test.py, BinaryCrossentropyTest; the same of tf_keras",
+        [1, 0, 1, 0],
+        [1, 1, 1, 0],
+    ),
+    "keras-clipped-weights": Example(
+        KTEST + "probabilistic_metrics_test.py, BinaryCrossentropyTest; the same of tf_keras",
+        [1, 0, 1, 0],
+        [1, 1, 1, 0],
+        w=[1.5, 1.5, 2, 2],
+    ),
+    "sklearn-kappa": Example(
+        SKTEST + "test_classification.py, test_cohen_kappa (Artstein and Poesio 2008, Table 1)",
+        [0] * 40 + [1] * 60,
+        [0] * 20 + [1] * 20 + [0] * 10 + [1] * 50,
+        {"cohen_kappa": "0.348"},
+    ),
+    "sklearn-auc-right": Example(
+        SKTEST + "test_ranking.py, test_roc_curve_toydata", [0, 1], [0, 1], {"auc": 1.0}
+    ),
+    "sklearn-auc-wrong": Example(
+        SKTEST + "test_ranking.py, test_roc_curve_toydata", [0, 1], [1, 0], {"auc": 0.0}
+    ),
+    "sklearn-auc-tied": Example(
+        SKTEST + "test_ranking.py, test_roc_curve_toydata", [1, 0], [0.5, 0.5], {"auc": 0.5}
+    ),
+    "sklearn-one-label": Example(
+        SKTEST + "test_ranking.py, test_roc_curve_one_label",
+        [1] * 10,
+        [0, 1] * 5,
+        {"fall_out": nan},
+    ),
     "tfma": Example(
         TFMA + "confusion_matrix_metrics_test.py, testConfusionMatrixMetrics",
         _TFMA_Y,
@@ -838,6 +901,28 @@ _SK_Y2, _SK_P2 = [0.5, 1, -1, 1, 7, -6], [0, 2, -1, 2, 8, -5]
 _KERAS_Y, _KERAS_P, _KERAS_W = [0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]
 
 REGRESSION = {
+    "sklearn-test-1": Example(
+        SKTEST + "test_regression.py, test_regression_multioutput_array, the first output",
+        [1, 2.5, 4.5, 5],
+        [1, 2, 5, 5],
+        {
+            "mean_squared_error": 0.125,
+            "mean_absolute_error": 0.25,
+            "mean_absolute_percentage_error": "7.78",
+            "r2_score": "0.95",
+        },
+    ),
+    "sklearn-test-2": Example(
+        SKTEST + "test_regression.py, test_regression_multioutput_array, the second output",
+        [2, -1, 3, 7],
+        [1, -1, 4, 6.5],
+        {
+            "mean_squared_error": 0.5625,
+            "mean_absolute_error": 0.625,
+            "mean_absolute_percentage_error": "22.62",
+            "r2_score": "0.93",
+        },
+    ),
     "tfma-errors": Example(
         TFMA + "mean_regression_error_test.py, testRegressionErrorWithWeights, one label a row",
         [0.1, 0.3, 0.5, 1, 2, 3, 3],
@@ -1053,6 +1138,30 @@ INNER = {
 }
 
 LOGITS = {
+    "tf-keras-far": Example(
+        "Keras 2 (tf_keras), metrics/probabilistic_metrics_test.py, test_unweighted_with_logits",
+        [1, 0, 1, 0, 1, 1],
+        [100, -100, 100, 100, 100, -100],
+    ),
+    "tf-keras-far-weights": Example(
+        "Keras 2 (tf_keras), metrics/probabilistic_metrics_test.py, test_weighted_from_logits",
+        [1, 0, 1, 0, 1, 1],
+        [100, -100, 100, 100, 100, -100],
+        w=[2, 2, 2, 2.5, 2.5, 2.5],
+    ),
+    "keras-test": Example(
+        KTEST + "probabilistic_metrics_test.py, BinaryCrossentropyTest, ..._with_logits",
+        [1, 0, 1, 0, 1, 1],
+        [10, -10, 10, 10, 10, -10],
+        {"log_loss": "3.333"},
+    ),
+    "keras-test-weights": Example(
+        KTEST + "probabilistic_metrics_test.py, BinaryCrossentropyTest, ..._weighted_from_logits",
+        [1, 0, 1, 0, 1, 1],
+        [10, -10, 10, 10, 10, -10],
+        {"log_loss": "3.7037"},
+        w=[2, 2, 2, 2.5, 2.5, 2.5],
+    ),
     "keras": Example(
         "Keras 3.15, docstring of losses.BinaryCrossentropy(from_logits=True)",
         [0, 1, 0, 0],
@@ -1146,6 +1255,12 @@ NON_CATS = {
 }
 
 SPAM = {
+    "sklearn-test": Example(
+        SKTEST + "test_classification.py, test_log_loss",
+        ["ham", "spam", "spam", "ham"],
+        [[0.3, 0.7], [0.6, 0.4], [0.4, 0.6], [0.7, 0.3]],
+        {"log_loss": 0.7469410},
+    ),
     "sklearn": Example(
         SKLEARN + "log_loss",
         ["spam", "ham", "ham", "spam"],
@@ -1164,6 +1279,19 @@ HAM = {
 
 # What an SVM returns, not a probability.
 MARGINS = {
+    "keras": Example(
+        KTEST + "hinge_metrics_test.py, test_unweighted, one label a row",
+        [-1, 1, -1, 1, -1, -1, 1, 1],
+        [-0.3, 0.2, -0.1, 1.6, -0.25, -1.0, 0.5, 0.6],
+        {"hinge": "0.506", "squared_hinge": "0.364"},
+    ),
+    "keras-weights": Example(
+        KTEST + "hinge_metrics_test.py, test_weighted, one label a row",
+        [-1, 1, -1, 1, -1, -1, 1, 1],
+        [-0.3, 0.2, -0.1, 1.6, -0.25, -1.0, 0.5, 0.6],
+        {"hinge": "0.493", "squared_hinge": "0.347"},
+        w=[1.5] * 4 + [2.0] * 4,
+    ),
     "sklearn": Example(SKLEARN + "hinge_loss", [-1, 1, 1], [-2.18, 2.36, 0.09], {"hinge": "0.30"}),
 }
 
@@ -1211,6 +1339,8 @@ def _multiclass(classes: int) -> list[Any]:
             "Recall",
             _aggregate={"average": "micro", "class_weights": {c: 1.0 for c in range(1, classes)}},
         ),
+        named("kappa_linear", "CohenKappa", weights="linear"),
+        named("kappa_quadratic", "CohenKappa", weights="quadratic"),
         named("top_1", "TopKCategoricalAccuracy", k=1),
         named("top_2", "SparseTopKCategoricalAccuracy", k=2),
         named("top_3", "TopKCategoricalAccuracy", k=3),
@@ -1248,6 +1378,43 @@ _F_Y, _F_P = [0, 1, 2, 0, 1, 2], hot([0, 2, 1, 0, 0, 1], 3)
 _K3_P = [[0.05, 0.95, 0], [0.1, 0.8, 0.1]]
 
 THREE = {
+    "sklearn-kappa": Example(
+        SKTEST + "test_classification.py, test_cohen_kappa (Artstein and Poesio 2008, Table 4)",
+        [0] * 46 + [1] * 44 + [2] * 10,
+        hot([0] * 52 + [1] * 32 + [2] * 16, 3),
+        {"cohen_kappa": "0.8013"},
+    ),
+    "sklearn-kappa-weights": Example(
+        SKTEST + "test_classification.py, test_cohen_kappa",
+        [0] * 46 + [1] * 44 + [2] * 10,
+        hot([0] * 50 + [1] * 40 + [2] * 10, 3),
+        {"cohen_kappa": "0.9315", "kappa_linear": "0.9412", "kappa_quadratic": "0.9541"},
+    ),
+    "sklearn-losses": Example(
+        SKTEST + "test_classification.py, test_log_loss, test_brier_score_loss_multiclass",
+        [1, 0, 2],
+        [[0.2, 0.7, 0.1], [0.6, 0.2, 0.2], [0.6, 0.1, 0.3]],
+        {"log_loss": 0.6904911, "brier_score": 0.41333333},
+    ),
+    "sklearn-brier-right": Example(
+        SKTEST + "test_classification.py, test_brier_score_loss_multiclass",
+        [0, 1, 2],
+        hot([0, 1, 2], 3),
+        {"brier_score": 0},
+    ),
+    "sklearn-brier-wrong": Example(
+        SKTEST + "test_classification.py, test_brier_score_loss_multiclass",
+        [0, 1, 2],
+        hot([1, 0, 0], 3),
+        {"brier_score": 2},
+    ),
+    "keras-test-weights": Example(
+        KTEST + "probabilistic_metrics_test.py, CategoricalCrossentropyTest, test_weighted",
+        [1, 2],
+        _K3_P,
+        {"categorical_crossentropy": "1.338", "sparse_categorical_crossentropy": "1.338"},
+        w=[1.5, 2.0],
+    ),
     "torch": Example(
         TORCH + "classification, multiclass_accuracy, _recall, _cohen_kappa, _fbeta_score, ...",
         _T3_Y,
@@ -1554,6 +1721,19 @@ THREE_AS_IS = {
 }
 
 THREE_LOGITS = {
+    "keras-test": Example(
+        KTEST + "probabilistic_metrics_test.py, CategoricalCrossentropyTest, ..._from_logits",
+        [1, 2],
+        [[1, 9, 0], [1, 8, 1]],
+        {"categorical_crossentropy": "3.5011", "log_loss": "3.5011"},
+    ),
+    "keras-test-weights": Example(
+        KTEST + "probabilistic_metrics_test.py, ..., test_weighted_from_logits",
+        [1, 2],
+        [[1, 9, 0], [1, 8, 1]],
+        {"categorical_crossentropy": "4.0012", "log_loss": "4.0012"},
+        w=[1.5, 2.0],
+    ),
     "tfma": Example(
         TFMA + "cross_entropy_metrics_test.py, ..._categorical_two_examples_from_logits",
         [1, 2],
@@ -1962,6 +2142,81 @@ PAIR_METRICS: list[Any] = [
     "CosineSimilarity", "Poisson", "MeanSquaredError", "MeanAbsoluteError",
 ]  # fmt: skip
 
+FOUR_LABELS = {
+    "sklearn-1": Example(
+        SKTEST + "test_classification.py, test_precision_recall_f1_score_multilabel_1",
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]],
+        [[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0]],
+        {
+            "precision": [0.0, 0.5, 1.0, None],
+            "recall": [0.0, 1.0, 1.0, 0.0],
+            "f1_score": [0.0, 1 / 1.5, 1, 0.0],
+            "fbeta_2": ["0", "0.83", "1", "0"],
+            "recall macro": 0.5,
+            "f1_score macro": 2.5 / 1.5 * 0.25,
+            "precision micro": 0.5,
+            "recall micro": 0.5,
+            "f1_score micro": 0.5,
+            "recall weighted_macro": 0.5,
+            "f1_score weighted_macro": 2.5 / 1.5 * 0.25,
+        },
+    ),
+    "sklearn-2": Example(
+        SKTEST + "test_classification.py, test_precision_recall_f1_score_multilabel_2",
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0]],
+        [[0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 0, 0]],
+        {
+            "precision": [0.0, 1.0, None, 0.0],
+            "recall": [0.0, 0.5, 0.0, None],
+            "f1_score": [0.0, "0.66", 0.0, 0.0],
+            "fbeta_2": ["0", "0.55", "0", "0"],
+            "f1_score macro": 2 / 12,
+            "precision micro": 0.25,
+            "recall micro": 0.25,
+            "f1_score micro": 0.25,
+            "f1_score weighted_macro": 2 / 3 * 2 / 4,
+        },
+    ),
+}
+_FOUR_LABELS: list[Any] = [
+    entry
+    for class_name, config in (
+        ("Precision", {}),
+        ("Recall", {}),
+        ("F1Score", {}),
+        ("FBetaScore", {"name": "fbeta_2", "beta": 2.0}),
+    )
+    for entry in (
+        {"class_name": class_name, "config": config, "binarize": {"class_ids": [0, 1, 2, 3]}},
+        *averages(class_name, "macro", "micro", "weighted_macro", **config),
+    )
+]
+
+_FIVE_Y = [[0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [1, 1, 1, 1, 0], [0, 0, 0, 0, 1]]
+_FIVE_P = [[0, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [1, 1, 1, 1, 1]]
+
+FIVE_LABELS = {
+    "keras": Example(
+        KTEST + "hinge_metrics_test.py, CategoricalHingeTest, test_unweighted",
+        _FIVE_Y,
+        _FIVE_P,
+        {"categorical_hinge": 0.5},
+    ),
+    "keras-weights": Example(
+        KTEST + "hinge_metrics_test.py, CategoricalHingeTest, test_weighted",
+        _FIVE_Y,
+        _FIVE_P,
+        {"categorical_hinge": 0.5},
+        w=[1.0, 1.5, 2.0, 2.5],
+    ),
+    "keras-top": Example(
+        KTEST + "confusion_metrics_test.py, PrecisionTest, test_unweighted_top_k",
+        [[0, 1, 1, 0, 0]],
+        [[0.2, 0.1, 0.5, 0, 0.2]],
+        {"precision_top_3": 1 / 3},
+    ),
+}
+
 RANKED = {
     "keras": Example(
         KERAS + "Precision(top_k=2), Precision(top_k=4)",
@@ -2197,7 +2452,7 @@ JOBS = {
     "non-cats": Job(_RATES, NON_CATS, {"task": "binary"}),
     "spam": Job(["LogLoss"], SPAM, {"task": "binary"}),
     "ham": Job(["BrierScore"], HAM, {"task": "binary"}, {"positive": "ham"}),
-    "margins": Job(["Hinge"], MARGINS, {"task": "binary"}, model=_AS_IS),
+    "margins": Job(["Hinge", "SquaredHinge"], MARGINS, {"task": "binary"}, model=_AS_IS),
     "regression": Job(REGRESSION_METRICS, REGRESSION, {"task": "regression"}),
     "three": Job(_multiclass(3), THREE, {"task": "multiclass"}),
     "three-inner": Job(["CategoricalCrossEntropy", "LogLoss"], THREE_INNER, {"task": "multiclass"}),
@@ -2212,6 +2467,12 @@ JOBS = {
     "moods": Job(DECIDED, MOODS, {"task": "multiclass"}),
     "labels": Job([*_multilabel(3), *_MEANS], LABELS, {"task": "multilabel"}),
     "pairs": Job(PAIR_METRICS, PAIRS, {"task": "multilabel"}),
+    "four-labels": Job(_FOUR_LABELS, FOUR_LABELS, {"task": "multilabel"}),
+    "five-labels": Job(
+        ["CategoricalHinge", named("precision_top_3", "Precision", top_k=3)],
+        FIVE_LABELS,
+        {"task": "multilabel"},
+    ),
     "ranked": Job(
         [named(f"precision_top_{k}", "Precision", top_k=k) for k in (2, 4)],
         RANKED,
@@ -2256,6 +2517,10 @@ _ABSENT = "A class without examples has no positives to find, so that nothing is
 _BATCH = "Keras' losses divide by the number of examples, a weighted mean by the sum of weights."
 _PERCENT = "Of a label of 0 there is no percentage; scikit-learn and Keras divide by a tiny number."
 _FLAT = "All labels are equal, so that there is no variance to explain: NaN."
+_FLOAT = (
+    "TFMA's Keras clips at 1e-7, adds 1e-7, and does so in single precision, Keras 3 only clips."
+)
+_SIGMOID = "scikit-learn's log loss, as evalbeam's, is of probabilities, whose step is 2.2e-16."
 _COARSE = "Five thresholds are too few to see each score."
 _LOGITS = [log1p(exp(x)) for x in (-18.6, -0.51, 2.94, -12.8)]
 _MCC = 2 / sqrt(12)  # of classes 0 and 1; class 2 has 1
@@ -2279,6 +2544,19 @@ DIFFERENT: list[Different] = [
     ),
     Different(
         "binary", "torch-sensitivity", "sensitivity_at_specificity", "0.6667", 1.0, _COARSE
+    ),
+    Different("binary", "keras-precision-of-none", "precision", 0, nan, _ZERO),
+    *(
+        Different("binary", example, "binary_crossentropy", figure, value, _FLOAT)
+        for example, published, value in (
+            ("keras-clipped", ("3.9855", "3.833"), -log(2e-7) / 4),
+            ("keras-clipped-weights", ("3.4162", "3.285"), -1.5 * log(2e-7) / 7),
+        )
+        for figure in published
+    ),
+    Different("logits", "tf-keras-far", "log_loss", "33.333", -2 * log(2**-52) / 6, _SIGMOID),
+    Different(
+        "logits", "tf-keras-far-weights", "log_loss", "37.037", -5 * log(2**-52) / 13.5, _SIGMOID
     ),
     Different("binary", "sklearn-nothing", "f1_score", 0.0, nan, _ZERO),
     Different(
@@ -2356,6 +2634,14 @@ DIFFERENT: list[Different] = [
             "specificity_at_sensitivity": "0.0000",
         }.items()
     ),
+    Different("four-labels", "sklearn-1", "precision", [0, 0.5, 1, 0], [0, 0.5, 1, nan], _ZERO),
+    Different("four-labels", "sklearn-1", "precision macro", 1.5 / 4, nan, _ZERO),
+    Different("four-labels", "sklearn-1", "precision weighted_macro", 1.5 / 4, nan, _ZERO),
+    Different("four-labels", "sklearn-2", "precision", [0, 1, 0, 0], [0, 1, nan, 0], _ZERO),
+    Different("four-labels", "sklearn-2", "recall", [0, 0.5, 0, 0], [0, 0.5, 0, nan], _ZERO),
+    Different("four-labels", "sklearn-2", "precision macro", 0.25, nan, _ZERO),
+    Different("four-labels", "sklearn-2", "recall macro", 0.125, nan, _ZERO),
+    Different("four-labels", "sklearn-2", "precision weighted_macro", 2 / 4, nan, _ZERO),
     Different("labels", "torch", "precision", ["1.0000", "0.0000", "0.5000"], [1, nan, 0.5], _ZERO),
     Different("labels", "torch", "precision macro", "0.5000", nan, _ZERO),
     Different(
