@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalbeam.transforms import batch, models
+from evalbeam.transforms import batch
 from evalbeam.transforms.examples import tasks
 from evalbeam.transforms.formats import files
 from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.models import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Job:
       identity: what identifies an example, as text.
       digests: by version, the SHA-256 of its files, before they were loaded.
       first: first examples that all versions can score.
+      preprocessing: signatures of a version whose outputs are columns, too.
       notes: what was inferred or chosen that the user should know.
     """
 
@@ -51,7 +53,7 @@ class Job:
     shards: tuple[batch.Shard, ...]
     projection: batch.Projection
     batch_size: int
-    models: tuple[models.ModelSpec, ...]
+    models: tuple[ModelSpec, ...]
     evaluation: Evaluation
     max_dead_letters: float
     identity: str
@@ -59,6 +61,7 @@ class Job:
     first: batch.Batch
     notes: tuple[str, ...]
     open_classes: tuple[OpenClasses, ...] = ()
+    preprocessing: tuple[ModelSpec, ...] = ()
 
     @property
     def main(self) -> batch.Shard:
@@ -72,8 +75,10 @@ class Job:
             shards=tuple(
                 dataclasses.replace(shard, path=files.absolute(shard.path)) for shard in self.shards
             ),
-            models=tuple(
-                dataclasses.replace(model, path=files.absolute(model.path)) if model.path else model
-                for model in self.models
-            ),
+            models=tuple(map(_with_absolute_path, self.models)),
+            preprocessing=tuple(map(_with_absolute_path, self.preprocessing)),
         )
+
+
+def _with_absolute_path(spec: ModelSpec) -> ModelSpec:
+    return dataclasses.replace(spec, path=files.absolute(spec.path)) if spec.path else spec

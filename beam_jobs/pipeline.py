@@ -66,7 +66,7 @@ def evaluate(
         | "Read" >> read.Read(job.projection, job.batch_size)
     )
     predicted = read_out[read.BATCHES] | "Predict" >> predict.Predict(
-        job.models, evaluation.heads, evaluation.weight, evaluation.id
+        job.models, evaluation.heads, evaluation.weight, evaluation.id, job.preprocessing
     )
     added = predicted.scored | "Aggregate" >> aggregate.Aggregate(evaluation, partitions, progress)
     indexes = [

@@ -100,6 +100,13 @@ class Batch:
             None if self.serialized is None else self.serialized[rows],
         )
 
+    def with_columns(self, columns: Mapping[str, pa.Array]) -> Batch:
+        """The batch with more columns, or others of the same name."""
+        names = self.columns.schema.names
+        arrays = {name: self.columns.column(name) for name in names} | dict(columns)
+        record = pa.RecordBatch.from_pydict(arrays) if arrays else self.columns
+        return Batch(self.shard, self.positions, record, self.serialized)
+
 
 def _name_row(position: int) -> str:
     return "somewhere" if position < 0 else f"row {position + 1} (counted from 1)"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from evalbeam.beam_jobs import config
-from evalbeam.beam_jobs.check import consistency, first_examples, heads
+from evalbeam.beam_jobs.check import consistency, first_examples, heads, preprocessing
 from evalbeam.beam_jobs.check import versions as loading
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.config.resolve import Request, resolve
@@ -32,14 +32,16 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     # Cheap checks first: models take seconds to load.
     specs = loading.describe(request.settings)
     shards = _list_shards(data)
-    consistency.check_columns(shards, request.settings, request.slices)
+    if not request.preprocessing:  # whose columns are not in the data
+        consistency.check_columns(shards, request.settings, request.slices)
     for spec in request.metrics or ():
         metric_classes.check_metric(spec)
     versions = loading.load(specs)
+    transforms = preprocessing.load(request, specs)
     label_columns = _map_labels(request.settings, versions.outputs())
     consistency.check_tasks(request.settings.task, label_columns)
-    projection = _project(request, label_columns.values(), versions)
-    first = _read_first(shards, projection, versions, label_columns)
+    projection = _project(request, label_columns.values(), versions, transforms)
+    first = _read_first(shards, projection, versions, label_columns, transforms)
     outputs = heads.infer(request.settings, versions, first, label_columns)
     scored = heads.score(request.settings, versions, first, outputs)
     consistency.check_slices(first.examples, request.slices)
@@ -51,6 +53,8 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         evaluation, scored, are_defaults=request.metrics is None
     )
     heads.check_scores(evaluation, versions, scored)
+    open_classes = heads.list_open(versions, first, outputs)
+    preprocessing.check_ahead(transforms, evaluation, open_classes)
     return Job(
         name=settings.name,
         shards=shards,
@@ -62,11 +66,13 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         identity=_describe_identity(data.id, projection),
         digests=versions.digests,
         first=scored.batch,
-        open_classes=heads.list_open(versions, first, outputs),
+        preprocessing=transforms.specs,
+        open_classes=open_classes,
         notes=(
             *heads.note(outputs),
             *decision_notes,
             *request.notes,
+            *transforms.notes,
             *_note_images(data, versions),
             *_note_baseline(request.settings, evaluation),
             *_note_tfma(evaluation),
@@ -89,9 +95,11 @@ def _read_first(
     projection: batch.Projection,
     versions: Versions,
     label_columns: Mapping[str, str],
+    transforms: preprocessing.Preprocessing,
 ) -> first_examples.FirstExamples:
     """Reads first examples, and checks that they fit the labels and the models' inputs."""
     first = first_examples.read(shards, projection, versions.models.values())
+    first = preprocessing.apply(transforms, first, projection.columns)
     consistency.check_types(first)
     for spec in versions.specs:
         models.check_inputs(spec, versions.models[spec.name], first.tried, first.columns)
@@ -198,7 +206,10 @@ def _map_labels(settings: config.Config, outputs: Sequence[str]) -> dict[str, st
 
 
 def _project(
-    request: Request, label_columns: Collection[str], versions: Versions
+    request: Request,
+    label_columns: Collection[str],
+    versions: Versions,
+    transforms: preprocessing.Preprocessing,
 ) -> batch.Projection:
     """The columns to decode."""
     data = request.settings.data
@@ -223,7 +234,7 @@ def _project(
     texts -= numeric
     return batch.Projection(
         tuple(sorted(columns - {""})),
-        any(projection.serialized for projection in projections),
+        bool(transforms.specs) or any(projection.serialized for projection in projections),
         tuple(sorted(texts)),
     )
 

@@ -22,6 +22,7 @@ class Request:
       slices: the slicing specs, overall first.
       metrics: the metrics; None for the defaults of the task.
       min_slice_size: the larger of both.
+      preprocessing: by version, the signatures whose outputs are columns.
       tfma_metrics: MetricsSpecs, as JSON, that only TFMA computes.
       eval_config: the EvalConfig, as JSON.
       notes: what the EvalConfig requests but is not evaluated.
@@ -31,6 +32,7 @@ class Request:
     slices: tuple[Spec, ...]
     metrics: tuple[MetricSpec, ...] | None
     min_slice_size: int
+    preprocessing: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tfma_metrics: tuple[str, ...] = ()
     eval_config: str | None = None
     notes: tuple[str, ...] = ()
@@ -72,9 +74,27 @@ def resolve(settings: Config, engine: Engine) -> Request:
         tuple(dict.fromkeys(((), *contents.slices))),
         None if is_empty else contents.metrics,
         max(contents.min_slice_size, settings.min_slice_size),
+        _list_preprocessing(settings, contents),
         contents.tfma_metrics,
         None if is_empty else json_format.MessageToJson(parsed, indent=None),
         tuple(notes),
+    )
+
+
+def _match(settings: Config, contents: eval_config.Contents) -> list[eval_config.Model | None]:
+    """The model_spec of each version; the only one is for all."""
+    by_name = {spec.name: spec for spec in contents.models}
+    first = next(iter(by_name.values()), None)
+    return [by_name.get(model.name) or first for model in settings.models]
+
+
+def _list_preprocessing(
+    settings: Config, contents: eval_config.Contents
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(
+        (model.name, spec.preprocessing)
+        for model, spec in zip(settings.models, _match(settings, contents), strict=True)
+        if spec is not None and spec.preprocessing
     )
 
 
@@ -87,7 +107,7 @@ def _merge(settings: Config, contents: eval_config.Contents) -> Config:
             f"{settings.eval_config}: its model_specs are {errors.listed(sorted(by_name))}, "
             f"but the config's models are {errors.listed(names)}: use the same names"
         )
-    specs = [by_name.get(name) or next(iter(by_name.values()), None) for name in names]
+    specs = _match(settings, contents)
     label, weight = settings.data.label, settings.data.weight
     label_columns = {spec.labels for spec in specs if spec is not None and spec.labels}
     weight_columns = {spec.weights for spec in specs if spec is not None and spec.weights}

@@ -233,3 +233,106 @@ def test_an_eval_config_that_contradicts_the_config(
         f'model_specs {{ {label}{model_spec} }} metrics_specs {{ metrics {{ class_name: "AUC" }} }}'
     )
     assert message in refused(by_eval_config(tmp_path, text, **data))
+
+
+def save_taxi(path, threshold=2.0):
+    """A model of tf.Examples with its preprocessing, as TFX's Trainer exports it."""
+    import tensorflow as tf
+
+    text = tf.TensorSpec([None], tf.string, name="examples")
+
+    class Taxi(tf.Module):
+        @tf.function(input_signature=[text])
+        def serve(self, examples):
+            parsed = tf.io.parse_example(examples, {"a": tf.io.FixedLenFeature([], tf.float32)})
+            return {"outputs": tf.sigmoid(parsed["a"])[:, None]}
+
+        @tf.function(input_signature=[text])
+        def transform(self, examples):
+            features = {"tips": tf.io.FixedLenFeature([], tf.float32)}
+            features["tags"] = tf.io.VarLenFeature(tf.string)
+            parsed = tf.io.parse_example(examples, features)
+            return {
+                "tips_xf": tf.cast(parsed["tips"] > threshold, tf.int64)[:, None],
+                "tips": tf.cast(parsed["tips"], tf.int64),  # instead of the raw one
+                "tags_xf": tf.sparse.map_values(tf.strings.upper, parsed["tags"]),
+            }
+
+    taxi = Taxi()
+    signatures = {"serving_default": taxi.serve, "transform_features": taxi.transform}
+    tf.saved_model.save(taxi, str(path), signatures=signatures)
+
+
+@pytest.fixture
+def taxi(tmp_path):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(5)
+    a, tips = rng.normal(size=90), rng.uniform(0, 4, 90)
+    tags = [list(rng.choice(["x", "y"], rng.integers(0, 3))) for _ in range(90)]
+
+    def number(value):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+    def texts(values):
+        encoded = [value.encode() for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+
+    with tf.io.TFRecordWriter(str(tmp_path / "d.tfrecord")) as writer:
+        for i in range(90):
+            features = {"a": number(a[i]), "tips": number(tips[i]), "tags": texts(tags[i])}
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    save_taxi(tmp_path / "model")
+    return a, tips, tags
+
+
+def write_taxi_config(tmp_path, names="transform_features"):
+    (tmp_path / "eval.pbtxt").write_text(
+        f"""
+        model_specs {{ signature_name: "serving_default" label_key: "tips_xf"
+                      preprocessing_function_names: "{names}" }}
+        metrics_specs {{ metrics {{ class_name: "ExampleCount" }} metrics {{ class_name: "AUC" }} }}
+        slicing_specs {{}}
+        slicing_specs {{ feature_keys: "tags_xf" }}
+        slicing_specs {{ feature_keys: "tips" }}
+        """
+    )
+
+
+@pytest.mark.parametrize("engine", ["columnar", "tfma"])
+def test_labels_and_slices_of_transformed_features(run_job, tmp_path, taxi, engine):
+    a, tips, tags = taxi
+    write_taxi_config(tmp_path)
+    models = [{"name": "m", "path": "model"}, {"name": "again", "path": "model"}]
+    run = run_job(
+        {
+            "data": {"files": "d.tfrecord", "batch_size": 32},
+            "models": models,
+            "eval_config": "eval.pbtxt",
+        },
+        "--engine",
+        engine,
+    )
+    assert values(run)["auc"] == pytest.approx(metrics.roc_auc_score(tips > 2, a), abs=1e-3)
+    frame = pd.read_parquet(run / "metrics.parquet")
+    frame = frame[(frame["metric"] == "example_count") & (frame["model"] == "m")]
+    counts = frame.set_index("slice")["value"].to_dict()
+    assert counts == {
+        "overall": 90,
+        **{f"tags_xf={tag.upper()}": sum(tag in each for each in tags) for tag in "xy"},
+        **{f"tips={whole}": (tips.astype(int) == whole).sum() for whole in range(4)},
+    }
+
+
+def test_preprocessing_that_cannot_be_done(refused, tmp_path, taxi):
+    write_taxi_config(tmp_path, "tft_layer")
+    job = {"data": {"files": "d.tfrecord"}, "eval_config": "eval.pbtxt"}
+    one = [{"name": "m", "path": "model"}]
+    assert "the model's signatures are 'serving_default', 'transform_features'" in refused(
+        {**job, "models": one}
+    )
+    write_taxi_config(tmp_path)
+    save_taxi(tmp_path / "other", threshold=3.0)
+    output = refused({**job, "models": [*one, {"name": "n", "path": "other"}]})
+    assert "the preprocessing of version 'n' gives other values of 'tips_xf'" in output

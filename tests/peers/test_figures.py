@@ -286,11 +286,6 @@ def test_every_example_names_its_source_and_is_used():
             assert example.figures or example.slices or (name, key) in different, key
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the difference of two infinities in TFMA's files warns: result_files._add_differences",
-)
 def test_a_metric_that_is_infinite_for_two_versions(run, monkeypatch):
     # TFMA's cross entropy of a wrong decision without a doubt, as of torchmetrics' decisions.
     example = figures.BINARY["torch-decided"]

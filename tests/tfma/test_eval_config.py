@@ -65,8 +65,8 @@ def test_protos_are_those_of_tfma_in_any_order_of_imports() -> None:
 def test_an_eval_config_is_interpreted(config: object) -> None:
     contents = eval_config.interpret(config)
     assert contents.models == (
-        eval_config.Model("v1", True, "", (("", "y"),), (), (("", "w"),)),
-        eval_config.Model("v2", False, "serving", (("", "y"),), (("a", "pa"),), (("", "w"),)),
+        eval_config.Model("v1", True, "", (), (("", "y"),), (), (("", "w"),)),
+        eval_config.Model("v2", False, "serving", (), (("", "y"),), (("a", "pa"),), (("", "w"),)),
     )
     assert contents.slices == ((), (slices.Term("age", "5"), slices.Term("plan")))
     recall = MetricSpec("Recall", '{"thresholds": [0.5]}')
@@ -205,7 +205,7 @@ def test_what_only_tfma_supports() -> None:
 
     config = text_format.Parse(
         """
-        model_specs { preprocessing_function_names: "f" }
+        model_specs { padding_options { float_padding: 1 } preprocessing_function_names: "f" }
         cross_slicing_specs { baseline_spec {} slicing_specs { feature_keys: "a" } }
         options { include_default_metrics { value: true } }
         """,
@@ -217,6 +217,7 @@ def test_what_only_tfma_supports() -> None:
         "options.include_default_metrics",
         "model_specs",
     ]
+    assert contents.models[0].preprocessing == ("f",)
 
 
 def test_a_built_eval_config_is_interpreted_as_it_was_given() -> None:
@@ -231,7 +232,9 @@ def test_a_built_eval_config_is_interpreted_as_it_was_given() -> None:
     )
     contents = eval_config.interpret(config)
     assert contents.slices == ((), (slices.Term("age", "5"), slices.Term("plan")))
-    assert contents.models[0] == eval_config.Model("v1", True, "", (("", "y"),), (), (("", "w"),))
+    assert contents.models[0] == eval_config.Model(
+        "v1", True, "", (), (("", "y"),), (), (("", "w"),)
+    )
     assert [spec.class_name for spec in contents.metrics] == ["Recall", "AUC", "Mine"]
     assert contents.metrics[0].class_ids == (0, 2)
     assert contents.metrics[0].weighted is False

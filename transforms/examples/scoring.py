@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 
 from evalbeam.transforms import arrow, batch, errors, models
 from evalbeam.transforms.examples import identity, labels, scores
@@ -74,6 +75,31 @@ def score(
             for output, seen in result.seen.items()
         },
     ), letters
+
+
+def transform(
+    examples: batch.Batch, transforms: Sequence[models.Model]
+) -> tuple[batch.Batch | None, list[batch.DeadLetter]]:
+    """The rows that all transforms can take, with their outputs as columns, and the others.
+
+    Raises:
+      DataError: a transform fails on all rows that were tried.
+    """
+    letters: list[batch.DeadLetter] = []
+    for model in transforms:
+        failed: dict[int, str] = {}
+        pieces = _attempt(model, examples, np.arange(len(examples)), failed)
+        letters += [_dead_letter(examples, row, why) for row, why in sorted(failed.items())]
+        if not pieces:
+            return None, letters
+        joined = _join(pieces)
+        kept = examples.take(joined.rows) if failed else examples
+        columns = {
+            name: pa.array(list(values) if values.ndim > 1 else values)
+            for name, values in joined.outputs.items()
+        }
+        examples = kept.with_columns(columns)
+    return examples, letters
 
 
 def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.ndarray]:

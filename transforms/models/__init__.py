@@ -77,6 +77,7 @@ REGISTRY = {
     ),
     "callable": Kind("evalbeam.transforms.models.callable", runs_in=("Python",)),
     "stored": Kind("evalbeam.transforms.models.stored"),
+    "transform": Kind("evalbeam.transforms.models.transform"),
 }
 
 # Paths that are not a supported model but close to one, by suffix, and what to do instead.

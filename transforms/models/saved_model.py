@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,15 +22,7 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     Raises:
       ConfigError: it is not a SavedModel, or has no such signature; or as in signature.Signature.
     """
-    if not os.path.exists(os.path.join(path, "saved_model.pb")):
-        raise errors.ConfigError(
-            "it is not a SavedModel, that is a folder with saved_model.pb. A `.keras` file is of "
-            "kind keras; Keras 3 writes a SavedModel with `model.export(folder)`"
-        )
-    try:
-        loaded = tf.saved_model.load(path)
-    except Exception as error:  # TensorFlow raises many kinds, from OSError to its own NotFound.
-        raise errors.ConfigError(f"TensorFlow cannot load it: {error}") from error
+    loaded = read(path)
     if spec.signature not in loaded.signatures:
         names = errors.listed(loaded.signatures) or "none"
         raise errors.ConfigError(f"unknown signature {spec.signature!r}; it has {names}")
@@ -39,14 +33,28 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
         # Through `loaded`, which keeps the variables alive; the function only has weak references.
         return loaded.signatures[spec.signature](**tensors)
 
-    serialized = _takes_serialized(spec, inputs)
+    serialized = not spec.inputs and takes_serialized(inputs)
     parameters = sum(math.prod(variable.shape.as_list()) for variable in function.graph.variables)
     outputs = function.structured_outputs
     return signature.Signature(spec, call, inputs, outputs, serialized, parameters)
 
 
-def _takes_serialized(spec: models.ModelSpec, inputs: dict[str, tf.TensorSpec]) -> bool:
-    if len(inputs) != 1 or spec.inputs:
+def read(path: str) -> Any:
+    """The SavedModel in a local folder; raises ConfigError if it is none."""
+    if not os.path.exists(os.path.join(path, "saved_model.pb")):
+        raise errors.ConfigError(
+            "it is not a SavedModel, that is a folder with saved_model.pb. A `.keras` file is of "
+            "kind keras; Keras 3 writes a SavedModel with `model.export(folder)`"
+        )
+    try:
+        return tf.saved_model.load(path)
+    except Exception as error:  # TensorFlow raises many kinds, from OSError to its own NotFound.
+        raise errors.ConfigError(f"TensorFlow cannot load it: {error}") from error
+
+
+def takes_serialized(inputs: Mapping[str, tf.TensorSpec]) -> bool:
+    """Whether a signature's inputs are a single one of text, one per row: serialised examples."""
+    if len(inputs) != 1:
         return False
     (only,) = inputs.values()
     return only.dtype == tf.string and only.shape.rank in (None, 1)

@@ -13,6 +13,7 @@ from evalbeam.transforms import models
 from evalbeam.transforms.batch import Batch, Scored
 from evalbeam.transforms.examples import labels, scores, scoring
 from evalbeam.transforms.ledger import Ledger
+from evalbeam.transforms.models import ModelSpec
 from evalbeam.transforms.stages import coders  # noqa: F401  # registers coders
 
 LEDGERS = "ledgers"
@@ -30,28 +31,32 @@ class Predict(beam.PTransform[pvalue.PCollection[Batch], pvalue.DoOutputsTuple])
       heads: the outputs to evaluate; every version has them.
       weight: the column of the example weights, if any.
       id: the column that identifies an example, if any.
+      preprocessing: the signatures whose outputs are columns, too.
     """
 
-    models: tuple[models.ModelSpec, ...]
+    models: tuple[ModelSpec, ...]
     heads: tuple[labels.Head, ...]
     weight: str | None
     id: str | None
+    preprocessing: tuple[ModelSpec, ...] = ()
 
     def expand(self, batches: pvalue.PCollection[Batch]) -> pvalue.DoOutputsTuple:
         """A single fused step; batches are never shuffled."""
         return batches | "Score" >> beam.ParDo(
-            _Score(self.models, self.heads, self.weight, self.id)
+            _Score(self.models, self.heads, self.weight, self.id, self.preprocessing)
         ).with_output_types(Scored).with_outputs(LEDGERS, main="scored")
 
 
 class _Score(beam.DoFn):
     def __init__(
         self,
-        specs: tuple[models.ModelSpec, ...],
+        specs: tuple[ModelSpec, ...],
         heads: tuple[labels.Head, ...],
         weight: str | None,
         id_column: str | None,
+        preprocessing: tuple[ModelSpec, ...],
     ) -> None:
+        self._preprocessing = preprocessing
         self._specs = specs
         self._scales: dict[str, scores.Scale] = {spec.name: spec.scores for spec in specs}
         self._heads = heads
@@ -65,11 +70,16 @@ class _Score(beam.DoFn):
 
     def setup(self) -> None:
         self._models = {spec.name: models.load(spec) for spec in self._specs}
+        self._transforms = [models.load(spec) for spec in self._preprocessing]
 
     def process(self, batch: Batch) -> Iterator[Scored | pvalue.TaggedOutput[str, Ledger]]:
-        scored, letters = scoring.score(
-            batch, self._models, self._heads, self._weight, self._id, self._scales
-        )
+        transformed, letters = scoring.transform(batch, self._transforms)
+        scored = None
+        if transformed is not None:
+            scored, more = scoring.score(
+                transformed, self._models, self._heads, self._weight, self._id, self._scales
+            )
+            letters += more
         self._dead.inc(len(letters))
         if letters:
             yield pvalue.TaggedOutput(LEDGERS, Ledger(dead_letters=letters))

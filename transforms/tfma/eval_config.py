@@ -29,12 +29,14 @@ class Model:
       name: the version; "" for a single model without a name.
       baseline: whether the other versions are compared with it.
       signature: the SavedModel's signature; "" for the default.
+      preprocessing: the signatures whose outputs are columns, too.
       labels, predictions, weights: the columns of labels, stored predictions and example weights.
     """
 
     name: str
     baseline: bool
     signature: str
+    preprocessing: tuple[str, ...]
     labels: tuple[tuple[str, str], ...]
     predictions: tuple[tuple[str, str], ...]
     weights: tuple[tuple[str, str], ...]
@@ -290,6 +292,7 @@ def complete(
         if name in by_name:
             spec.signature_name = by_name[name].signature_name
             spec.model_type = by_name[name].model_type
+            spec.preprocessing_function_names[:] = by_name[name].preprocessing_function_names
     _name_models(config, models)
     return config
 
@@ -316,6 +319,7 @@ def _interpret_model(spec: Any) -> Model:
         name=spec.name,
         baseline=spec.is_baseline,
         signature=spec.signature_name,
+        preprocessing=tuple(spec.preprocessing_function_names),
         labels=_read_columns(spec, "label"),
         predictions=_read_columns(spec, "prediction"),
         weights=_read_columns(spec, "example_weight"),
@@ -389,9 +393,8 @@ def _list_tfma_only(config: Any) -> Iterator[str]:
     if options.include_default_metrics.value:
         yield "options.include_default_metrics (metrics compiled into tf_keras models)"
     for spec in config.model_specs:
-        for name in ("preprocessing_function_names", "padding_options"):
-            if spec.HasField(name) if name == "padding_options" else getattr(spec, name):
-                yield f"model_specs {spec.name!r}: {name}"
+        if spec.HasField("padding_options"):
+            yield f"model_specs {spec.name!r}: padding_options"
     for spec in config.metrics_specs:
         across_slices = [m for m in spec.metrics if m.cross_slice_thresholds]
         if across_slices or spec.cross_slice_thresholds:
