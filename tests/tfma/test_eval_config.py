@@ -205,7 +205,7 @@ def test_what_only_tfma_supports() -> None:
 
     config = text_format.Parse(
         """
-        model_specs { padding_options { float_padding: 1 } preprocessing_function_names: "f" }
+        model_specs { padding_options {} preprocessing_function_names: "f" }
         cross_slicing_specs { baseline_spec {} slicing_specs { feature_keys: "a" } }
         options { include_default_metrics { value: true } }
         """,
