@@ -166,6 +166,16 @@ def demo(example: str, folder: str) -> None:
 
 
 @main.command()
+@click.argument("name", required=False)
+def metrics(name: str | None) -> None:
+    """List all metrics, or describe NAME, whatever its spelling."""
+    with _exit_codes():
+        from evalbeam.beam_jobs.report import glossary
+
+        click.echo(glossary.list_all() if name is None else glossary.explain(name))
+
+
+@main.command()
 def doctor() -> None:
     """Show what is installed, and what each missing part is needed for."""
     from evalbeam.beam_jobs import doctor as examination

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from evalbeam.beam_jobs import config, pipeline
-from evalbeam.beam_jobs.check import choose_decision_threshold, list_default_metrics, stores
+from evalbeam.beam_jobs.check import choose_decision_threshold, list_metrics, stores
 from evalbeam.beam_jobs.config import resolve
 from evalbeam.beam_jobs.launch import cluster, runner
 from evalbeam.beam_jobs.publish import assemble, manifest, staging, verify
@@ -165,11 +165,12 @@ def _apply_config(saved: State, path: str) -> tuple[Evaluation, state.Run]:
             f"{path}: ignored, since they differ from the run's config and need a new run: "
             f"{', '.join(f'`{key}`' for key in changed)}"
         )
-    metrics = request.metrics
+    specs, spelling_notes = list_metrics(request.metrics, kept.heads)
+    notes += spelling_notes
     bounds = settings.conversion.bounds()
     evaluation = dataclasses.replace(
         kept,
-        metrics=list_default_metrics(kept.heads) if metrics is None else metrics,
+        metrics=specs,
         thresholds=tuple(settings.thresholds),
         decision_threshold=choose_decision_threshold(settings.thresholds),
         pairs=tuple(

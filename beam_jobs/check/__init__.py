@@ -15,6 +15,7 @@ from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import batch, errors, metrics, models
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.formats import shards as file_shards
+from evalbeam.transforms.metrics import glossary
 from evalbeam.transforms.metrics.evaluation import Engine, Evaluation, MetricSpec, Pair
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import eval_config, metric_classes
@@ -35,7 +36,8 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     if not request.preprocessing:  # whose columns are not in the data
         consistency.check_columns(shards, request.settings, request.slices)
     for spec in request.metrics or ():
-        metric_classes.check_metric(spec)
+        for meant in glossary.list_meant(spec):
+            metric_classes.check_metric(meant)
     versions = loading.load(specs)
     transforms = preprocessing.load(request, specs)
     label_columns = _map_labels(request.settings, versions.outputs())
@@ -46,7 +48,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     scored = heads.score(request.settings, versions, first, outputs)
     consistency.check_slices(first.examples, request.slices)
     found = tuple(each.head for each in outputs)
-    evaluation = _make_evaluation(request, engine, versions, found)
+    evaluation, spelling_notes = _make_evaluation(request, engine, versions, found)
     consistency.check_metrics(evaluation.metrics, versions.specs, found)
     consistency.check_for_tfma(evaluation)
     evaluation, decision_notes = heads.fit_decisions(
@@ -71,6 +73,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         notes=(
             *heads.note(outputs),
             *decision_notes,
+            *spelling_notes,
             *request.notes,
             *transforms.notes,
             *_note_images(data, versions),
@@ -109,16 +112,17 @@ def _read_first(
 
 def _make_evaluation(
     request: Request, engine: Engine, versions: Versions, found: tuple[labels.Head, ...]
-) -> Evaluation:
-    """The evaluation that the config requests, for these versions and outputs."""
+) -> tuple[Evaluation, list[str]]:
+    """The evaluation that the config requests, for these versions and outputs, and notes on it."""
     settings = request.settings
     baseline = settings.baseline
     if baseline is None and len(versions.names) > 1:
         baseline = versions.names[0]
-    return Evaluation(
+    specs, notes = list_metrics(request.metrics, found)
+    evaluation = Evaluation(
         models=versions.names,
         heads=found,
-        metrics=list_default_metrics(found) if request.metrics is None else request.metrics,
+        metrics=specs,
         thresholds=tuple(settings.thresholds),
         decision_threshold=choose_decision_threshold(settings.thresholds),
         baseline=baseline,
@@ -132,6 +136,7 @@ def _make_evaluation(
         eval_config=request.eval_config,
         tfma_metrics=request.tfma_metrics,
     )
+    return evaluation, notes
 
 
 def _pair_versions(settings: config.Config, baseline: str | None) -> tuple[Pair, ...]:
@@ -252,10 +257,15 @@ def choose_decision_threshold(thresholds: Sequence[float]) -> float:
     return 0.5 if 0.5 in thresholds else thresholds[0]
 
 
-def list_default_metrics(heads: Sequence[labels.Head]) -> tuple[MetricSpec, ...]:
-    """The usual metrics of each output's task."""
-    return tuple(
+def list_metrics(
+    requested: Sequence[MetricSpec] | None, heads: Sequence[labels.Head]
+) -> tuple[tuple[MetricSpec, ...], list[str]]:
+    """The metrics by their classes' names, and notes; None: the usual ones of each task."""
+    if requested is not None:
+        return glossary.spell(requested, heads)
+    usual = tuple(
         MetricSpec(name, outputs=(head.output,), zero_division="skip", native=True)
         for head in heads
         for name in metrics.DEFAULTS[head.task]
     )
+    return usual, []

@@ -333,3 +333,33 @@ def test_many_classes_show_averages_then_the_worst_of_them(run_job, evalbeam):
     (worst,) = (line for line in lines if line.lstrip().startswith("recall ") and "class" in line)
     assert worst.split() == ["recall", "class", "7", str((labels == 7).sum()), "0.0000"]
     assert len(lines) < 60
+
+
+def test_metrics_by_other_names(run_job, evalbeam, tmp_path):
+    scores = np.eye(3)[[0, 1, 2, 1]] * 0.8 + 0.1
+    pd.DataFrame({"y": [0, 1, 2, 0], "p": scores.tolist()}).to_parquet("d.parquet")
+    run = run_job(job("d.parquet", metrics=["accuracy", "log_loss", "cohen_kappa_score"]))
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    assert "metric 'accuracy' is 'CategoricalAccuracy'" in notes
+    assert value(run, "categorical_accuracy") == 0.75
+    assert value(run, "cohen_kappa") == pytest.approx(
+        metrics.cohen_kappa_score([0, 1, 2, 0], [0, 1, 2, 1])
+    )
+
+
+def test_a_name_that_is_a_metric_of_another_task(refused, tmp_path):
+    pd.DataFrame({"y": [0.5, 3.0, 2.0], "p": [1.0, 2.0, 3.0]}).to_parquet(tmp_path / "d.parquet")
+    output = refused(job("d.parquet", metrics=["accuracy"]))
+    assert "'accuracy' is no metric of task 'regression'" in output
+
+
+def test_metrics_are_listed_and_explained(evalbeam):
+    listed = evalbeam("metrics").stdout
+    assert "ExpectedCalibrationError" in listed
+    assert "NDCG (by TFMA)" in listed
+    explained = evalbeam("metrics", "average_precision").stdout
+    assert explained.startswith("AUCPrecisionRecall: the area under the precision-recall curve")
+    assert "scikit-learn's average precision is a step function" in explained
+    failed = evalbeam("metrics", "Presision")
+    assert failed.exit_code == 2
+    assert "Did you mean Precision" in failed.output

@@ -501,6 +501,20 @@ def averaged(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     return div(total, weight)
 
 
+def quantiles(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    """The smallest error that enough weight is up to; the mean with the next if just enough."""
+    counted = rows.w > 0
+    if not counted.any():
+        return NAN
+    errors, weights = np.abs(rows.y - rows.p)[counted], rows.w[counted]
+    order = np.argsort(errors)
+    errors, reached = errors[order], np.cumsum(weights[order])
+    wanted = float(key.metric.partition("@")[2] or 0.5) * reached[-1]
+    place = min(int((reached < wanted * (1 - 1e-12)).sum()), len(errors) - 1)
+    after = place + math.isclose(reached[place], wanted, rel_tol=1e-12)
+    return errors[[place, min(after, len(errors) - 1)]].mean()
+
+
 def bucketed(p: np.ndarray) -> np.ndarray:
     """Scores down to their bucket's lower edge."""
     edge = np.floor(p * 10_000) / 10_000
@@ -855,6 +869,7 @@ class Case:
     spec: dict[str, Any] = field(default_factory=dict)
     tfma: float | None = 1e-9
     one_hot: bool = False  # how TFMA is given multi-class labels
+    near: float = 1e-9  # by how much, relatively, our number may differ
 
     def __str__(self) -> str:
         extra = {**self.config, **self.spec}
@@ -982,6 +997,10 @@ def _cases() -> list[Case]:
         for data in ("regression", "inner", "fractional"):
             add(name, data, mean(of), tfma=near)
         add(name, "regression", mean(of), spec={"weighted": False}, tfma=near)
+    for data in ("regression", "binary", "unweighted"):
+        add("MedianAbsoluteError", data, quantiles, tfma=None, near=0.002)
+        shares = {"quantiles": [0.0, 0.25, 0.5, 0.9, 1.0]}
+        add("AbsoluteErrorQuantiles", data, quantiles, shares, tfma=None, near=0.002)
     for name in ("MeanLabel", "MeanPrediction", "Calibration"):
         add(name, "multilabel", mean(means[name]), spec={"class_ids": (1,)})
         add(name, "multilabel", mean(means[name]), spec={"aggregate": "micro"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import warnings
 
@@ -12,6 +14,7 @@ import sklearn.metrics
 
 from evalbeam.transforms import metrics
 from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.metrics.sheet import Sheet
 
 
@@ -39,7 +42,7 @@ def test_metric_is_what_its_definition_says(case: metric_cases.Case) -> None:
                 warnings.simplefilter("ignore")
                 expected = case.oracle(rows, part.key, spec)
             np.testing.assert_allclose(
-                values[i], expected, rtol=1e-9, atol=1e-12, err_msg=f"{part.key} of {key}"
+                values[i], expected, rtol=case.near, atol=1e-12, err_msg=f"{part.key} of {key}"
             )
 
 
@@ -350,3 +353,31 @@ def test_default_names_are_snake_case() -> None:
     assert metric.snake_case("AUCPrecisionRecall") == "auc_precision_recall"
     assert metric.snake_case("F1Score") == "f1_score"
     assert metric.snake_case("TP") == "tp"
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e12])
+@pytest.mark.parametrize("size", [1, 2, 7, 500])
+def test_quantiles_of_errors_are_near_the_errors_own(scale: float, size: int) -> None:
+    rng = np.random.default_rng(size)
+    labels = rng.normal(size=size) * scale
+    scores = labels + rng.standard_t(2, size=size) * scale * (rng.random(size) > 0.2)
+    weights = rng.integers(0, 4, size).astype(float)
+    weights[0] = 1
+    data = dataclasses.replace(_coin(size, scores, labels), task="regression", weights=weights)
+    shares = [0.0, 0.25, 0.5, 0.9, 1.0]
+    spec = MetricSpec("AbsoluteErrorQuantiles", json.dumps({"quantiles": shares}))
+    plan = metric_cases.planned(data, [spec, MetricSpec("MedianAbsoluteError")])
+    sheet = Sheet(metric_cases.added(data, plan.statistics, specs=[()]))
+    found = {
+        part.key.metric: part.finish(sheet).values[0]
+        for part in plan.metrics
+        if part.key.model == "cand"
+    }
+    errors = np.repeat(np.abs(labels - data.predictions["cand"]), weights.astype(int))
+    for share in shares:
+        right = np.quantile(errors, share, method="averaged_inverted_cdf")
+        near = pytest.approx(right, rel=0.002, abs=scale * 1e-12)
+        assert found[f"absolute_error_quantile@{share:g}"] == near
+    assert found["median_absolute_error"] == pytest.approx(
+        np.median(errors), rel=0.002, abs=scale * 1e-12
+    )

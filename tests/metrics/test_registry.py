@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evalbeam.transforms import metrics
-from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics import glossary, metric
 
 HIGHER = (
     *("BinaryAccuracy", "Precision", "PPV", "Recall", "TPR", "MaxRecall", "Specificity", "TNR"),
@@ -25,7 +25,7 @@ LOWER = (
     *("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
     *("BinaryCrossEntropy", "CategoricalCrossEntropy", "LogLoss", "BrierScore", "Hinge"),
     *("ExpectedCalibrationError", "SquaredHinge", "CategoricalHinge", "KLDivergence"),
-    *("LogCoshError", "Poisson"),
+    *("LogCoshError", "Poisson", "MedianAbsoluteError", "AbsoluteErrorQuantiles"),
 )
 NEITHER = (
     *("ExampleCount", "WeightedExampleCount", "TruePositives", "TP", "TrueNegatives", "TN"),
@@ -43,7 +43,7 @@ FOR_REGRESSION_TOO = (
     *("MeanSquaredLogarithmicError", "MeanAbsolutePercentageError", "SquaredPearsonCorrelation"),
     *("CoefficientOfDiscrimination", "RelativeCoefficientOfDiscrimination", "BinaryCrossEntropy"),
     *("BinaryCrossentropy", "CalibrationPlot", "SymmetricFlipRate", "R2Score", "LogCoshError"),
-    "Poisson",
+    *("Poisson", "MedianAbsoluteError", "AbsoluteErrorQuantiles"),
     *("NegToNegFlipRate", "NegToPosFlipRate", "PosToNegFlipRate", "PosToPosFlipRate"),
     "BooleanFlipRates",
 )
@@ -72,3 +72,44 @@ def test_metrics_of_decisions_need_classes() -> None:
     for_regression = {name for name in metrics.REGISTRY if "regression" in metrics.list_tasks(name)}
     assert for_regression == set(FOR_REGRESSION_TOO)
     assert "regression" in metrics.list_tasks("NDCG")
+
+
+def test_each_metric_is_described() -> None:
+    aliases = {"TP", "TN", "FP", "FN", "PPV", "TPR", "TNR", "FPR", "FNR", "NPV"}
+    missing = set(metrics.REGISTRY) - set(glossary.DEFINITIONS) - aliases
+    assert not missing
+    assert set(glossary.DIFFERENCES) <= set(glossary.DEFINITIONS)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "name"),
+    {
+        "auc": "AUC",
+        "roc_auc_score": "AUC",
+        "Log_Loss": "LogLoss",
+        "neg_log_loss": "LogLoss",
+        "CohensKappa": "CohenKappa",
+        "cohen_kappa_score": "CohenKappa",
+        "f1_score": "F1Score",
+        "balanced_accuracy_score": "BalancedAccuracy",
+        "matthews_corrcoef": "MatthewsCorrelationCoefficient",
+        "brier_score_loss": "BrierScore",
+        "mean_squared_error": "MeanSquaredError",
+        "r2_score": "R2Score",
+        "average_precision_score": "AUCPrecisionRecall",
+        "top_k_accuracy_score": "TopKCategoricalAccuracy",
+        "median_absolute_error": "MedianAbsoluteError",
+        "mean_absolute_percentage_error": "MeanAbsolutePercentageError",
+        "ndcg": "NDCG",
+        "zero_one": None,
+        "": None,
+    }.items(),
+)
+def test_names_are_found_whatever_their_spelling(spelled: str, name: str | None) -> None:
+    assert glossary.find(spelled) == name
+
+
+def test_other_names_mean_classes_that_there_are() -> None:
+    for alias, meant in glossary._ALIASES.items():
+        for name in [meant] if isinstance(meant, str) else meant.values():
+            assert name in glossary.DEFINITIONS, alias

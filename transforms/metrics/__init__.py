@@ -64,6 +64,7 @@ def list_tasks(class_name: str) -> tuple[str, ...]:
 def direction(name: str) -> int:
     """1 for a result whose higher values are better, -1 for lower, 0 for neither.
 
-    `name` is what the metric's class calls the result by default, such as "mean_squared_error".
+    `name` is what the metric's class calls the result by default, such as "mean_squared_error" or
+    "absolute_error_quantile@0.9".
     """
-    return _DIRECTIONS.get(name, metric.NEITHER)
+    return _DIRECTIONS.get(name.partition("@")[0], metric.NEITHER)

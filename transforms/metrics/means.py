@@ -186,6 +186,54 @@ def _calibration_error(request: metric.Request) -> tuple[metric.Metric, ...]:
     return (metric.Metric(request.key(), (scores, labels, weight.statistic), finish),)
 
 
+def _quantiles(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """Quantiles of |label - score|; where one falls between two errors, their mean."""
+    request.require_task("binary", "regression")
+    is_median = request.class_name == "MedianAbsoluteError"
+    request.require(*(() if is_median else ("quantiles",)))
+    wanted = [0.5] if is_median else request.config.get("quantiles")
+    if not isinstance(wanted, list) or not wanted or not all(map(_is_share, wanted)):
+        raise request.no_kernel_for("quantiles")
+    statistic = statistics.ErrorHistogram(request.target)
+
+    def at(share: float) -> Callable[[Sheet], metric.Values]:
+        return lambda sheet: metric.Values(_find_quantile(sheet, statistic, share))
+
+    key = request.key(None if is_median else "absolute_error_quantile")
+    return tuple(
+        metric.Metric(
+            key if is_median else replace(key, metric=f"{key.metric}@{share:g}"),
+            (statistic,),
+            at(float(share)),
+        )
+        for share in wanted
+    )
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _find_quantile(sheet: Sheet, statistic: statistics.ErrorHistogram, share: float) -> np.ndarray:
+    """float64[rows]; NaN where there are no examples."""
+    owner, cell, weight = sheet.pairs(statistic)
+    occurs = weight > 0
+    owner, middle, weight = owner[occurs], statistic.middles(cell[occurs]), weight[occurs]
+    result = np.full(len(sheet), np.nan)
+    rows, start = np.unique(owner, return_index=True)
+    for row, first, end in zip(rows, start, [*start[1:], len(owner)], strict=True):
+        reached = np.cumsum(weight[first:end])
+        wanted = share * reached[-1]
+        place = min(int(np.searchsorted(reached, wanted * (1 - _ROUNDING))), end - first - 1)
+        is_between = abs(reached[place] - wanted) <= wanted * _ROUNDING
+        after = min(place + 1, end - first - 1) if is_between else place
+        result[row] = (middle[first + place] + middle[first + after]) / 2
+    return result
+
+
+# Sums of weights may differ from a share of them by rounding.
+_ROUNDING = 1e-12
+
 # Also the number of bins of torchmetrics' BinaryCalibrationError and of Guo et al. 2017.
 _CALIBRATION_BINS = 15
 
@@ -211,6 +259,10 @@ METRICS: dict[str, Kind] = {
         _formula(_DISCRIMINATION, _relative_discrimination)
     ),
     # TFMA's own takes the logarithm of the score as it is, Keras's of the score clipped by 1e-7.
+    "MedianAbsoluteError": Kind(_quantiles, LOWER, ("binary", "regression")),
+    "AbsoluteErrorQuantiles": Kind(
+        _quantiles, LOWER, ("binary", "regression"), "absolute_error_quantile"
+    ),
     "BinaryCrossEntropy": Kind(_mean("cross entropy", "binary_crossentropy"), LOWER),
     "BinaryCrossentropy": Kind(_mean("clipped cross entropy"), LOWER),
     "CategoricalCrossEntropy": Kind(

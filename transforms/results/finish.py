@@ -29,6 +29,10 @@ _BLOCK_CELLS = 1 << 21
 _PLOT_CELLS = 11_000
 
 
+# Statistics of which only the sums that there are get used.
+_SPARSE = statistics.Histogram | statistics.ErrorHistogram
+
+
 @dataclass(frozen=True)
 class Counts:
     """The M confusion counts of a version in a block.
@@ -109,7 +113,7 @@ def _find_bounds(table: Table, planned: Plan, plotted: np.ndarray) -> list[int]:
     for statistic in planned.statistics:
         if isinstance(statistic, statistics.Confusion):  # a result row per cell
             size = size + statistic.cells
-        if isinstance(statistic, statistics.Histogram):  # a curve point per sum
+        if isinstance(statistic, _SPARSE):  # a curve point per sum
             starts = np.arange(len(table.slices) + 1) * statistic.cells
             size = size + np.diff(np.searchsorted(table.sums[statistic.name].keys, starts))
     ends = np.cumsum(size)
@@ -124,7 +128,7 @@ def _find_bounds(table: Table, planned: Plan, plotted: np.ndarray) -> list[int]:
 def _count_cells(metrics: Sequence[metric.Metric]) -> int:
     """The number of a slice's cells that these metrics make dense, plus the number of results."""
     needed = {statistic for each in metrics for statistic in each.statistics}
-    dense = (each.cells for each in needed if not isinstance(each, statistics.Histogram))
+    dense = (each.cells for each in needed if not isinstance(each, _SPARSE))
     return sum(dense) + len(metrics)
 
 

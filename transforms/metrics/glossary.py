@@ -1,0 +1,307 @@
+"""What each metric is, where it differs from others of its name, and the names it goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from evalbeam.transforms import errors
+from evalbeam.transforms.examples.labels import Head
+from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics.evaluation import MetricSpec
+
+# What a metric class computes, in a phrase. TP, FP, TN, FN are weighted counts.
+DEFINITIONS: Mapping[str, str] = {
+    "AUC": "the area under the ROC curve (or, `curve: PR`, as AUCPrecisionRecall)",
+    "AUCPrecisionRecall": "the area under the precision-recall curve",
+    "BalancedAccuracy": "the mean of recall and specificity; of several classes, their mean recall",
+    "BinaryAccuracy": "(TP + TN) / all",
+    "BinaryCrossEntropy": "the mean of -log of the probability of the label, not clipped",
+    "BinaryCrossentropy": "the mean of -log of the probability of the label, clipped by 1e-7",
+    "AbsoluteErrorQuantiles": "quantiles of |label - score|: `quantiles: [0.5, 0.9]`",
+    "BinaryIoU": "the mean over both classes of TP / (TP + FP + FN)",
+    "Bleu": "the overlap of texts in n-grams (BLEU)",
+    "BooleanFlipRates": "all five flip rates",
+    "BrierScore": "the mean squared error of probabilities; of several classes they add up",
+    "COCOAveragePrecision": "average precision of detected boxes",
+    "COCOAverageRecall": "average recall of detected boxes",
+    "COCOMeanAveragePrecision": "average precision of detected boxes, over classes",
+    "COCOMeanAverageRecall": "average recall of detected boxes, over classes",
+    "Calibration": "mean score / mean label",
+    "CalibrationPlot": "sums of labels and scores in buckets of scores",
+    "CategoricalAccuracy": "the share of examples whose largest score is the label's",
+    "CategoricalCrossEntropy": "the mean of -log of the label's probability, not clipped",
+    "CategoricalCrossentropy": "the mean of -log of the label's normalized score, clipped by 1e-7",
+    "CategoricalHinge": "the mean of max(0, largest score of another class - the label's + 1)",
+    "CoefficientOfDiscrimination": "mean score of positives - mean score of negatives (Tjur)",
+    "CohenKappa": "agreement beyond chance (Cohen 1960); `weights: linear` or `quadratic`",
+    "ConfusionMatrixAtThresholds": "TP, TN, FP, FN at `thresholds`",
+    "ConfusionMatrixPlot": "TP, TN, FP, FN along the whole curve",
+    "CosineSimilarity": "the mean cosine of scores and one-hot labels",
+    "DiagnosticOddsRatio": "TP * TN / (FP * FN)",
+    "ExactMatch": "the share of examples whose prediction equals the label",
+    "ExampleCount": "the number of examples, never weighted",
+    "ExpectedCalibrationError": "the mean distance of scores from labels, by bins of scores",
+    "F1Score": "2 TP / (2 TP + FP + FN)",
+    "FBetaScore": "the mean of precision and recall, recall `beta` times as important",
+    "FairnessIndicators": "ten rates at each of `thresholds`, by the names of fairness-indicators",
+    "FallOut": "FP / (FP + TN), the false positive rate",
+    "FalseDiscoveryRate": "FP / (FP + TP)",
+    "FalseNegativeFeatureSampler": "a sample of the false negatives' features",
+    "FalseNegatives": "FN",
+    "FalseOmissionRate": "FN / (FN + TN)",
+    "FalsePositiveFeatureSampler": "a sample of the false positives' features",
+    "FalsePositives": "FP",
+    "FowlkesMallowsIndex": "the root of precision * recall",
+    "Hinge": "the mean of max(0, 1 - label * score), labels being -1 and 1",
+    "Informedness": "recall + specificity - 1",
+    "KLDivergence": "the mean divergence of scores from labels (Kullback and Leibler)",
+    "LogCoshError": "the mean logarithm of cosh(error)",
+    "LogLoss": "the mean of -log of the label's probability, clipped by 2.2e-16",
+    "Markedness": "precision + negative predictive value - 1",
+    "MatthewsCorrelationCoefficient": "the correlation of decisions and labels",
+    "MaxRecall": "recall if all scores above 0 are positive",
+    "Mean": "the mean of a feature (`feature_key_path`)",
+    "MeanAbsoluteAttributions": "mean absolute attributions of features",
+    "MeanAbsoluteError": "the mean of |label - score|",
+    "MeanAbsolutePercentageError": "100 times the mean of |label - score| / |label|",
+    "MeanAttributions": "mean attributions of features",
+    "MeanLabel": "the mean of the labels",
+    "MeanPrediction": "the mean of the scores",
+    "MeanSquaredError": "the mean of (label - score)^2",
+    "MeanSquaredLogarithmicError": "the mean of (log(1 + label) - log(1 + score))^2",
+    "MedianAbsoluteError": "the median of |label - score|",
+    "MinLabelPosition": "the position of the first positive label in a query",
+    "MissRate": "FN / (FN + TP), the false negative rate",
+    "ModelCosineSimilarity": "the cosine of both versions' scores",
+    "MultiClassConfusionMatrixAtThresholds": "actual by predicted classes, at `thresholds`",
+    "MultiClassConfusionMatrixPlot": "actual by predicted classes",
+    "MultiLabelConfusionMatrixPlot": "TP, FP, TN, FN of each label, among examples of each other",
+    "NDCG": "the gain of a query's ranking, as a share of the best (`gain_key`, `top_k_list`)",
+    "NegToNegFlipRate": "the share of examples that stay negative",
+    "NegToPosFlipRate": "the share of examples that become positive",
+    "NegativeLikelihoodRatio": "false negative rate / specificity",
+    "NegativePredictiveValue": "TN / (TN + FN)",
+    "ObjectDetectionConfusionMatrixPlot": "TP, FP, FN of detected boxes along the curve",
+    "ObjectDetectionMaxRecall": "the largest recall of detected boxes",
+    "ObjectDetectionPrecision": "precision of detected boxes",
+    "ObjectDetectionPrecisionAtRecall": "precision of detected boxes at a recall",
+    "ObjectDetectionRecall": "recall of detected boxes",
+    "ObjectDetectionThresholdAtRecall": "the threshold of detected boxes at a recall",
+    "OneHotIoU": "TP / (TP + FP + FN), the mean over `target_class_ids`",
+    "OneHotMeanIoU": "TP / (TP + FP + FN), the mean over classes",
+    "Poisson": "the mean of score - label * log(score)",
+    "PosToNegFlipRate": "the share of examples that become negative",
+    "PosToPosFlipRate": "the share of examples that stay positive",
+    "PositiveLikelihoodRatio": "recall / false positive rate",
+    "Precision": "TP / (TP + FP)",
+    "PrecisionAtRecall": "the best precision where recall is at least `recall`",
+    "PredictedPositiveRate": "(TP + FP) / all",
+    "Prevalence": "(TP + FN) / all",
+    "PrevalenceThreshold": "the prevalence below which precision falls fast",
+    "QueryStatistics": "how many queries there are, and how many examples they have",
+    "R2Score": "the share of the labels' variance that scores explain",
+    "Recall": "TP / (TP + FN)",
+    "RecallAtFalsePositiveRate": "the best recall where FP / (FP + TN) is at most the bound",
+    "RecallAtPrecision": "the best recall where precision is at least `precision`",
+    "RelativeCoefficientOfDiscrimination": "mean score of positives / that of negatives",
+    "RootMeanSquaredError": "the root of the mean of (label - score)^2",
+    "Rouge": "the overlap of texts in n-grams (ROUGE)",
+    "ScoreDistributionPlot": "the distribution of scores",
+    "SemanticSegmentationConfusionMatrix": "TP, FP, FN of an image's pixels",
+    "SemanticSegmentationFalsePositive": "FP of an image's pixels",
+    "SemanticSegmentationTruePositive": "TP of an image's pixels",
+    "SensitivityAtSpecificity": "the best recall where specificity is at least `specificity`",
+    "SetMatchPrecision": "precision of sets of classes",
+    "SetMatchRecall": "recall of sets of classes",
+    "SparseCategoricalAccuracy": "CategoricalAccuracy of labels that are indices",
+    "SparseCategoricalCrossentropy": "CategoricalCrossentropy of labels that are indices",
+    "SparseTopKCategoricalAccuracy": "TopKCategoricalAccuracy of labels that are indices",
+    "Specificity": "TN / (TN + FP), the true negative rate",
+    "SpecificityAtSensitivity": "the best specificity where recall is at least `sensitivity`",
+    "SquaredHinge": "the mean of max(0, 1 - label * score)^2, labels being -1 and 1",
+    "SquaredPearsonCorrelation": "the squared correlation of labels and scores",
+    "SymmetricFlipRate": "the share of examples that the two versions decide differently",
+    "SymmetricPredictionDifference": "the mean relative difference of both versions' scores",
+    "ThreatScore": "TP / (TP + FP + FN), the Jaccard index",
+    "ThresholdAtRecall": "the largest threshold where recall is at least `recall`",
+    "TopKCategoricalAccuracy": "the share of examples whose label has one of `k` largest scores",
+    "TotalAbsoluteAttributions": "total absolute attributions of features",
+    "TotalAttributions": "total attributions of features",
+    "TrueNegatives": "TN",
+    "TruePositives": "TP",
+    "WeightedExampleCount": "the sum of the example weights",
+}
+
+# Where a metric differs from others' of that name.
+DIFFERENCES: Mapping[str, str] = {
+    "AUC": "read off 10,000 buckets of scores, as TFMA does; scikit-learn's is exact. NaN for a "
+    "slice of one class, where TFMA gives 0",
+    "AUCPrecisionRecall": "interpolates between thresholds (Davis and Goadrich 2006); "
+    "scikit-learn's average precision is a step function",
+    "BalancedAccuracy": "TFMA's is of two classes only",
+    "BinaryCrossentropy": "Keras's: it clips by 1e-7 and adds as much within the logarithm; LogLoss "
+    "is scikit-learn's",
+    "BrierScore": "scikit-learn halves that of several classes if `scale_by_half` is set",
+    "CategoricalCrossentropy": "Keras's: scores are divided by their sum; LogLoss is scikit-learn's",
+    "ExampleCount": "TFMA's is the sum of the weights, if there are any",
+    "F1Score": "of several classes by the largest score and as their macro average; "
+    "scikit-learn counts undefined classes as 0, which `zero_division: 0` does",
+    "LogLoss": "scikit-learn's; Keras's crossentropies clip by 1e-7",
+    "MatthewsCorrelationCoefficient": "TFMA's is of two classes only",
+    "MeanAbsolutePercentageError": "rows whose label is 0 are left out; scikit-learn divides by "
+    "its smallest number",
+    "MeanAbsoluteError": "TFMA counts one bundle twice when it merges",
+    "MeanSquaredError": "TFMA counts one bundle twice when it merges",
+    "MedianAbsoluteError": "read off buckets of errors: within 0.2% of scikit-learn's",
+    "AbsoluteErrorQuantiles": "read off buckets of errors: within 0.2%",
+    "Precision": "undefined, not 0, if nothing is predicted positive",
+    "R2Score": "undefined if all labels are equal, where scikit-learn gives 0 or 1",
+    "SymmetricFlipRate": "TFMA counts one bundle twice when it merges",
+    "TopKCategoricalAccuracy": "of scores that are equal, all count as among the k largest",
+}
+
+# The names of decisions' accuracy by task.
+_ACCURACY = {
+    "binary": "BinaryAccuracy",
+    "multiclass": "CategoricalAccuracy",
+    "multilabel": "BinaryAccuracy",
+}
+# Other names, squeezed: those of scikit-learn's functions and scorers, and common short ones.
+_ALIASES: Mapping[str, str | Mapping[str, str]] = {
+    "acc": _ACCURACY,
+    "accuracy": _ACCURACY,
+    "aucpr": "AUCPrecisionRecall",
+    "auprc": "AUCPrecisionRecall",
+    "auroc": "AUC",
+    "averageprecision": "AUCPrecisionRecall",
+    "binarycrossentropy": "BinaryCrossentropy",
+    "brier": "BrierScore",
+    "brierscoreloss": "BrierScore",
+    "calibrationerror": "ExpectedCalibrationError",
+    "categoricalcrossentropy": "CategoricalCrossentropy",
+    "cohenskappa": "CohenKappa",
+    "count": "ExampleCount",
+    "crossentropy": "LogLoss",
+    "ece": "ExpectedCalibrationError",
+    "f1": "F1Score",
+    "f1macro": "F1Score",
+    "falsenegativerate": "MissRate",
+    "falsepositiverate": "FallOut",
+    "fbeta": "FBetaScore",
+    "jaccard": "ThreatScore",
+    "kappa": "CohenKappa",
+    "mae": "MeanAbsoluteError",
+    "mape": "MeanAbsolutePercentageError",
+    "matthewscorrcoef": "MatthewsCorrelationCoefficient",
+    "mcc": "MatthewsCorrelationCoefficient",
+    "meanabsolutepercentage": "MeanAbsolutePercentageError",
+    "medae": "MedianAbsoluteError",
+    "mse": "MeanSquaredError",
+    "msle": "MeanSquaredLogarithmicError",
+    "positivepredictivevalue": "Precision",
+    "prauc": "AUCPrecisionRecall",
+    "precisionmacro": "Precision",
+    "r2": "R2Score",
+    "recallmacro": "Recall",
+    "rmse": "RootMeanSquaredError",
+    "rocauc": "AUC",
+    "sensitivity": "Recall",
+    "topkaccuracy": "TopKCategoricalAccuracy",
+    "truenegativerate": "Specificity",
+    "truepositiverate": "Recall",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A metric class that there is.
+
+    Attributes:
+      name: the class.
+      aliases: other names, as they are squeezed.
+      definition: what it is, in a phrase.
+      differences: where it differs from others of its name; "" if nowhere.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    definition: str
+    differences: str
+
+
+def find(name: str) -> str | Mapping[str, str] | None:
+    """The class that a name means, however it is spelled; by task if that decides; None if none.
+
+    >>> find("log_loss"), find("CohensKappa"), find("neg_mean_squared_error")
+    ('LogLoss', 'CohenKappa', 'MeanSquaredError')
+    >>> find("accuracy_score")["multiclass"]
+    'CategoricalAccuracy'
+    """
+    squeezed = _squeeze(name)
+    for candidate in (squeezed, squeezed.removesuffix("score"), squeezed.removeprefix("neg")):
+        if candidate in _ALIASES:
+            return _ALIASES[candidate]
+        if candidate in _CLASSES:
+            return _CLASSES[candidate]
+    return None
+
+
+def list_meant(spec: MetricSpec) -> tuple[MetricSpec, ...]:
+    """The metric by the names of the classes that its own name may mean, depending on the task."""
+    meant = _interpret(spec)
+    names = [meant] if isinstance(meant, str) else dict.fromkeys(meant.values())
+    return tuple(replace(spec, class_name=name) for name in names)
+
+
+def spell(
+    specs: Sequence[MetricSpec], heads: Sequence[Head]
+) -> tuple[tuple[MetricSpec, ...], list[str]]:
+    """The metrics by their classes' names, and a sentence on each that had another name.
+
+    A name whose class depends on the task becomes a metric for each output.
+    """
+    spelled, notes = [], []
+    for spec in specs:
+        meant = _interpret(spec)
+        if isinstance(meant, str):
+            found = [replace(spec, class_name=meant)]
+        else:
+            found = [
+                replace(spec, class_name=meant[head.task], outputs=(head.output,))
+                for head in heads
+                if spec.is_for(head.output) and head.task in meant
+            ]
+        spelled += found
+        names = errors.listed(dict.fromkeys(each.class_name for each in found))
+        if not found:
+            tasks = errors.listed(dict.fromkeys(head.task for head in heads))
+            raise errors.ConfigError(f"metrics: {spec.class_name!r} is no metric of task {tasks}")
+        if names != repr(spec.class_name):
+            notes.append(f"metric {spec.class_name!r} is {names}")
+    return tuple(spelled), notes
+
+
+def _interpret(spec: MetricSpec) -> str | Mapping[str, str]:
+    """The class that a metric's name means; the name itself if it is one, or means none."""
+    name = spec.class_name
+    if not spec.native or spec.module or name in DEFINITIONS:
+        return name
+    return find(name) or name
+
+
+def describe(name: str) -> Entry:
+    """The entry of a class of DEFINITIONS."""
+    aliases = tuple(
+        alias
+        for alias, meant in _ALIASES.items()
+        if name == meant or (isinstance(meant, Mapping) and name in meant.values())
+    )
+    return Entry(name, aliases, DEFINITIONS[name], DIFFERENCES.get(name, ""))
+
+
+def _squeeze(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+_CLASSES = {_squeeze(metric.snake_case(name)): name for name in sorted(DEFINITIONS, reverse=True)}
