@@ -336,7 +336,7 @@ def test_many_classes_show_averages_then_the_worst_of_them(run_job, evalbeam):
 
 
 def test_metrics_by_other_names(run_job, evalbeam, tmp_path):
-    scores = np.eye(3)[[0, 1, 2, 1]] * 0.8 + 0.1
+    scores = np.eye(3)[[0, 1, 2, 1]] * 0.7 + 0.1
     pd.DataFrame({"y": [0, 1, 2, 0], "p": scores.tolist()}).to_parquet("d.parquet")
     run = run_job(job("d.parquet", metrics=["accuracy", "log_loss", "cohen_kappa_score"]))
     notes = json.loads((run / "manifest.json").read_text())["notes"]

@@ -140,10 +140,11 @@ DIFFERENCES: Mapping[str, str] = {
     "AUCPrecisionRecall": "interpolates between thresholds (Davis and Goadrich 2006); "
     "scikit-learn's average precision is a step function",
     "BalancedAccuracy": "TFMA's is of two classes only",
-    "BinaryCrossentropy": "Keras's: it clips by 1e-7 and adds as much within the logarithm; LogLoss "
-    "is scikit-learn's",
+    "BinaryCrossentropy": "Keras's: it clips by 1e-7 and adds as much within the logarithm; "
+    "LogLoss is scikit-learn's",
     "BrierScore": "scikit-learn halves that of several classes if `scale_by_half` is set",
-    "CategoricalCrossentropy": "Keras's: scores are divided by their sum; LogLoss is scikit-learn's",
+    "CategoricalCrossentropy": "Keras's: scores are divided by their sum; LogLoss is "
+    "scikit-learn's",
     "ExampleCount": "TFMA's is the sum of the weights, if there are any",
     "F1Score": "of several classes by the largest score and as their macro average; "
     "scikit-learn counts undefined classes as 0, which `zero_division: 0` does",
