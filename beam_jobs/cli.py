@@ -154,8 +154,6 @@ def demo(example: str, folder: str) -> None:
 
         with quiet.starting_tensorflow():
             from evalbeam.beam_jobs.demo import visits as visits
-
-            visits.find_devices()
         if example == "visits":
             config = visits.prepare(Path(folder))
         else:

@@ -71,6 +71,7 @@ def run(arguments: Arguments) -> None:
     options = runner.options(arguments.beam_options)
     cluster_note = cluster.check(options)
     stores.check(stores.inputs(arguments.settings), output, options)
+    staging.check_output(output, run_id)
     try:
         job = check(arguments.settings, arguments.engine)
     except errors.ConfigError as error:

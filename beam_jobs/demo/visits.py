@@ -65,11 +65,6 @@ output: results
 """
 
 
-def find_devices() -> None:
-    """Makes TensorFlow look for GPUs now, not when it trains, as it prints to stderr."""
-    tf.zeros(1)
-
-
 def prepare(folder: Path) -> Path:
     """Writes data, models and a config to `folder`; returns the config's path.
 

@@ -175,15 +175,36 @@ def staged(output: str, run_id: str) -> contextlib.AbstractContextManager[Stagin
     return _stage_locally(Path(output), run_id)
 
 
-@contextlib.contextmanager
-def _stage_locally(output: Path, run_id: str) -> Iterator[Staging]:
-    if (output / "runs" / run_id).exists():
-        raise _report_existing(str(output), run_id)
-    latest = output / "latest"
+def check_output(output: str, run_id: str) -> None:
+    """Checks a local output, without writing to it; stores are checked by `stores.check`.
+
+    Raises:
+      ConfigError: it is not writable, or the run exists.
+    """
+    if files.is_remote(output):
+        return
+    folder = Path(output)
+    if (folder / "runs" / run_id).exists():
+        raise _report_existing(output, run_id)
+    latest = folder / "latest"
     if latest.exists() and not latest.is_symlink():
         raise errors.ConfigError(
             f"{latest} is not a link to a run's results: move it away, or choose another output"
         )
+    existing = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "cannot be written to" if existing.is_dir() else "is a file"
+        raise errors.ConfigError(
+            f"output {output}: {existing} {problem}; choose another output, in the config or with "
+            "--output"
+        )
+
+
+@contextlib.contextmanager
+def _stage_locally(output: Path, run_id: str) -> Iterator[Staging]:
+    check_output(str(output), run_id)
     with _create_locally(output, run_id) as staging:
         yield staging
 

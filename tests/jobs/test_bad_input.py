@@ -314,7 +314,7 @@ def test_an_unknown_number_of_lost_rows_exceeds_any_limit(fails, tmp_path, data)
 
 def test_output_that_is_not_a_folder(fails, tmp_path, data):
     (tmp_path / "taken").write_text("")
-    assert "cannot write results to taken" in fails(job(output="taken"), 2)
+    assert "taken is a file" in fails(job(output="taken"), 2)
     assert "Beam has no filesystem for nowhere:// here" in fails(job(output="nowhere://x"), 2)
 
 
@@ -370,3 +370,13 @@ def test_a_run_that_is_killed_publishes_nothing(evalbeam, tmp_path, data):
     assert os.readlink(tmp_path / "results" / "latest") == "runs/second"
     # The next run removed what the killed one left.
     assert not (tmp_path / "results" / ".staging").exists()
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_an_output_that_is_a_file(evalbeam, tmp_path, data, flags):
+    (tmp_path / "results").write_text("notes")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    result = evalbeam("run", "job.yaml", *flags)
+    assert result.exit_code == 2
+    assert f"output results: {tmp_path / 'results'} is a file" in result.output
+    assert (tmp_path / "results").read_text() == "notes"

@@ -28,6 +28,9 @@ def starting_tensorflow() -> Iterator[None]:
         return
     with without(_BANNER):
         yield
+        if (tensorflow := sys.modules.get("tensorflow")) is not None:
+            # Looks for GPUs now, rather than with a message when it is first used.
+            tensorflow.config.list_physical_devices()
 
 
 @contextlib.contextmanager
