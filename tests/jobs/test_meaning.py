@@ -363,3 +363,21 @@ def test_metrics_are_listed_and_explained(evalbeam):
     failed = evalbeam("metrics", "Presision")
     assert failed.exit_code == 2
     assert "Did you mean Precision" in failed.output
+
+
+def test_auc_of_several_classes_is_of_each_against_the_rest(run_job):
+    rng = np.random.default_rng(6)
+    labels, scores = rng.integers(0, 3, 200), rng.dirichlet(np.ones(3), 200)
+    scores = (scores + np.eye(3)[labels]) / 2
+    pd.DataFrame({"y": labels, "p": scores.tolist()}).to_parquet("d.parquet")
+    together = {
+        "class_name": "AUC",
+        "config": {"name": "auc_together"},
+        "aggregate": {"average": "micro"},
+    }
+    run = run_job(job("d.parquet", metrics=["AUC", together]))
+    right = metrics.roc_auc_score(labels, scores, multi_class="ovr")
+    assert value(run, "auc", aggregation="macro", classes=3) == pytest.approx(right, abs=1e-4)
+    flat = metrics.roc_auc_score(np.eye(3)[labels].ravel(), scores.ravel())
+    found = value(run, "auc_together", aggregation="micro")
+    assert found == pytest.approx(flat, abs=1e-4)

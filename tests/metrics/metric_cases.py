@@ -788,7 +788,7 @@ def f_beta(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
 def fairness(rows: Rows, key: metric.Key, spec: MetricSpec) -> float:
     """By the name of the result, such as fairness_indicators_metrics/positive_rate@0.50."""
     rate, _, threshold = key.metric.partition("/")[2].partition("@")
-    tp, tn, fp, fn = counts(rows.y, rows.p, rows.w, float(threshold))
+    tp, tn, fp, fn = counts(*pairs(rows, key, spec), float(threshold))
     of = {
         "false_positive_rate": (fp, fp + tn),
         "false_negative_rate": (fn, fn + tp),
@@ -901,6 +901,7 @@ def _cases() -> list[Case]:
             add(name, "binary", decided, several, tfma=near)
             of = of_all_classes if name in WHOLE else by_class
             add(name, "multiclass", of, spec={"native": True}, tfma=None)
+        add(name, "multilabel", decided, tfma=None)
         if name not in ALIASES:
             add(name, "multiclass", decided, spec={"class_ids": (0, 3)}, tfma=near)
     for name in ("Precision", "Recall", "F1Score", "TruePositives", "TrueNegatives"):
@@ -1001,6 +1002,11 @@ def _cases() -> list[Case]:
         add("MedianAbsoluteError", data, quantiles, tfma=None, near=0.002)
         shares = {"quantiles": [0.0, 0.25, 0.5, 0.9, 1.0]}
         add("AbsoluteErrorQuantiles", data, quantiles, shares, tfma=None, near=0.002)
+    squared_hinge = lambda y, p, w: np.average(  # noqa: E731
+        np.maximum(1 - (2 * y - 1) * p, 0) ** 2, weights=w
+    )
+    pointwise = {**means, "Hinge": _hinge, "SquaredHinge": squared_hinge}
+    pointwise |= {"Poisson": _poisson, "LogCoshError": _log_cosh}
     for name in ("MeanLabel", "MeanPrediction", "Calibration"):
         add(name, "multilabel", mean(means[name]), spec={"class_ids": (1,)})
         add(name, "multilabel", mean(means[name]), spec={"aggregate": "micro"})
@@ -1038,6 +1044,39 @@ def _cases() -> list[Case]:
             add(class_name, data, flips, {"threshold": threshold})
         add(class_name, "binary", flips)
     add("BooleanFlipRates", "fractional", flips)
+    add("BooleanFlipRates", "regression", flips, {"threshold": 5.0})
+
+    # What TFMA makes of several classes' scores taken together.
+    for data in ("multiclass", "multilabel"):
+        for name in ("Hinge", "SquaredHinge", "Poisson", "LogCoshError", *means):
+            if name not in ("MeanLabel", "MeanPrediction", "Calibration") or data == "multiclass":
+                add(name, data, mean(pointwise[name]), tfma=None)
+        for name in ("CoefficientOfDiscrimination", "RelativeCoefficientOfDiscrimination"):
+            combine = np.subtract if name.startswith("Co") else div
+            of_pairs = functools.partial(_combine_tjur, combine)
+            add(name, data, mean(of_pairs), tfma=None)
+        for name, (argument, *_) in BOUNDED.items():
+            add(name, data, constrained, {argument: 0.4}, tfma=None)
+        add("AUCPrecisionRecall", data, area, tfma=None)
+        add("ConfusionMatrixPlot", data, confusion_plot, tfma=None)
+        add("CalibrationPlot", data, calibration_plot, tfma=None)
+        add("ConfusionMatrixAtThresholds", data, at_thresholds, {"thresholds": [0.3]}, tfma=None)
+    for name, of in (("BinaryCrossEntropy", _log_loss), ("BinaryCrossentropy", _keras_log_loss)):
+        add(name, "multiclass", mean(of), tfma=None)
+    add("LogLoss", "multilabel", mean(_log_loss), tfma=None)
+    add("BrierScore", "multilabel", mean(means["MeanSquaredError"]), tfma=None)
+    add("ExpectedCalibrationError", "multilabel", mean(_calibration_error(15)), tfma=None)
+    add("FBetaScore", "multilabel", decided_f2, {"beta": 2.0}, tfma=None)
+    add("FairnessIndicators", "multilabel", fairness, {"thresholds": [0.5]}, tfma=None)
+    add("Poisson", "regression", mean(_poisson), tfma=None)
+    for data in ("multilabel", "regression"):
+        count = {"weighted": False}
+        add("ExampleCount", data, lambda rows, key, spec: len(rows.y), spec=count, tfma=None)
+        add("WeightedExampleCount", data, lambda rows, key, spec: rows.w.sum(), tfma=None)
+    add("CategoricalCrossEntropy", "multilabel", by_example(_soft_log_loss), tfma=None)
+    add("CategoricalCrossentropy", "multilabel", by_example(_keras_soft_log_loss), tfma=None)
+    add("KLDivergence", "multilabel", by_example(_divergence), tfma=None)
+    add("CosineSimilarity", "multilabel", by_example(_any_cosine), tfma=None)
 
     # TFMA cannot make R2Score and FBetaScore, and lacks those of scikit-learn.
     for data in ("regression", "inner"):
@@ -1080,8 +1119,7 @@ def _cases() -> list[Case]:
     for data in ("binary", "inner"):
         near = None if data == "inner" else 1e-6
         add("Hinge", data, mean(_hinge), tfma=near)
-        squared = lambda y, p, w: np.average(np.maximum(1 - (2 * y - 1) * p, 0) ** 2, weights=w)  # noqa: E731
-        add("SquaredHinge", data, mean(squared), tfma=near)
+        add("SquaredHinge", data, mean(squared_hinge), tfma=near)
         add("Poisson", data, mean(_poisson), tfma=near and 1e-5)
     add("FairnessIndicators", "binary", fairness, {"thresholds": [0.25, 0.5]}, tfma=None)
     add("FairnessIndicators", "fractional", fairness, tfma=None)
@@ -1111,6 +1149,29 @@ def _divergence(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def _cosine(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     return p[y == 1] / np.sqrt((p**2).sum(axis=1))
+
+
+def _any_cosine(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt((y**2).sum(axis=1)) * np.sqrt((p**2).sum(axis=1))
+    return (y * p).sum(axis=1) / np.maximum(lengths, 1e-12)
+
+
+def _soft_log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return -(y * np.log(p / p.sum(axis=1, keepdims=True))).sum(axis=1)
+
+
+def _keras_soft_log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    shares = np.clip(p / p.sum(axis=1, keepdims=True), 1e-7, 1 - 1e-7)
+    return -(y * np.log(shares)).sum(axis=1)
+
+
+def _combine_tjur(combine: Callable[..., Any], y: np.ndarray, p: np.ndarray, w: np.ndarray) -> Any:
+    return combine(*_tjur(y, p, w))
+
+
+def decided_f2(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    tp, _, fp, fn = counts(*pairs(rows, key, spec), 0.5)
+    return div(5 * tp, 5 * tp + 4 * fn + fp)
 
 
 CASES = _cases()

@@ -18,8 +18,11 @@ from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.metrics.sheet import Sheet
 
 
-def test_every_registered_metric_has_a_case() -> None:
-    assert {case.class_name for case in metric_cases.CASES} == set(metrics.REGISTRY)
+def test_every_registered_metric_has_a_case_on_every_task_that_it_is_for() -> None:
+    covered = {(case.class_name, metric_cases.DATA[case.data].task) for case in metric_cases.CASES}
+    wanted = {(name, task) for name in metrics.REGISTRY for task in metrics.list_tasks(name)}
+    assert wanted <= covered
+    assert {name for name, _ in covered} == set(metrics.REGISTRY)
 
 
 @pytest.mark.parametrize("case", metric_cases.CASES, ids=str)

@@ -1755,7 +1755,7 @@ TWO = {
         hot([0, 1, 0, 0], 2),
         {
             "cohen_kappa": "0.5000",
-            "matthews_correlation_coefficient": ["0.5774", "0.5774"],
+            "matthews_correlation_coefficient": "0.5774",
         },
     ),
     "keras-iou": Example(
@@ -2514,6 +2514,10 @@ ALL = {**JOBS, **FILES}
 _ZERO = "scikit-learn and those built on it have 0 for 0/0, which is not defined: NaN."
 _STEP = "The average precision is a step function; the area is interpolated (Davis and Goadrich)."
 _ABSENT = "A class without examples has no positives to find, so that nothing is defined: NaN."
+_LEFT_OUT = (
+    "A class without examples, or never predicted, counts as 0 there, and is left out of the "
+    "average here, unless `zero_division` says otherwise."
+)
 _BATCH = "Keras' losses divide by the number of examples, a weighted mean by the sum of weights."
 _PERCENT = "Of a label of 0 there is no percentage; scikit-learn and Keras divide by a tiny number."
 _FLAT = "All labels are equal, so that there is no variance to explain: NaN."
@@ -2608,16 +2612,12 @@ DIFFERENT: list[Different] = [
         [[0, 0, 1], [0, 2, 0.25], [0, 0, 1.5]],
         "TFMA predicts no class if the largest score is not above 0.5.",
     ),
-    Different(
-        "three", "torch", "matthews_correlation_coefficient macro", "0.7000", (2 * _MCC + 1) / 3,
-        "torchmetrics has one coefficient of the whole matrix, evalbeam and TFMA one by class.",
-    ),
-    Different("four", "guide", "precision macro", "0.166", nan, _ABSENT),
+    Different("four", "guide", "precision macro", "0.166", 2 / 3 / 3, _LEFT_OUT),
     Different(
         "curves", "torch", "auc", ["1.0000", "1.0000", "0.3333", "0.3333", "0.0000"],
         [1, 1, 1 / 3, 1 / 3, nan], _ABSENT,
     ),
-    Different("curves", "torch", "auc macro", "0.5333", nan, _ABSENT),
+    Different("curves", "torch", "auc macro", "0.5333", (1 + 1 + 2 / 3) / 4, _LEFT_OUT),
     Different(
         "curves", "torch", "auc_pr", ["1.0000", "1.0000", "0.2500", "0.2500", nan],
         [1, 1, pr_area((0, 1), (1, 3)), pr_area((0, 1), (1, 3)), nan], _STEP,
@@ -2635,20 +2635,22 @@ DIFFERENT: list[Different] = [
         }.items()
     ),
     Different("four-labels", "sklearn-1", "precision", [0, 0.5, 1, 0], [0, 0.5, 1, nan], _ZERO),
-    Different("four-labels", "sklearn-1", "precision macro", 1.5 / 4, nan, _ZERO),
-    Different("four-labels", "sklearn-1", "precision weighted_macro", 1.5 / 4, nan, _ZERO),
+    Different("four-labels", "sklearn-1", "precision macro", 1.5 / 4, 1.5 / 3, _LEFT_OUT),
+    Different("four-labels", "sklearn-1", "precision weighted_macro", 1.5 / 4, 0.5, _LEFT_OUT),
     Different("four-labels", "sklearn-2", "precision", [0, 1, 0, 0], [0, 1, nan, 0], _ZERO),
     Different("four-labels", "sklearn-2", "recall", [0, 0.5, 0, 0], [0, 0.5, 0, nan], _ZERO),
-    Different("four-labels", "sklearn-2", "precision macro", 0.25, nan, _ZERO),
-    Different("four-labels", "sklearn-2", "recall macro", 0.125, nan, _ZERO),
-    Different("four-labels", "sklearn-2", "precision weighted_macro", 2 / 4, nan, _ZERO),
+    Different("four-labels", "sklearn-2", "precision macro", 0.25, 1 / 3, _LEFT_OUT),
+    Different("four-labels", "sklearn-2", "recall macro", 0.125, 0.5 / 3, _LEFT_OUT),
+    Different("four-labels", "sklearn-2", "precision weighted_macro", 2 / 4, 2 / 3, _LEFT_OUT),
     Different("labels", "torch", "precision", ["1.0000", "0.0000", "0.5000"], [1, nan, 0.5], _ZERO),
-    Different("labels", "torch", "precision macro", "0.5000", nan, _ZERO),
+    Different("labels", "torch", "precision macro", "0.5000", 1.5 / 2, _LEFT_OUT),
     Different(
         "labels", "torch", "negative_predictive_value", ["1.0000", "0.5000", "0.0000"],
         [1, 0.5, nan], _ZERO,
     ),
-    Different("labels", "torch", "negative_predictive_value macro", "0.5000", nan, _ZERO),
+    Different(
+        "labels", "torch", "negative_predictive_value macro", "0.5000", 1.5 / 2, _LEFT_OUT
+    ),
     Different(
         "labels", "torch-samplewise", "negative_predictive_value", ["0.0000", "0.0000", "0.0000"],
         [nan, nan, 0], _ZERO,

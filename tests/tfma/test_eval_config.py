@@ -330,7 +330,7 @@ def test_metrics_of_tfma_keras_and_users_are_found(
         "    pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    metric_classes.check_metric(MetricSpec("NDCG", '{"gain_key": "y"}'))
+    metric_classes.check_metric(MetricSpec("Mean", '{"feature_key_path": ["features", "y"]}'))
     metric_classes.check_metric(MetricSpec("CosineSimilarity"))
     metric_classes.check_metric(MetricSpec("Huber", module="tf_keras.losses"))
     metric_classes.check_metric(MetricSpec("Mine", '{"own": 1}', module="my_metrics"))
@@ -345,8 +345,9 @@ def test_metrics_of_tfma_keras_and_users_are_found(
     [
         ("Recal", "{}", "", r"Unknown metric 'Recal'\. Did you mean Recall.*module: my_package"),
         ("Precision", '{"treshold": 0.3}', "", "no argument 'treshold'.*Did you mean 'thresholds'"),
-        ("NDCG", '{"gain": "y"}', "", "no argument 'gain'; it takes gain_key, top_k_list, name"),
-        ("NDCG", "{}", "", "NDCG cannot be created with {}: .*gain_key"),
+        ("Mean", '{"key": "y"}', "", "no argument 'key'; it takes feature_key_path"),
+        ("Mean", "{}", "", "Metric Mean needs 'feature_key_path': write `config: {feature_key_"),
+        ("NDCG", "{}", "", "NDCG ranks the examples of a query: use an EvalConfig whose"),
         ("CosineSimilarity", '{"axes": 1}', "", "no argument 'axes'.*Did you mean 'axis'"),
         ("Recall", '{"thresholds": "high"}', "", "Metric Recall: cannot take .*high"),
         ("Recall", "{", "", "Metric Recall: config '{' is not JSON"),

@@ -126,10 +126,10 @@ def _compute_kappa(counts: np.ndarray, weighting: str | None) -> np.ndarray:
 _TOP = 5
 
 METRICS: dict[str, Kind] = {
-    "MultiClassConfusionMatrixPlot": Kind(_class_matrices, tasks=metric.SEVERAL_CLASSES),
-    "MultiClassConfusionMatrixAtThresholds": Kind(_class_matrices, tasks=metric.SEVERAL_CLASSES),
+    "MultiClassConfusionMatrixPlot": Kind(_class_matrices, tasks=("multiclass",)),
+    "MultiClassConfusionMatrixAtThresholds": Kind(_class_matrices, tasks=("multiclass",)),
     "MultiLabelConfusionMatrixPlot": Kind(_label_matrices, tasks=metric.SEVERAL_CLASSES),
-    "CategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=metric.SEVERAL_CLASSES),
+    "CategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=("multiclass",)),
     "SparseCategoricalAccuracy": Kind(_accuracy, HIGHER, tasks=("multiclass",)),
     "TopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",)),
     "SparseTopKCategoricalAccuracy": Kind(_top_accuracy, HIGHER, ("multiclass",)),

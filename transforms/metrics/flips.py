@@ -67,7 +67,10 @@ def _all_rates(request: metric.Request) -> tuple[metric.Metric, ...]:
     )
 
 
+# Of several classes, TFMA takes each class's score for a decision of its own.
+_TASKS = ("binary", "regression")
+
 METRICS: dict[str, metric.Kind] = {
-    **{name: metric.Kind(_single_rate) for name in _DECISIONS},
-    "BooleanFlipRates": metric.Kind(_all_rates),
+    **{name: metric.Kind(_single_rate, tasks=_TASKS) for name in _DECISIONS},
+    "BooleanFlipRates": metric.Kind(_all_rates, tasks=_TASKS),
 }

@@ -254,17 +254,21 @@ METRICS: dict[str, Kind] = {
         _formula(("label", "score", "label^2", "score^2", "label*score"), _squared_pearson),
         HIGHER,
     ),
-    "CoefficientOfDiscrimination": Kind(_formula(_DISCRIMINATION, _discrimination), HIGHER),
+    "CoefficientOfDiscrimination": Kind(
+        _formula(_DISCRIMINATION, _discrimination), HIGHER, metric.CLASSIFICATION
+    ),
     "RelativeCoefficientOfDiscrimination": Kind(
-        _formula(_DISCRIMINATION, _relative_discrimination)
+        _formula(_DISCRIMINATION, _relative_discrimination), tasks=metric.CLASSIFICATION
     ),
     # TFMA's own takes the logarithm of the score as it is, Keras's of the score clipped by 1e-7.
     "MedianAbsoluteError": Kind(_quantiles, LOWER, ("binary", "regression")),
     "AbsoluteErrorQuantiles": Kind(
         _quantiles, LOWER, ("binary", "regression"), "absolute_error_quantile"
     ),
-    "BinaryCrossEntropy": Kind(_mean("cross entropy", "binary_crossentropy"), LOWER),
-    "BinaryCrossentropy": Kind(_mean("clipped cross entropy"), LOWER),
+    "BinaryCrossEntropy": Kind(
+        _mean("cross entropy", "binary_crossentropy"), LOWER, metric.CLASSIFICATION
+    ),
+    "BinaryCrossentropy": Kind(_mean("clipped cross entropy"), LOWER, metric.CLASSIFICATION),
     "CategoricalCrossEntropy": Kind(
         _mean_over_examples("categorical cross entropy", "categorical_crossentropy"),
         LOWER,
@@ -293,9 +297,7 @@ METRICS: dict[str, Kind] = {
     "ExpectedCalibrationError": Kind(_calibration_error, LOWER, ("binary", "multilabel")),
     "Hinge": Kind(_mean("hinge"), LOWER, metric.CLASSIFICATION),
     "SquaredHinge": Kind(_mean("squared hinge"), LOWER, metric.CLASSIFICATION),
-    "CategoricalHinge": Kind(
-        _mean_over_examples("categorical hinge"), LOWER, metric.SEVERAL_CLASSES
-    ),
+    "CategoricalHinge": Kind(_mean_over_examples("categorical hinge"), LOWER, ("multiclass",)),
     "KLDivergence": Kind(
         _mean_over_examples("divergence"),
         LOWER,

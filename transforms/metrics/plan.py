@@ -261,11 +261,29 @@ def _columnar(evaluation: Evaluation, spec: MetricSpec) -> list[metric.Metric]:
                 target = replace(target, weighted=False)
             compared = evaluation.baseline not in (None, model)
             before = replace(target, model=str(evaluation.baseline)) if compared else None
-            for request in _requests(spec, target, before):
+            completed = _aggregated(spec, head)
+            for request in _requests(completed, target, before):
                 planned += metrics.build(request)
-            if spec.aggregate in ("macro", "weighted_macro"):
-                planned.append(_averaged(spec, target))
+            if completed.aggregate in ("macro", "weighted_macro"):
+                planned.append(_averaged(completed, target))
     return planned
+
+
+def _aggregated(spec: MetricSpec, head: labels.Head) -> MetricSpec:
+    """The metric with the way it treats several classes, if the config does not say it.
+
+    TFMA takes the scores of all classes together as if they were of one, which it does not show.
+    """
+    is_whole = not (spec.class_ids or spec.k_list or spec.top_k_list or spec.aggregate)
+    is_whole = is_whole and not {"class_id", "top_k"} & spec.arguments.keys()
+    several = head.task in metric.SEVERAL_CLASSES
+    if spec.native and is_whole and several and spec.class_name in _ONE_VERSUS_REST:
+        return replace(spec, aggregate="macro")
+    return spec
+
+
+# Metrics that are the mean over classes, each against all others, as in scikit-learn.
+_ONE_VERSUS_REST = ("AUC", "AUCPrecisionRecall")
 
 
 def _requests(

@@ -14,9 +14,8 @@ _TASKS = {
     "MeanIoU": ("multiclass",),
     "OneHotIoU": ("multiclass",),
     "OneHotMeanIoU": ("multiclass",),
-    "ExactMatch": metric.SEVERAL_CLASSES,
-    "SetMatchPrecision": metric.SEVERAL_CLASSES,
-    "SetMatchRecall": metric.SEVERAL_CLASSES,
+    "ModelCosineSimilarity": metric.SEVERAL_CLASSES,  # 1 for a single score, whatever it is
+    "SymmetricPredictionDifference": ("binary", "regression"),  # else of the first class only
     "FalseNegativeFeatureSampler": metric.CLASSIFICATION,
     "FalsePositiveFeatureSampler": metric.CLASSIFICATION,
     "ScoreDistributionPlot": metric.CLASSIFICATION,
@@ -60,7 +59,28 @@ _REFUSED = {
     "Sum": "Keras's Sum is no metric of labels and predictions; use MeanPrediction",
     "MeanMetricWrapper": "it is a base class of Keras's metrics; name one of them",
     "Metric": "it is a base class of Keras's metrics; name one of them",
+    "ExactMatch": "it compares predictions with labels as they are, and scores hardly ever equal "
+    "labels; use CategoricalAccuracy or BinaryAccuracy",
+    **dict.fromkeys(
+        ("SetMatchPrecision", "SetMatchRecall"),
+        "it compares sets of classes given as text; use Precision and Recall of a multi-label task",
+    ),
+    **dict.fromkeys(("Bleu", "Rouge"), "it compares texts; versions here give scores"),
+    **{
+        f"{amount}{absolute}Attributions": "it needs attributions of features, which versions here "
+        "do not give"
+        for amount in ("Mean", "Total")
+        for absolute in ("", "Absolute")
+    },
 }
+# The beginnings of the names of others.
+_REFUSED_KINDS = {
+    "COCO": "it compares boxes in images; versions here give scores",
+    "ObjectDetection": "it compares boxes in images; versions here give scores",
+    "SemanticSegmentation": "it compares the pixels of images; versions here give scores",
+}
+# What ranks the examples of a query.
+_OF_QUERIES = ("MinLabelPosition", "NDCG", "QueryStatistics")
 
 
 def list_tasks(class_name: str) -> tuple[str, ...]:
@@ -69,9 +89,19 @@ def list_tasks(class_name: str) -> tuple[str, ...]:
 
 
 def refuse(class_name: str) -> None:
-    """Raises ConfigError for a class of Keras that is no metric of labels and scores."""
-    if class_name in _REFUSED and class_name not in metrics.REGISTRY:
-        raise errors.ConfigError(f"metrics: {_REFUSED[class_name]}")
+    """Raises ConfigError for a class of TFMA or Keras that is no metric of labels and scores."""
+    if class_name in metrics.REGISTRY:
+        return
+    if class_name in _OF_QUERIES:
+        raise errors.ConfigError(
+            f"metrics: {class_name} ranks the examples of a query: use an EvalConfig whose "
+            "metrics_specs has a query_key, the column that names an example's query"
+        )
+    for kind, reason in _REFUSED_KINDS.items():
+        if class_name.startswith(kind):
+            raise errors.ConfigError(f"metrics: {class_name} is not supported: {reason}")
+    if class_name in _REFUSED:
+        raise errors.ConfigError(f"metrics: {class_name} is not supported: {_REFUSED[class_name]}")
 
 
 def check_together(class_names: Iterable[str]) -> None:

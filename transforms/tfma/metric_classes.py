@@ -137,6 +137,13 @@ def _check_arguments(spec: MetricSpec, metric_class: type, arguments: Mapping[st
                 f"Metric {spec.class_name} has no argument {name!r}; it takes "
                 f"{', '.join(parameters)}.{hint}"
             )
+    missing = [name for name in _list_required(metric_class) if name not in arguments]
+    if missing:
+        written = ", ".join(f"{name}: ..." for name in missing)
+        raise errors.ConfigError(
+            f"Metric {spec.class_name} needs {errors.listed(missing)}: write "
+            f"`config: {{{written}}}`"
+        )
     try:
         metric_specs.metric_instance(
             protos.config_pb2.MetricConfig(
@@ -147,6 +154,17 @@ def _check_arguments(spec: MetricSpec, metric_class: type, arguments: Mapping[st
         raise errors.ConfigError(
             f"Metric {spec.class_name} cannot be created with {spec.config}: {error}"
         ) from error
+
+
+def _list_required(metric_class: type) -> list[str]:
+    """The parameters of a class that have no default."""
+    parameters = list(inspect.signature(metric_class.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.default is parameter.empty
+    ]
 
 
 def _list_parameters(metric_class: type) -> tuple[str, ...]:
