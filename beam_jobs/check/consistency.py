@@ -87,7 +87,7 @@ def check_slices(examples: batch.Batch, specs: Sequence[slices.Spec]) -> None:
             if term.edges or term.quantiles:
                 slices.numbers(examples, term.column)
             elif term.by:
-                slices.check_dates(examples, term.column)
+                slices.check_dates(examples, term.column, term.by)
         except errors.JobError as e:
             raise errors.ConfigError(str(e)) from e
 

@@ -1066,6 +1066,8 @@ def _cases() -> list[Case]:
     add("LogLoss", "multilabel", mean(_log_loss), tfma=None)
     add("BrierScore", "multilabel", mean(means["MeanSquaredError"]), tfma=None)
     add("ExpectedCalibrationError", "multilabel", mean(_calibration_error(15)), tfma=None)
+    # Eight: scores on an edge, of which there are some, are exactly on it.
+    add("ExpectedCalibrationError", "multiclass", _confidence_error, {"num_bins": 8}, tfma=None)
     add("FBetaScore", "multilabel", decided_f2, {"beta": 2.0}, tfma=None)
     add("FairnessIndicators", "multilabel", fairness, {"thresholds": [0.5]}, tfma=None)
     add("Poisson", "regression", mean(_poisson), tfma=None)
@@ -1167,6 +1169,11 @@ def _keras_soft_log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def _combine_tjur(combine: Callable[..., Any], y: np.ndarray, p: np.ndarray, w: np.ndarray) -> Any:
     return combine(*_tjur(y, p, w))
+
+
+def _confidence_error(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    right = (rows.p.argmax(axis=1) == rows.y).astype(float)
+    return _calibration_error(8)(right, rows.p.max(axis=1), rows.w)
 
 
 def decided_f2(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:

@@ -344,13 +344,13 @@ def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarra
         ) from e
 
 
-def check_dates(examples: batch.Batch, column: str) -> None:
+def check_dates(examples: batch.Batch, column: str, by: Period) -> None:
     """Raises DataError if the column does not hold dates."""
     if column in examples.columns.schema.names:
         _, flat = _flatten(examples.columns.column(column))
         if pa.types.is_dictionary(flat.type):
             flat = flat.dictionary_decode()
-        _periods(flat, "day", examples, column)
+        _periods(flat, by, examples, column)
 
 
 def _periods(dates: pa.Array, by: Period, examples: batch.Batch, column: str) -> pa.Array:

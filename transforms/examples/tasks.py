@@ -214,7 +214,7 @@ def _infer_from_names(
     if wanted.task is not None:
         return wanted.task, ""
     by_value = classes.names_by_value(truth.values.type, names)
-    if (truth.lengths > 1).any() or (truth.lengths == 0).any():
+    if (truth.lengths > 1).any():  # Empty lists alone may be missing labels.
         if by_value:
             return "multilabel", "labels are lists of classes"
         numbers = truth.values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

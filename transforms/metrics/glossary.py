@@ -35,7 +35,7 @@ DEFINITIONS: Mapping[str, str] = {
     "CosineSimilarity": "the mean cosine of scores and one-hot labels",
     "DiagnosticOddsRatio": "TP * TN / (FP * FN)",
     "ExampleCount": "the number of examples, never weighted",
-    "ExpectedCalibrationError": "the mean distance of scores from labels, by bins of scores",
+    "ExpectedCalibrationError": "the mean distance of scores from labels, by `num_bins` of scores",
     "F1Score": "2 TP / (2 TP + FP + FN)",
     "FBetaScore": "the mean of precision and recall, recall `beta` times as important",
     "FairnessIndicators": "ten rates at each of `thresholds`, by the names of fairness-indicators",
@@ -124,6 +124,8 @@ DIFFERENCES: Mapping[str, str] = {
     "BrierScore": "scikit-learn halves that of several classes if `scale_by_half` is set",
     "CategoricalCrossentropy": "Keras's: scores are divided by their sum; LogLoss is "
     "scikit-learn's",
+    "ExpectedCalibrationError": "of several classes, of the largest score and whether it is right "
+    "(Guo et al. 2017); 15 bins of equal width",
     "ExampleCount": "TFMA's is the sum of the weights, if there are any",
     "F1Score": "of several classes by the largest score and as their macro average; "
     "scikit-learn counts undefined classes as 0, which `zero_division: 0` does",
@@ -257,7 +259,7 @@ def spell(
         if not found:
             tasks = errors.listed(dict.fromkeys(head.task for head in heads))
             raise errors.ConfigError(f"metrics: {spec.class_name!r} is no metric of task {tasks}")
-        if names != repr(spec.class_name):
+        if any(_squeeze(each.class_name) != _squeeze(spec.class_name) for each in found):
             notes.append(f"metric {spec.class_name!r} is {names}")
     return tuple(spelled), notes
 

@@ -168,22 +168,27 @@ def _by_task(binary: Builder, several: Builder) -> Builder:
 
 
 def _calibration_error(request: metric.Request) -> tuple[metric.Metric, ...]:
-    """The mean distance of the scores in a bin from their labels; bins of equal width."""
+    """The mean distance of the scores in a bin from their labels; bins of equal width.
+
+    Of several classes, of the largest score and whether its class is the label (Guo et al. 2017).
+    """
     request.require("num_bins")
+    key, target = request.key(), request.target
+    if target.task == "multiclass" and target.class_id is None and target.k is None:
+        target = replace(target, k=1)
     bins = request.config.get("num_bins", _CALIBRATION_BINS)
     if not isinstance(bins, int) or bins < 1:
         raise request.no_kernel_for("num_bins")
     scores, labels = (
-        statistics.BucketMoment(request.target, moment, bins, 0.0, 1.0)
-        for moment in ("score", "label")
+        statistics.BucketMoment(target, moment, bins, 0.0, 1.0) for moment in ("score", "label")
     )
-    weight = metric.Weight(request.target)
+    weight = metric.Weight(target)
 
     def finish(sheet: Sheet) -> metric.Values:
         distance = np.abs(sheet.total(scores) - sheet.total(labels)).sum(axis=1)
         return metric.Values(ratio(distance, weight.of(sheet)))
 
-    return (metric.Metric(request.key(), (scores, labels, weight.statistic), finish),)
+    return (metric.Metric(key, (scores, labels, weight.statistic), finish),)
 
 
 def _quantiles(request: metric.Request) -> tuple[metric.Metric, ...]:
@@ -294,7 +299,7 @@ METRICS: dict[str, Kind] = {
         LOWER,
         metric.CLASSIFICATION,
     ),
-    "ExpectedCalibrationError": Kind(_calibration_error, LOWER, ("binary", "multilabel")),
+    "ExpectedCalibrationError": Kind(_calibration_error, LOWER, metric.CLASSIFICATION),
     "Hinge": Kind(_mean("hinge"), LOWER, metric.CLASSIFICATION),
     "SquaredHinge": Kind(_mean("squared hinge"), LOWER, metric.CLASSIFICATION),
     "CategoricalHinge": Kind(_mean_over_examples("categorical hinge"), LOWER, ("multiclass",)),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from evalbeam.transforms import errors, metrics
-from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics import glossary, metric, statistics
 from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.models import quiet
 from evalbeam.transforms.tfma import catalog, protos
@@ -85,12 +85,13 @@ def _list_classes() -> dict[str, type]:
 def _find_class(class_name: str) -> type:
     if class_name in _list_classes():
         return _list_classes()[class_name]
-    similar = difflib.get_close_matches(class_name, {*metrics.REGISTRY, *_list_classes()}, n=3)
+    similar = difflib.get_close_matches(class_name, glossary.DEFINITIONS, n=3)
     hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
     raise errors.ConfigError(
-        f"Unknown metric {class_name!r}.{hint} It is not a metric of evalbeam, TFMA or Keras; for "
-        "your own class, add its Python module: `module: my_package.my_metrics` (Keras losses are "
-        "in `module: tf_keras.losses`)"
+        f"Unknown metric {class_name!r}.{hint} `evalbeam metrics` lists all. For your own class, "
+        "add its Python module: `module: my_package.my_metrics` (Keras losses are in "
+        "`module: tf_keras.losses`)",
+        ("metrics",),
     )
 
 
