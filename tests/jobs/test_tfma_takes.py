@@ -336,3 +336,57 @@ def test_preprocessing_that_cannot_be_done(refused, tmp_path, taxi):
     save_taxi(tmp_path / "other", threshold=3.0)
     output = refused({**job, "models": [*one, {"name": "n", "path": "other"}]})
     assert "the preprocessing of version 'n' gives other values of 'tips_xf'" in output
+
+
+def test_an_eval_config_of_two_outputs(run_job, tmp_path):
+    """Metrics by output, averages with weights of classes, thresholds by model: as TFX has them."""
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame({"click": rng.integers(0, 2, 80), "kind": rng.integers(0, 3, 80)})
+    for version in ("old", "new"):
+        frame[f"{version}_click"] = rng.random(80)
+        frame[f"{version}_kind"] = rng.dirichlet(np.ones(3), 80).tolist()
+    frame.to_json("d.jsonl", orient="records", lines=True)
+    (tmp_path / "eval.pbtxt").write_text(
+        """
+        model_specs { name: "old" is_baseline: true
+          label_keys { key: "c" value: "click" } label_keys { key: "k" value: "kind" } }
+        model_specs { name: "new"
+          label_keys { key: "c" value: "click" } label_keys { key: "k" value: "kind" } }
+        metrics_specs {
+          output_names: "c" model_names: "new"
+          metrics { class_name: "Precision" threshold { value_threshold {
+            lower_bound { value: 0.4 } } } }
+        }
+        metrics_specs {
+          output_names: "k"
+          metrics { class_name: "Recall" }
+          binarize { class_ids { values: [0] } }
+          aggregate { macro_average: true class_weights { key: 0 value: 1.0 }
+                      class_weights { key: 2 value: 3.0 } }
+        }
+        """
+    )
+    run = run_job(
+        {
+            "data": {"files": "d.jsonl"},
+            "models": [
+                {"name": name, "predictions": {"c": f"{name}_click", "k": f"{name}_kind"}}
+                for name in ("old", "new")
+            ],
+            "eval_config": "eval.pbtxt",
+        }
+    )
+    found = pd.read_parquet(run / "metrics.parquet").set_index(
+        ["output", "metric", "model", "aggregation"]
+    )["value"]
+    precision = metrics.precision_score(frame["click"], frame["new_click"] > 0.5)
+    assert found["c", "precision", "new", ""] == precision
+    assert ("c", "precision", "old", "") not in found.index
+    for version in ("old", "new"):
+        scores = np.stack(frame[f"{version}_kind"])
+        recall = [metrics.recall_score(frame["kind"] == c, scores[:, c] > 0.5) for c in range(3)]
+        assert found["k", "recall", version, ""] == recall[0]
+        weighted = (recall[0] + 3 * recall[2]) / 4
+        assert found["k", "recall", version, "macro"] == pytest.approx(weighted)
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    assert any("does not check the EvalConfig's thresholds" in note for note in notes)
