@@ -44,13 +44,16 @@ _CHATTER = (
     "Discarding unparseable args",
     "Really starting service",
     "Really destroying service",
+    # Of worker processes; the error that ends the job is raised, too.
+    "[while running",
+    "Error processing instruction",
 )
 _CHATTERERS = (
     "apache_beam.runners.portability.local_job_service",
     "apache_beam.utils.subprocess_server",
 )
 _JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
-_MAX_LINES = 60
+_MAX_LINES = 16
 _INTERRUPTED = r"^KeyboardInterrupt\s*(\[while running '.*'\])?\s*$"
 # In an option's name or value, such as environment variables or a URL with a password.
 _SECRET = re.compile(
@@ -270,7 +273,10 @@ def _explain(error: BaseException) -> errors.EvalbeamError:
     text = str(error)
     if isinstance(error, KeyboardInterrupt) or re.search(_INTERRUPTED, text, re.M):
         raise KeyboardInterrupt from error
-    for kind in (errors.ConfigError, errors.NotComparableError, errors.JobError):
+    for kind in (
+        *(errors.ConfigError, errors.NotComparableError, errors.DataError),
+        errors.JobError,  # last, as DataError is one
+    ):
         prefix = f"evalbeam.transforms.errors.{kind.__name__}: "
         if isinstance(error, kind) or prefix in text:
             message = text.rpartition(prefix)[2]

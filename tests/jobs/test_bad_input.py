@@ -380,3 +380,14 @@ def test_an_output_that_is_a_file(evalbeam, tmp_path, data, flags):
     assert result.exit_code == 2
     assert f"output results: {tmp_path / 'results'} is a file" in result.output
     assert (tmp_path / "results").read_text() == "notes"
+
+
+def test_a_bad_label_beyond_the_first_examples(evalbeam, tmp_path):
+    frame = pd.DataFrame({"label": [0, 1] * 400, "score": np.linspace(0, 1, 800)})
+    frame.loc[700, "label"] = 3
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 2
+    assert "data.csv, row 701 (counted from 1): label column 'label' is 3.0" in result.output
+    assert len(result.output.splitlines()) < 10
