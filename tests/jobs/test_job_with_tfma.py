@@ -53,7 +53,7 @@ def values(run):
     return {
         (row.slice, row.model, row.metric): row.value
         for row in frame.itertuples()
-        if pd.isna(row.threshold)
+        if pd.isna(row.threshold) or row.threshold == 0.5
     }
 
 

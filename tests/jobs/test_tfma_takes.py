@@ -107,7 +107,7 @@ def test_labels_in_two_forms_are_refused(refused, write):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("CategoricalAccuracy", "CategoricalAccuracy is for multiclass and multilabel, but the"),
+        ("CategoricalAccuracy", "CategoricalAccuracy is for multiclass, but the task is binary"),
         ("CosineSimilarity", "Metrics of a binary output are, among others, ExampleCount"),
         ("MeanIoU", "compares class ids, not scores; use OneHotMeanIoU"),
         ("Sum", "Keras's Sum is no metric of labels and predictions"),

@@ -1078,6 +1078,7 @@ def _cases() -> list[Case]:
     add("CategoricalCrossEntropy", "multilabel", by_example(_soft_log_loss), tfma=None)
     add("CategoricalCrossentropy", "multilabel", by_example(_keras_soft_log_loss), tfma=None)
     add("KLDivergence", "multilabel", by_example(_divergence), tfma=None)
+    add("CategoricalHinge", "multilabel", by_example(_any_hinge), tfma=None)
     add("CosineSimilarity", "multilabel", by_example(_any_cosine), tfma=None)
 
     # TFMA cannot make R2Score and FBetaScore, and lacks those of scikit-learn.
@@ -1151,6 +1152,11 @@ def _divergence(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def _cosine(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     return p[y == 1] / np.sqrt((p**2).sum(axis=1))
+
+
+def _any_hinge(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Keras's, whatever the number of labels."""
+    return np.maximum(((1 - y) * p).max(axis=1) - (y * p).sum(axis=1) + 1, 0)
 
 
 def _any_cosine(y: np.ndarray, p: np.ndarray) -> np.ndarray:

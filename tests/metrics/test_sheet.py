@@ -30,6 +30,8 @@ NOT_BY_UNIT = {
     "ConfusionMatrixPlot": "histogram",
     "CalibrationPlot": "buckets",
     "ExpectedCalibrationError": "buckets",
+    "MedianAbsoluteError": "histogram",
+    "AbsoluteErrorQuantiles": "histogram",
     "CohenKappa": "class matrix",
     "MultiClassConfusionMatrixPlot": "class matrix",
     "MultiClassConfusionMatrixAtThresholds": "class matrix",

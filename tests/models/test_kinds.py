@@ -57,7 +57,8 @@ def forms(*but):
 
 
 def test_every_kind_has_a_form():
-    assert set(KINDS.values()) == set(models.REGISTRY)
+    # Preprocessing is no version.
+    assert set(KINDS.values()) == set(models.REGISTRY) - {"transform"}
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ Each is a function of a few weighted sums; a mean over nothing is NaN.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -226,7 +227,7 @@ def _find_quantile(sheet: Sheet, statistic: statistics.ErrorHistogram, share: fl
     owner, middle, weight = owner[occurs], statistic.middles(cell[occurs]), weight[occurs]
     result = np.full(len(sheet), np.nan)
     rows, start = np.unique(owner, return_index=True)
-    for row, first, end in zip(rows, start, [*start[1:], len(owner)], strict=True):
+    for row, (first, end) in zip(rows, itertools.pairwise([*start, len(owner)]), strict=True):
         reached = np.cumsum(weight[first:end])
         wanted = share * reached[-1]
         place = min(int(np.searchsorted(reached, wanted * (1 - _ROUNDING))), end - first - 1)
@@ -302,7 +303,9 @@ METRICS: dict[str, Kind] = {
     "ExpectedCalibrationError": Kind(_calibration_error, LOWER, metric.CLASSIFICATION),
     "Hinge": Kind(_mean("hinge"), LOWER, metric.CLASSIFICATION),
     "SquaredHinge": Kind(_mean("squared hinge"), LOWER, metric.CLASSIFICATION),
-    "CategoricalHinge": Kind(_mean_over_examples("categorical hinge"), LOWER, ("multiclass",)),
+    "CategoricalHinge": Kind(
+        _mean_over_examples("categorical hinge"), LOWER, metric.SEVERAL_CLASSES
+    ),
     "KLDivergence": Kind(
         _mean_over_examples("divergence"),
         LOWER,
