@@ -96,7 +96,7 @@ def _edit(path: pathlib.Path, **changes: object) -> None:
         ),
         (
             lambda run: _edit(run / "state" / "evaluation.json", version=1),
-            "written in version 1 of the state's format; this evalbeam reads version 3",
+            "written in version 1 of the state's format; this evalbeam reads version 4",
         ),
         (
             lambda run: _edit(run / "state" / "evaluation.json", version=4),
