@@ -99,8 +99,8 @@ def _edit(path: pathlib.Path, **changes: object) -> None:
             "written in version 1 of the state's format; this evalbeam reads version 4",
         ),
         (
-            lambda run: _edit(run / "state" / "evaluation.json", version=4),
-            "written in version 4 .* Use the evalbeam that wrote it",
+            lambda run: _edit(run / "state" / "evaluation.json", version=5),
+            "written in version 5 .* Use the evalbeam that wrote it",
         ),
         (
             lambda run: _edit(run / "state" / "evaluation.json", evaluation={"models": 5}),
