@@ -1,6 +1,9 @@
 """The whole job with real TensorFlow models on tf.Examples."""
 
 import gzip
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -182,3 +185,16 @@ def test_several_outputs(run_job, evalbeam, world, tmp_path):
     assert overall["visits", "binary_accuracy"] == right.mean()
     error = ((predicted["spends"] - frame["income"].astype(float)) ** 2).mean()
     assert overall["spends", "mean_squared_error"] == pytest.approx(error, rel=1e-6)
+
+
+def test_a_function_of_the_working_folder(evalbeam, tmp_path):
+    """In a process of its own, whose path is that of a command."""
+    (tmp_path / "my_own_models.py").write_text("def predict(x):\n    return x['a'] / 10\n")
+    (tmp_path / "d.csv").write_text("y,a\n" + "".join(f"{i % 2},{i % 10}\n" for i in range(40)))
+    model = {"name": "m", "callable": "my_own_models:predict", "inputs": ["a"]}
+    config = {"data": {"files": "d.csv", "label": "y"}, "models": [model], "metrics": ["AUC"]}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+    program = pathlib.Path(sys.executable).with_name("evalbeam")
+    done = subprocess.run([program, "run", "job.yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "40 rows read, 40 scored" in done.stdout

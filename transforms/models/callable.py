@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -106,6 +109,15 @@ class PythonFunction:
         return array
 
 
+def import_module(name: str) -> ModuleType:
+    """Imports a user's module, from the working folder too, as `python -m` would."""
+    # Last: a file of the user's must not hide a package.
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
 def _import_function(name: str) -> Callable[[dict[str, np.ndarray]], Any]:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -113,14 +125,14 @@ def _import_function(name: str) -> Callable[[dict[str, np.ndarray]], Any]:
             f"{name!r} is not a function's name; write `module:function`, as in `my_models:predict`"
         )
     try:
-        module = importlib.import_module(module_name)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if module_name != missing and not module_name.startswith(f"{missing}."):
             raise errors.ConfigError(_explain_import_error(module_name, error)) from error
         raise errors.ConfigError(
-            f"there is no module {missing!r}: install it, or add its folder to PYTHONPATH, here "
-            "and on every worker"
+            f"there is no module {missing!r}: put it into the working folder, install it, or add "
+            "its folder to PYTHONPATH, here and on every worker"
         ) from error
     # SystemExit: a script that parses arguments when imported.
     except (Exception, SystemExit) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import inspect
 import json
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.metrics import glossary, metric, statistics
 from evalbeam.transforms.metrics.evaluation import MetricSpec
-from evalbeam.transforms.models import quiet
+from evalbeam.transforms.models import callable, quiet
 from evalbeam.transforms.tfma import catalog, protos
 
 
@@ -108,11 +107,12 @@ def _import_class(spec: MetricSpec) -> type:
                 "name and would silently use its own. Rename your class"
             )
     try:
-        module = importlib.import_module(spec.module)
+        module = callable.import_module(spec.module)
     except ImportError as error:
         raise errors.ConfigError(
             f"Metric {spec.class_name}: module {spec.module!r} cannot be imported: {error}. "
-            "Install it, or add its folder to PYTHONPATH, here and on the workers"
+            "Put it into the working folder, install it, or add its folder to PYTHONPATH, here and "
+            "on the workers"
         ) from error
     metric_class = getattr(module, spec.class_name, None)
     bases = (metric_types.Metric, tf_keras.metrics.Metric, tf_keras.losses.Loss)
