@@ -18,6 +18,7 @@ import pyarrow as pa
 import rich.box
 import rich.console
 import rich.table
+import rich.text
 from pyarrow import compute as pc
 from pyarrow.dataset import Dataset
 
@@ -255,8 +256,16 @@ def _format_number(value: float) -> str:
 
 def _make_table(title: str) -> rich.table.Table:
     return rich.table.Table(
-        title=title, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+        title=_line(title),
+        box=rich.box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
     )
+
+
+def _line(text: str) -> rich.text.Text:
+    """A title or caption on one line, however narrow its table is."""
+    return rich.text.Text(text, no_wrap=True, overflow="ignore")
 
 
 def _tabulate_overall(
@@ -280,7 +289,8 @@ def _tabulate_overall(
         rows = frame[frame["name"] == name].set_index("model")
         table.add_row(name, *_format_versions(rows, heading, models, candidates, differences))
     if len(names) > _MAX_ROWS:
-        table.caption = f"and {_count(len(names) - _MAX_ROWS, 'more row')} in metrics.parquet"
+        more = _count(len(names) - _MAX_ROWS, "more row")
+        table.caption = _line(f"and {more} in metrics.parquet")
     return table
 
 
@@ -349,7 +359,7 @@ def _tabulate_classes(
     """For each metric its worst classes, a column for each version."""
     count = by_class["class_id"].nunique()
     table = _make_table(f"Worst classes of {count:,}")
-    table.caption = "all are in metrics.parquet"
+    table.caption = _line("all are in metrics.parquet")
     table.add_column("metric", no_wrap=True)
     table.add_column("class", overflow="fold")
     table.add_column("examples", justify="right")
