@@ -60,10 +60,11 @@ def test_kinds_are_inferred(folder):
 
 
 def test_files_of_unknown_kind(tmp_path):
-    (tmp_path / "forest.joblib").touch()
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(errors.ConfigError, match=r"and set `callable: module:function`"):
-        models.infer_kind(str(tmp_path / "forest.joblib"))
+    for name in ("forest.joblib", "net.safetensors", "boost.json", "notes.txt"):
+        (tmp_path / name).touch()
+    for name in ("forest.joblib", "net.safetensors", "boost.json"):
+        with pytest.raises(errors.ConfigError, match=r"and set `callable: module:function`"):
+            models.infer_kind(str(tmp_path / name))
     with pytest.raises(errors.ConfigError, match=r"it is the file notes.txt; supported: a folder"):
         models.infer_kind(str(tmp_path / "notes.txt"))
 

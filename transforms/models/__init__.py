@@ -87,7 +87,11 @@ _REMEDIES = {
     "saved_model.pb": "use its folder, which also contains the variables",
     "model.json": "use its folder, which also contains the weights",
     **dict.fromkeys(
-        (".joblib", ".pkl", ".pickle", ".pt", ".pth", ".ubj"),
+        # Of scikit-learn, PyTorch, Hugging Face and XGBoost; after model.json.
+        (
+            *(".joblib", ".pkl", ".pickle", ".skops", ".pt", ".pth", ".pt2", ".safetensors"),
+            *(".ubj", ".bst", ".json"),
+        ),
         "write a Python function that loads it and predicts, and set `callable: module:function`",
     ),
 }
