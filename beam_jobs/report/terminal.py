@@ -228,13 +228,17 @@ def _name_class(row: pd.Series | Mapping[str, Any]) -> str:
 def _add_names(frame: pd.DataFrame) -> pd.DataFrame:
     columns = list(tables.WHICH)
     variants = frame[columns].drop_duplicates()
-    # The rule of decisions is part of the names if there are several.
-    rules = variants.loc[variants["decision"].notna(), ["decision", "threshold"]]
-    has_rule = len(rules.drop_duplicates()) > 1
-    names = [_name(row, has_rule=has_rule) for _, row in variants.iterrows()]
-    variants["without_class"] = [
-        _name(row, of_class=False, has_rule=has_rule) for _, row in variants.iterrows()
-    ]
+    # The rule of decisions is part of the names where an output has several.
+    rules = variants.loc[variants["decision"].notna(), ["output", "decision", "threshold"]]
+    has_rule = rules.drop_duplicates().groupby("output", observed=True).size().gt(1).to_dict()
+    names, without_class = (
+        [
+            _name(row, of_class=of_class, has_rule=has_rule.get(row["output"], False))
+            for _, row in variants.iterrows()
+        ]
+        for of_class in (True, False)
+    )
+    variants["without_class"] = without_class
     # If examples have weights, metrics that ignore them are marked.
     unweighted = ~variants["weighted"] & (variants["metric"] != "example_count")
     marked = unweighted if variants["weighted"].any() else unweighted & False
