@@ -130,8 +130,8 @@ DIFFERENCES: Mapping[str, str] = {
     "F1Score": "of several classes by the largest score and as their macro average; "
     "scikit-learn counts undefined classes as 0, which `zero_division: 0` does",
     "LogLoss": "scikit-learn's; Keras's crossentropies clip by 1e-7",
-    "MatthewsCorrelationCoefficient": "TFMA's is of two classes only. Undefined, where scikit-learn "
-    "gives 0, if all labels or all decisions are the same",
+    "MatthewsCorrelationCoefficient": "TFMA's is of two classes only. Undefined, where "
+    "scikit-learn gives 0, if all labels or all decisions are the same",
     "MeanAbsolutePercentageError": "rows whose label is 0 are left out; scikit-learn divides by "
     "its smallest number",
     "MeanAbsoluteError": "TFMA counts one bundle twice when it merges",
