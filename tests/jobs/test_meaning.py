@@ -381,3 +381,11 @@ def test_auc_of_several_classes_is_of_each_against_the_rest(run_job):
     flat = metrics.roc_auc_score(np.eye(3)[labels].ravel(), scores.ravel())
     found = value(run, "auc_together", aggregation="micro")
     assert found == pytest.approx(flat, abs=1e-4)
+
+
+def test_decisions_that_look_like_scores(refused, tmp_path):
+    frame = pd.DataFrame({"y": [-1, 1] * 20, "p": [-1, 1, 1, -1] * 10})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    output = refused(job("d.csv"))
+    assert "from -1 to 1" in output
+    assert "if they are the classes themselves, store them as text" in output

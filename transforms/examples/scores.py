@@ -137,7 +137,9 @@ def _advise(head: Head, scale: Scale, seen: Seen) -> str:
     elif seen.outside:
         advice += f"`scores: logits` to put them through {function}, "
     advice += "`scores: as_is` to take them as they are"
-    if head.task == "binary" and not percent:
+    if head.task == "binary" and {f"{seen.low:g}", f"{seen.high:g}"} <= set(head.names):
+        advice += "; if they are the classes themselves, store them as text"
+    elif head.task == "binary" and not percent:
         advice += "; or `task: regression` if the label is a quantity"
     return advice
 
