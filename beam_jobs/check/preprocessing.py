@@ -68,12 +68,13 @@ def load(request: Request, specs: Sequence[models.ModelSpec]) -> Preprocessing:
             for name in names
         )
         found.append((version, described))
+    for _, described in found:
+        for spec in described:
+            models.load(spec)
     if not found:
         return Preprocessing()
     (_, first), *others = found
-    loaded = Preprocessing(first, tuple(others))
-    loaded.models  # noqa: B018  # raises errors
-    return loaded
+    return Preprocessing(first, tuple(others))
 
 
 def apply(

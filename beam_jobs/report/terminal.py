@@ -234,7 +234,7 @@ def _add_names(frame: pd.DataFrame) -> pd.DataFrame:
     names, without_class = (
         [
             _name(row, of_class=of_class, has_rule=has_rule.get(row["output"], False))
-            for _, row in variants.iterrows()
+            for row in variants.to_dict("records")
         ]
         for of_class in (True, False)
     )
@@ -375,7 +375,8 @@ def _tabulate_classes(
             one = rows.iloc[0]
             number = examples.get((one["output"], int(one["class_id"])), 0.0)
             cells = _format_versions(rows, heading, models, (), False)
-            table.add_row("" if place else label, _name_class(one), f"{number:,g}", *cells)
+            weight = f"{number:,.0f}" if number == round(number) else f"{number:,.1f}"
+            table.add_row("" if place else label, _name_class(one), weight, *cells)
     return table
 
 
