@@ -5,7 +5,6 @@ Each is a function of a few weighted sums; a mean over nothing is NaN.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -227,13 +226,17 @@ def _find_quantile(sheet: Sheet, statistic: statistics.ErrorHistogram, share: fl
     owner, middle, weight = owner[occurs], statistic.middles(cell[occurs]), weight[occurs]
     result = np.full(len(sheet), np.nan)
     rows, start = np.unique(owner, return_index=True)
-    for row, (first, end) in zip(rows, itertools.pairwise([*start, len(owner)]), strict=True):
-        reached = np.cumsum(weight[first:end])
-        wanted = share * reached[-1]
-        place = min(int(np.searchsorted(reached, wanted * (1 - _ROUNDING))), end - first - 1)
-        is_between = abs(reached[place] - wanted) <= wanted * _ROUNDING
-        after = min(place + 1, end - first - 1) if is_between else place
-        result[row] = (middle[first + place] + middle[first + after]) / 2
+    if not len(rows):
+        return result
+    last = np.append(start[1:], len(owner)) - 1
+    # One sum over all slices: whole weights stay exact up to 2^53.
+    reached = np.cumsum(weight)
+    before = reached[start] - weight[start]
+    wanted = before + share * (reached[last] - before)
+    place = np.clip(np.searchsorted(reached, wanted * (1 - _ROUNDING)), start, last)
+    is_between = np.abs(reached[place] - wanted) <= wanted * _ROUNDING
+    after = np.where(is_between, np.minimum(place + 1, last), place)
+    result[rows] = (middle[place] + middle[after]) / 2
     return result
 
 
