@@ -148,16 +148,10 @@ def _check_task(spec: MetricSpec, head: labels.Head, heads: Sequence[labels.Head
 
 
 def _check_classes(spec: MetricSpec, heads: Sequence[labels.Head]) -> None:
-    for head in heads if spec.class_ids else ():
+    for head in heads if spec.class_ids or spec.class_weights else ():
         if not spec.is_for(head.output):
             continue
-        invalid = [
-            class_id for class_id in spec.class_ids if not 0 <= class_id < (head.classes or 0)
-        ]
-        if invalid:
-            valid = (
-                f"0 to {head.classes - 1}" if head.classes else f"none, as the task is {head.task}"
-            )
-            raise errors.ConfigError(
-                f"metrics: {spec.class_name} has the class id {invalid[0]}; valid ids: {valid}"
-            )
+        try:
+            spec.number_classes(head)
+        except errors.ConfigError as error:
+            raise errors.ConfigError(f"metrics: {spec.class_name} has {error}") from error

@@ -528,7 +528,9 @@ Slice = Annotated[
 class Binarize(_Strict):
     """Makes a multi-class output binary, as in TFMA's MetricsSpec."""
 
-    class_ids: list[int] = Field([], description="Each of these classes versus all others.")
+    class_ids: list[int | str] = Field(
+        [], description="Each of these classes, by id or name, versus all others."
+    )
     k_list: list[int] = Field([], description="Only the k-th largest score.")
     top_k_list: list[int] = Field([], description="Only the k largest scores.")
 
@@ -539,7 +541,9 @@ class Aggregate(_Strict):
     average: Literal["micro", "macro", "weighted_macro"] = Field(
         description="micro: over all decisions; macro: over classes; weighted_macro: by frequency."
     )
-    class_weights: dict[int, float] = Field({}, description="Weights by class.")
+    class_weights: dict[int | str, float] = Field(
+        {}, description="Weights by class, given by id or name."
+    )
     top_k_list: list[int] = Field([], description="Only the k largest scores.")
 
 
@@ -581,7 +585,7 @@ class Metric(_Strict):
             top_k_list=tuple(self.binarize.top_k_list),
             aggregate=self.aggregate.average if self.aggregate else "",
             aggregate_top_k=tuple(self.aggregate.top_k_list) if self.aggregate else (),
-            class_weights=tuple(sorted(self.aggregate.class_weights.items()))
+            class_weights=tuple(sorted(self.aggregate.class_weights.items(), key=str))
             if self.aggregate
             else (),
             weighted=self.weighted,

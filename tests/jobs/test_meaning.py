@@ -389,3 +389,33 @@ def test_decisions_that_look_like_scores(refused, tmp_path):
     output = refused(job("d.csv"))
     assert "from -1 to 1" in output
     assert "if they are the classes themselves, store them as text" in output
+
+
+def test_classes_of_metrics_by_name(run_job, refused, tmp_path):
+    labels = ["b", "a", "c", "a", "c", "c"]
+    scores = np.array([[2, 5, 3], [6, 3, 1], [1, 2, 7], [3, 6, 1], [4, 4, 2], [2, 2, 6]]) / 10
+    pd.DataFrame({"y": labels, "p": scores.tolist()}).to_parquet("d.parquet")
+    macro = {"average": "macro", "class_weights": {"a": 1.0, "c": 3.0}}
+    listed = [
+        {"class_name": "Recall", "binarize": {"class_ids": ["c"]}, "aggregate": macro},
+        {"class_name": "OneHotIoU", "config": {"num_classes": 3, "target_class_ids": [0]}},
+    ]
+    run = run_job(job("d.parquet", metrics=listed))
+    recall = {"a": 1 / 2, "c": 2 / 3}
+    assert value(run, "recall", **{"class": "c"}) == recall["c"]
+    weighted = (recall["a"] + 3 * recall["c"]) / 4
+    assert value(run, "recall", aggregation="macro") == pytest.approx(weighted)
+    listed[0] = {"class_name": "Recall", "binarize": {"class_ids": ["cc"]}}
+    (tmp_path / "results" / "latest").unlink()
+    output = refused(job("d.parquet", metrics=listed))
+    assert "metrics: Recall has the class 'cc'; there are 'c', 'a', 'b'" in output
+
+
+def test_a_number_that_may_be_a_class_or_its_id(refused, run_job, tmp_path):
+    scores = np.eye(3)[[0, 1, 2, 0]] * 0.7 + 0.1
+    pd.DataFrame({"y": [1, 2, 3, 2], "p": scores.tolist()}).to_parquet("d.parquet")
+    listed = [{"class_name": "Recall", "binarize": {"class_ids": [1]}}]
+    output = refused(job("d.parquet", metrics=listed))
+    assert "Recall has the class 1, which may be the class '1' or the one of id 1, '2'" in output
+    listed = [{"class_name": "Recall", "binarize": {"class_ids": ["2"]}}]
+    assert value(run_job(job("d.parquet", metrics=listed)), "recall", **{"class": "2"}) == 0.5

@@ -58,6 +58,34 @@ class Head:
         return self.names[class_id] if 0 <= class_id < len(self.names) else ""
 
 
+def find_class(head: Head, value: int | str, *, is_id: bool = False) -> int:
+    """The id of a class of several, given by its name or its id.
+
+    Args:
+      head: the output.
+      value: a name or an id.
+      is_id: whether a number is an id even if it may be a name, as in an EvalConfig.
+
+    Raises:
+      ConfigError: there is no such class; or the names are other numbers than the ids, so that a
+        number may be either.
+    """
+    ids = f"0 to {head.classes - 1}" if head.classes else f"none, as the task is {head.task}"
+    if isinstance(value, int):
+        if not 0 <= value < (head.classes or 0):
+            raise errors.ConfigError(f"the class id {value}; valid ids: {ids}")
+        if not is_id and str(value) in head.names and head.names[value] != str(value):
+            raise errors.ConfigError(
+                f"the class {value}, which may be the class {str(value)!r} or the one of id "
+                f"{value}, {head.names[value]!r}: write a class's name in quotes"
+            )
+        return value
+    if value not in head.names:
+        known = errors.nearest(value, head.names) if head.names else f"ids {ids}"
+        raise errors.ConfigError(f"the class {value!r}; there are {known}")
+    return head.names.index(value)
+
+
 def labels(examples: batch.Batch, head: Head) -> np.ndarray:
     """The head's labels: float64[N], or float64[N, classes] for multilabel.
 

@@ -27,7 +27,8 @@ class MetricSpec:
       module: where a user's own class lives; "" for TFMA's and Keras's.
       models: the versions it is for; () for all.
       outputs: the outputs it is for; () for all.
-      class_ids, k_list, top_k_list: how a multi-class output is made binary (TFMA's `binarize`).
+      class_ids, k_list, top_k_list: how a multi-class output is made binary (TFMA's `binarize`);
+        classes by id or by name.
       aggregate: "", "micro", "macro" or "weighted_macro".
       aggregate_top_k: TFMA's `aggregate.top_k_list`.
       class_weights: (class, weight) pairs for the aggregate.
@@ -42,12 +43,12 @@ class MetricSpec:
     module: str = ""
     models: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
+    class_ids: tuple[Any, ...] = ()
     k_list: tuple[int, ...] = ()
     top_k_list: tuple[int, ...] = ()
     aggregate: str = ""
     aggregate_top_k: tuple[int, ...] = ()
-    class_weights: tuple[tuple[int, float], ...] = ()
+    class_weights: tuple[tuple[Any, float], ...] = ()
     weighted: bool | None = None
     zero_division: ZeroDivision = "nan"
     native: bool = False
@@ -55,6 +56,18 @@ class MetricSpec:
     def is_for(self, output: str) -> bool:
         """Whether it is computed of the output."""
         return not self.outputs or output in self.outputs
+
+    def number_classes(self, head: labels.Head) -> MetricSpec:
+        """The metric with an output's classes by id; raises ConfigError as `labels.find_class`."""
+
+        def find(value: int | str) -> int:
+            return labels.find_class(head, value, is_id=not self.native)
+
+        return dataclasses.replace(
+            self,
+            class_ids=tuple(map(find, self.class_ids)),
+            class_weights=tuple((find(value), weight) for value, weight in self.class_weights),
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -261,12 +261,18 @@ def _columnar(evaluation: Evaluation, spec: MetricSpec) -> list[metric.Metric]:
                 target = replace(target, weighted=False)
             compared = evaluation.baseline not in (None, model)
             before = replace(target, model=str(evaluation.baseline)) if compared else None
-            completed = _aggregated(spec, head)
+            completed = _aggregated(_numbered(spec, head), head)
             for request in _requests(completed, target, before):
                 planned += metrics.build(request)
             if completed.aggregate in ("macro", "weighted_macro"):
                 planned.append(_averaged(completed, target))
     return planned
+
+
+def _numbered(spec: MetricSpec, head: labels.Head) -> MetricSpec:
+    """The metric with an output's classes by id, if any of them is given by its name."""
+    values = (*spec.class_ids, *(value for value, _ in spec.class_weights))
+    return spec.number_classes(head) if any(isinstance(v, str) for v in values) else spec
 
 
 def _aggregated(spec: MetricSpec, head: labels.Head) -> MetricSpec:

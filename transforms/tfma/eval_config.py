@@ -256,6 +256,10 @@ def build(
     outputs = [head.output for head in heads] if len(heads) > 1 else []
     groups: dict[MetricSpec, Any] = {}
     for metric_spec in metric_specs:
+        # An output of those that it is for: TFMA knows no names, and the same ids of all outputs.
+        head = next((head for head in heads if metric_spec.is_for(head.output)), None)
+        if head is not None and head.names:
+            metric_spec = metric_spec.number_classes(head)
         settings = replace(metric_spec, class_name="", config="{}", module="", native=False)
         if settings not in groups:
             groups[settings] = config.metrics_specs.add()
