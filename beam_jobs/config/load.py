@@ -46,16 +46,22 @@ def load(path: str | Path) -> tuple[Config, str]:
     except OSError as e:
         raise errors.ConfigError(f"{path}: cannot read the config: {e.strerror}") from e
     except UnicodeDecodeError as e:
-        raise errors.ConfigError(f"{path}: cannot read the config: it is not UTF-8: {e}") from e
+        raise errors.ConfigError(
+            f"{path}: cannot read the config: it is not text in UTF-8 (byte {e.object[e.start]:#x} "
+            f"at {e.start:,}). Save it as UTF-8"
+        ) from e
     try:
         raw = yaml.safe_load(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError) as e:
         place = getattr(e, "problem_mark", None)
         line = f":{place.line + 1}" if place else ""
-        raise errors.ConfigError(
-            f"{path}{line}: not valid YAML: {getattr(e, 'problem', None) or e}"
-        ) from e
+        problem = str(getattr(e, "problem", None) or e)
+        if r"'\t'" in problem:
+            problem = "a tab; YAML is indented with spaces"
+        raise errors.ConfigError(f"{path}{line}: not valid YAML: {problem}") from e
+    if raw is None:
+        raise errors.ConfigError(f"{path}: the config is empty; it needs `data` and `models`")
     if not isinstance(raw, dict):
         raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {reprlib.repr(raw)}")
     _check_keys(str(path), tree)

@@ -80,3 +80,20 @@ def test_the_base_is_right(tmp_path):
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(base(), sort_keys=False))
     config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "job.yaml: the config is empty; it needs `data` and `models`"),
+        (b"# nothing\n", "the config is empty"),
+        (b"\xff\xfed\x00a\x00", r"it is not text in UTF-8 \(byte 0xff at 0\)"),
+        (b"data:\n\tfiles: x\n", "job.yaml:2: not valid YAML: a tab; YAML is indented with spaces"),
+        (b"data: [\n", "job.yaml:2: not valid YAML: "),
+        (b"hello", "a config is a mapping of keys, not 'hello'"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path, content, message):
+    (tmp_path / "job.yaml").write_bytes(content)
+    with pytest.raises(errors.ConfigError, match=message):
+        config.load(tmp_path / "job.yaml")
