@@ -419,3 +419,18 @@ def test_a_number_that_may_be_a_class_or_its_id(refused, run_job, tmp_path):
     assert "Recall has the class 1, which may be the class '1' or the one of id 1, '2'" in output
     listed = [{"class_name": "Recall", "binarize": {"class_ids": ["2"]}}]
     assert value(run_job(job("d.parquet", metrics=listed)), "recall", **{"class": "2"}) == 0.5
+
+
+def test_areas_of_pairs_of_classes(run_job, refused, tmp_path):
+    rng = np.random.default_rng(9)
+    labels, scores = rng.integers(0, 4, 300), rng.dirichlet(np.ones(4), 300)
+    scores = (scores + np.eye(4)[labels]) / 2
+    pd.DataFrame({"y": labels, "p": scores.tolist()}).to_parquet("d.parquet")
+    run = run_job(job("d.parquet", metrics=["roc_auc_ovo"]))
+    right = metrics.roc_auc_score(labels, scores, multi_class="ovo")
+    assert value(run, "one_versus_one_auc") == pytest.approx(right, abs=1e-4)
+    many = pd.DataFrame({"y": np.arange(60), "p": np.eye(60).tolist()})
+    many.to_parquet(tmp_path / "d.parquet")
+    (tmp_path / "results" / "latest").unlink()
+    output = refused(job("d.parquet", metrics=["roc_auc_ovo"]))
+    assert "of which there may be at most 50 here, not 60; use AUC" in output

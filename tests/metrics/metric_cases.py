@@ -1066,6 +1066,10 @@ def _cases() -> list[Case]:
     add("LogLoss", "multilabel", mean(_log_loss), tfma=None)
     add("BrierScore", "multilabel", mean(means["MeanSquaredError"]), tfma=None)
     add("ExpectedCalibrationError", "multilabel", mean(_calibration_error(15)), tfma=None)
+    add("OneVersusOneAUC", "multiclass", pairs_of_classes, tfma=None)
+    add(
+        "OneVersusOneAUC", "multiclass", pairs_of_classes, spec={"zero_division": "skip"}, tfma=None
+    )
     # Eight: scores on an edge, of which there are some, are exactly on it.
     add("ExpectedCalibrationError", "multiclass", _confidence_error, {"num_bins": 8}, tfma=None)
     add("FBetaScore", "multilabel", decided_f2, {"beta": 2.0}, tfma=None)
@@ -1175,6 +1179,24 @@ def _keras_soft_log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def _combine_tjur(combine: Callable[..., Any], y: np.ndarray, p: np.ndarray, w: np.ndarray) -> Any:
     return combine(*_tjur(y, p, w))
+
+
+def pairs_of_classes(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    """The mean over pairs of classes, of scores down to their buckets."""
+    areas = []
+    for one in range(rows.classes or 0):
+        for other in range(rows.classes or 0):
+            both = np.isin(rows.y, (one, other)) & (rows.w > 0)
+            y, p, w = rows.y[both] == one, bucketed(rows.p[both, one]), rows.w[both]
+            if one == other:
+                continue
+            if y.all() or not y.any():
+                areas.append(NAN)
+                continue
+            p = np.clip(p, -1, 2)  # infinite
+            areas.append(sklearn.metrics.roc_auc_score(y, p, sample_weight=w))
+    found = fill_undefined(np.array(areas), spec)
+    return found.mean() if len(found) else NAN
 
 
 def _confidence_error(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:

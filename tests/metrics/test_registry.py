@@ -16,7 +16,7 @@ HIGHER = (
     *("RecallAtPrecision", "RecallAtFalsePositiveRate", "CategoricalAccuracy"),
     *("SparseCategoricalAccuracy", "SquaredPearsonCorrelation", "CoefficientOfDiscrimination"),
     *("R2Score", "FBetaScore", "CohenKappa", "CosineSimilarity", "TopKCategoricalAccuracy"),
-    "SparseTopKCategoricalAccuracy",
+    *("SparseTopKCategoricalAccuracy", "OneVersusOneAUC"),
 )
 LOWER = (
     *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),

@@ -31,6 +31,7 @@ NOT_BY_UNIT = {
     "CalibrationPlot": "buckets",
     "ExpectedCalibrationError": "buckets",
     "MedianAbsoluteError": "histogram",
+    "OneVersusOneAUC": "histogram",
     "AbsoluteErrorQuantiles": "histogram",
     "CohenKappa": "class matrix",
     "MultiClassConfusionMatrixPlot": "class matrix",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evalbeam.transforms import errors
 from evalbeam.transforms.metrics import metric, statistics
 from evalbeam.transforms.metrics.metric import HIGHER, NEITHER, Kind, ratio
 from evalbeam.transforms.metrics.sheet import Sheet
@@ -207,6 +208,62 @@ def _auc(request: metric.Request) -> tuple[metric.Metric, ...]:
     return _metric_of_curves(moved, lambda curve: _area(curve, which.upper(), method))
 
 
+def _one_versus_one(request: metric.Request) -> tuple[metric.Metric, ...]:
+    """The mean area over all pairs of classes, each by its own score (Hand and Till 2001)."""
+    request.require_task("multiclass")
+    request.require_whole()
+    request.require()
+    statistic = statistics.ClassHistograms(request.target)
+    classes = request.target.classes or 0
+    if classes > _MOST_CLASSES:
+        raise errors.ConfigError(
+            f"metrics: {request.class_name} compares all pairs of classes, of which there may be "
+            f"at most {_MOST_CLASSES} here, not {classes}; use AUC, of each class against all others"
+        )
+
+    def finish(sheet: Sheet) -> metric.Values:
+        values = np.full(len(sheet), np.nan)
+        rows, areas = _areas_of_pairs(sheet, statistic, classes)
+        values[rows], _ = metric.average(areas, np.ones(areas.shape), request.zero_division)
+        return metric.Values(values)
+
+    return (metric.Metric(request.key(), (statistic,), finish),)
+
+
+# The weights of each class in each bucket of each class are in memory together.
+_MOST_CLASSES = 50
+
+
+def _areas_of_pairs(
+    sheet: Sheet, statistic: statistics.ClassHistograms, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slices with examples, int64[G], and the areas of their pairs, float64[G, K * (K - 1)]."""
+    owner, cell, values = sheet.pairs(statistic)
+    pair, bucket = np.divmod(cell, statistics.HISTOGRAM_BUCKETS + 2)
+    scored, actual = np.divmod(pair, classes)
+    # A line for each slice, class and bucket: the weights of all actual classes.
+    line = (owner * classes + scored) * (statistics.HISTOGRAM_BUCKETS + 2) + bucket
+    lines, place = np.unique(line, return_inverse=True)
+    weights = np.zeros((len(lines), classes))
+    np.add.at(weights, (place, actual), values)
+    curve = lines // (statistics.HISTOGRAM_BUCKETS + 2)
+    start = np.flatnonzero(np.diff(curve, prepend=-1))
+    rows = np.unique(curve[start] // classes)
+    if not len(start):
+        return rows, np.zeros((0, classes * (classes - 1)))
+    total = np.add.reduceat(weights, start, axis=0)
+    reached = weights.cumsum(axis=0)
+    before = (reached[start] - weights[start]).repeat(np.diff(start, append=len(lines)), axis=0)
+    below = reached - weights / 2 - before
+    own = curve % classes
+    above = np.add.reduceat(weights[np.arange(len(lines)), own][:, None] * below, start, axis=0)
+    mine = own[start]
+    positives = total[np.arange(len(start)), mine]
+    areas = ratio(above, positives[:, None] * total)
+    others = np.arange(classes) != mine[:, None]
+    return rows, areas[others].reshape(len(rows), classes * (classes - 1))
+
+
 def _constrained(argument: str, bounded: str, wanted: str, direction: int = HIGHER) -> Kind:
     """The best of one rate where another keeps within the bound that an argument sets."""
 
@@ -251,6 +308,7 @@ def _confusion_plot(request: metric.Request) -> tuple[metric.Metric, ...]:
 METRICS: dict[str, Kind] = {
     "AUC": Kind(_auc, HIGHER, tasks=metric.CLASSIFICATION),
     "AUCPrecisionRecall": Kind(_auc, HIGHER, tasks=metric.CLASSIFICATION),
+    "OneVersusOneAUC": Kind(_one_versus_one, HIGHER, tasks=("multiclass",)),
     "SensitivityAtSpecificity": _constrained("specificity", "specificity", "recall"),
     "SpecificityAtSensitivity": _constrained("sensitivity", "recall", "specificity"),
     "PrecisionAtRecall": _constrained("recall", "recall", "precision"),

@@ -317,6 +317,33 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class ClassHistograms:
+    """Of K classes, a histogram of each one's scores, apart by the actual class.
+
+    Cell (c * K + actual) * 10,002 + bucket, with the buckets of Histogram.
+    """
+
+    target: Target
+    by_unit: bool = field(default=False, init=False)  # as a histogram
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"histograms by class of {self.target}"
+
+    @property
+    def cells(self) -> int:  # noqa: D102
+        return (self.target.classes or 0) ** 2 * (HISTOGRAM_BUCKETS + 2)
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        actual, _ = view.classes(self.target)
+        buckets = view.buckets(self.target, 0.0, 1.0)
+        classes = np.arange(buckets.shape[1])
+        pair = classes * buckets.shape[1] + actual[:, None]
+        cells = np.where(actual[:, None] < 0, -1, pair * (HISTOGRAM_BUCKETS + 2) + buckets)
+        return Entries(cells, _spread(view.weights(self.target), cells))
+
+
+@dataclass(frozen=True)
 class BucketMoment:
     """Per score bucket the weighted sum of one of MOMENTS.
 
