@@ -218,7 +218,7 @@ def _one_versus_one(request: metric.Request) -> tuple[metric.Metric, ...]:
     if classes > _MOST_CLASSES:
         raise errors.ConfigError(
             f"metrics: {request.class_name} compares all pairs of classes, of which there may be "
-            f"at most {_MOST_CLASSES} here, not {classes}; use AUC, of each class against all others"
+            f"at most {_MOST_CLASSES} here, not {classes}; use AUC, each class against all others"
         )
 
     def finish(sheet: Sheet) -> metric.Values:
