@@ -390,3 +390,25 @@ def test_an_eval_config_of_two_outputs(run_job, tmp_path):
         assert found["k", "recall", version, "macro"] == pytest.approx(weighted)
     notes = json.loads((run / "manifest.json").read_text())["notes"]
     assert any("does not check the EvalConfig's thresholds" in note for note in notes)
+
+
+def test_averages_over_classes_are_the_same_of_both_engines(run_job):
+    rng = np.random.default_rng(2)
+    labels, scores = rng.integers(0, 3, 90), rng.dirichlet(np.ones(3), 90)
+    frame = pd.DataFrame({"y": [f"c{label}" for label in labels]})
+    frame["p"] = ((scores + np.eye(3)[labels]) / 2).tolist()
+    frame.to_json("d.jsonl", orient="records", lines=True)
+    recall = {"class_name": "Recall", "aggregate": {"average": "macro"}}
+    by_name = {
+        "class_name": "Precision",
+        "aggregate": {"average": "weighted_macro", "class_weights": {"c0": 1.0, "c2": 2.0}},
+    }
+    job = config("d.jsonl", ["AUC", recall, by_name])
+    columnar = values(run_job(job))
+    by_tfma = values(run_job(job, "--engine", "tfma"))
+    assert columnar["auc macro"] == pytest.approx(by_tfma["auc macro"], rel=1e-6)
+    assert columnar["recall macro"] == pytest.approx(by_tfma["recall macro"], rel=1e-6)
+    # TFMA writes a weighted average under the key of a plain one.
+    assert columnar["precision weighted_macro"] == pytest.approx(
+        by_tfma["precision macro"], rel=1e-6
+    )

@@ -261,7 +261,7 @@ def _columnar(evaluation: Evaluation, spec: MetricSpec) -> list[metric.Metric]:
                 target = replace(target, weighted=False)
             compared = evaluation.baseline not in (None, model)
             before = replace(target, model=str(evaluation.baseline)) if compared else None
-            completed = _aggregated(_numbered(spec, head), head)
+            completed = complete(_numbered(spec, head), head)
             for request in _requests(completed, target, before):
                 planned += metrics.build(request)
             if completed.aggregate in ("macro", "weighted_macro"):
@@ -275,7 +275,7 @@ def _numbered(spec: MetricSpec, head: labels.Head) -> MetricSpec:
     return spec.number_classes(head) if any(isinstance(v, str) for v in values) else spec
 
 
-def _aggregated(spec: MetricSpec, head: labels.Head) -> MetricSpec:
+def complete(spec: MetricSpec, head: labels.Head) -> MetricSpec:
     """The metric with the way it treats several classes, if the config does not say it.
 
     TFMA takes the scores of all classes together as if they were of one, which it does not show.

@@ -13,6 +13,7 @@ from google.protobuf import json_format, text_format
 from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.metrics import metric
+from evalbeam.transforms.metrics import plan as planning
 from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import protos
@@ -258,8 +259,8 @@ def build(
     for metric_spec in metric_specs:
         # An output of those that it is for: TFMA knows no names, and the same ids of all outputs.
         head = next((head for head in heads if metric_spec.is_for(head.output)), None)
-        if head is not None and head.names:
-            metric_spec = metric_spec.number_classes(head)
+        if head is not None:
+            metric_spec = _complete(metric_spec, head)
         settings = replace(metric_spec, class_name="", config="{}", module="", native=False)
         if settings not in groups:
             groups[settings] = config.metrics_specs.add()
@@ -551,6 +552,18 @@ def _name_models(config: Any, models: Sequence[str]) -> None:
             spec.model_names[:] = [""]
         elif not spec.model_names:
             spec.model_names.extend(models)
+
+
+def _complete(spec: MetricSpec, head: labels.Head) -> MetricSpec:
+    """A metric of our own config with its classes as TFMA takes them: by id, and none left out."""
+    if head.names:
+        spec = spec.number_classes(head)
+    spec = planning.complete(spec, head)
+    is_of_all = spec.aggregate in ("macro", "weighted_macro") and not spec.class_ids
+    if is_of_all and not spec.class_weights and not spec.aggregate_top_k:
+        every = tuple((class_id, 1.0) for class_id in range(head.classes or 0))
+        return replace(spec, class_weights=every)
+    return spec
 
 
 def _fill_settings(message: Any, settings: MetricSpec, outputs: Sequence[str]) -> None:
