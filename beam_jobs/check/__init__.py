@@ -17,7 +17,7 @@ from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.formats import shards as file_shards
 from evalbeam.transforms.metrics import glossary
 from evalbeam.transforms.metrics.evaluation import Engine, Evaluation, MetricSpec, Pair
-from evalbeam.transforms.metrics.plan import plan
+from evalbeam.transforms.metrics.plan import is_by_class, plan
 from evalbeam.transforms.tfma import eval_config, metric_classes
 
 
@@ -167,8 +167,18 @@ def _note_baseline(settings: config.Config, evaluation: Evaluation) -> Iterator[
 
 
 def _note_tfma(evaluation: Evaluation) -> Iterator[str]:
-    """Notes which metrics TFMA computes, and why."""
+    """Notes which metrics TFMA computes, and why; if all, which of them it decides otherwise."""
     if evaluation.engine == "tfma":
+        names = [
+            spec.class_name
+            for spec in evaluation.metrics
+            if any(is_by_class(spec, head) for head in evaluation.heads if spec.is_for(head.output))
+        ]
+        if names:
+            yield (
+                "by the threshold 0.5, where evalbeam's own kernels decide by the largest score: "
+                f"{', '.join(dict.fromkeys(names))}"
+            )
         return
     reasons: dict[str, list[str]] = {}
     for metric in plan(evaluation).by_tfma:

@@ -10,6 +10,7 @@ from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.check.first_examples import FirstExamples
 from evalbeam.transforms import arrow, batch, errors, formats, metrics, models
 from evalbeam.transforms.examples import labels, slices
+from evalbeam.transforms.metrics import classes as class_metrics
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
 from evalbeam.transforms.tfma import catalog, eval_config
@@ -120,10 +121,19 @@ def check_metrics(
             if not spec.is_for(head.output):
                 continue
             _check_task(spec, head, heads)
+            _check_average(spec, head)
+            _check_top(spec, head)
 
 
 def check_for_tfma(evaluation: Evaluation) -> None:
-    """Raises ConfigError for metrics that TFMA cannot compute in the same run."""
+    """Raises ConfigError for metrics that TFMA cannot compute, or not in the same run."""
+    for spec in evaluation.metrics if evaluation.engine == "tfma" else ():
+        thresholds = spec.arguments.get("thresholds")
+        if spec.aggregate.endswith("macro") and isinstance(thresholds, list) and thresholds[1:]:
+            raise errors.ConfigError(
+                f"metrics: TFMA averages {spec.class_name} over classes at one threshold only, not "
+                f"at {len(thresholds)}: give one, or leave out `--engine tfma`"
+            )
     if (built := eval_config.build_for_tfma(evaluation)) is not None:
         class_names = eval_config.list_classes(built)
         catalog.takes_one_hot(class_names)
@@ -133,8 +143,7 @@ def check_for_tfma(evaluation: Evaluation) -> None:
 def _check_task(spec: MetricSpec, head: labels.Head, heads: Sequence[labels.Head]) -> None:
     """Raises ConfigError for a metric that makes no sense of an output's task."""
     tasks = metric.ALL_TASKS if spec.module else catalog.list_tasks(spec.class_name)
-    is_binary = bool(spec.class_ids or spec.k_list or spec.top_k_list)
-    if head.task in tasks or (is_binary and "binary" in tasks):
+    if head.task in tasks or (spec.is_binarized and "binary" in tasks):
         return
     fits = [other.output for other in heads if other.task in tasks]
     remedy = f"; restrict it with `outputs: [{', '.join(fits)}]`" if fits else ""
@@ -145,6 +154,31 @@ def _check_task(spec: MetricSpec, head: labels.Head, heads: Sequence[labels.Head
         + (f"output {head.output!r}" if head.output else "the task")
         + f" is {head.task}{remedy}. Metrics of a {head.task} output are, among others, {usual}"
     )
+
+
+def _check_average(spec: MetricSpec, head: labels.Head) -> None:
+    if spec.aggregate.endswith("macro") and head.task not in metric.SEVERAL_CLASSES:
+        of_output = f"output {head.output!r} is" if head.output else "the task is"
+        raise errors.ConfigError(
+            f"metrics: {spec.class_name}: a {spec.aggregate} average is over classes, but "
+            f"{of_output} {head.task}, "
+            + (
+                "measured on its positive class. Remove the average, or set `task: multiclass` for "
+                "an average over both classes"
+                if head.task == "binary"
+                else "which has none. Remove the average"
+            )
+        )
+
+
+def _check_top(spec: MetricSpec, head: labels.Head) -> None:
+    """Raises ConfigError for a share of labels among k largest scores that is always 1."""
+    k = spec.arguments.get("k", class_metrics.TOP)
+    if spec.class_name.endswith("TopKCategoricalAccuracy") and k >= (head.classes or 0):
+        raise errors.ConfigError(
+            f"metrics: {spec.class_name} is 1 for k = {k}, as there are only {head.classes} "
+            "classes: set a smaller one, `config: {k: ...}`"
+        )
 
 
 def _check_classes(spec: MetricSpec, heads: Sequence[labels.Head]) -> None:

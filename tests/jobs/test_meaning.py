@@ -280,7 +280,7 @@ def test_the_rule_of_decisions_is_in_every_row(run_job, evalbeam):
     for c in range(3):
         assert value(run, "f1_binarized", class_id=c, **rule) == pytest.approx(split[c])
     top = metrics.top_k_accuracy_score(labels, scores, k=2)
-    assert value(run, "top_k_categorical_accuracy", decision="top k") == pytest.approx(top)
+    assert value(run, "top_k_categorical_accuracy", decision="top 2") == pytest.approx(top)
     printed = evalbeam("results", run).stdout
     assert "f1_score (macro, argmax)" in printed
     assert "f1_binarized (class 0, at 0.5)" in printed
@@ -434,3 +434,113 @@ def test_areas_of_pairs_of_classes(run_job, refused, tmp_path):
     (tmp_path / "results" / "latest").unlink()
     output = refused(job("d.parquet", metrics=["roc_auc_ovo"]))
     assert "of which there may be at most 50 here, not 60; use AUC" in output
+
+
+def test_averages_over_classes_at_several_thresholds(run_job):
+    rng = np.random.default_rng(0)
+    labels, weights = rng.integers(0, 3, 300), rng.integers(1, 4, 300)
+    scores = (4 * rng.dirichlet(np.ones(3), 300) + np.eye(3)[labels]) / 5
+    frame = {"y": labels, "p": scores.tolist(), "w": weights, "g": rng.integers(0, 2, 300)}
+    pd.DataFrame(frame).to_parquet("d.parquet")
+    averages = {
+        "macro": np.ones(3),
+        "weighted_macro": np.bincount(labels, weights),
+        "cw": [1, 0, 3],
+    }
+    listed = []
+    for name in averages:
+        average = {"average": "macro", "class_weights": {0: 1.0, 2: 3.0}}
+        average = {"average": name} if name != "cw" else average
+        for thresholds in ([0.3, 0.4], [0.3, 0.4, 0.5], [0.2, 0.3, 0.4, 0.5]):
+            config = {"name": f"{name}{len(thresholds)}", "thresholds": thresholds}
+            listed.append({"class_name": "Precision", "config": config, "aggregate": average})
+    run = run_job(job("d.parquet", data={"weight": "w"}, metrics=listed, slices=["g"]))
+    table = pd.read_parquet(run / "metrics.parquet")
+    for spec in listed:
+        name, config = spec["config"]["name"], spec["config"]
+        rows = table[(table["metric"] == name) & (table["slice"] == "overall")]
+        for at in config["thresholds"]:
+            of_class = [
+                metrics.precision_score(labels == c, scores[:, c] > at, sample_weight=weights)
+                for c in range(3)
+            ]
+            right = np.average(of_class, weights=averages[name[:-1]])
+            assert rows[rows["threshold"] == at]["value"].tolist() == [pytest.approx(right)]
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+def test_averages_of_decisions_are_scikit_learns(run_job, average):
+    rng = np.random.default_rng(3)
+    labels, weights = rng.choice(["a", "b", "c"], 300, p=[0.6, 0.3, 0.1]), rng.integers(1, 4, 300)
+    scores = rng.dirichlet(np.ones(3), 300) + 0.3 * (labels[:, None] == np.array(["a", "b", "c"]))
+    scores = scores / scores.sum(axis=1, keepdims=True)
+    pd.DataFrame({"y": labels, "p": scores.tolist(), "w": weights}).to_parquet("d.parquet")
+    names = {
+        "f1": "f1_score",
+        "precision": "precision",
+        "recall": "recall",
+        "jaccard": "threat_score",
+    }
+    listed = [f"{name}_{average}" for name in names]
+    run = run_job(job("d.parquet", data={"weight": "w"}, metrics=listed))
+    decided = np.array(["a", "b", "c"])[scores.argmax(axis=1)]
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    aggregation = {"weighted": "weighted_macro"}.get(average, average)
+    assert any(f"metric 'f1_{average}' is 'F1Score', {aggregation} average" in n for n in notes)
+    for name, result in names.items():
+        right = getattr(metrics, f"{name}_score")(
+            labels, decided, average=average, sample_weight=weights
+        )
+        found = value(run, result, aggregation=aggregation, decision="argmax")
+        assert found == pytest.approx(right)
+
+
+def test_averages_over_classes_need_classes(refused, clicks):
+    clicks.to_parquet("d.parquet")
+    output = refused(job("d.parquet", metrics=["f1_macro"]))
+    assert "F1Score" in output or "f1" in output
+    assert "a macro average is over classes, but the task is binary" in output
+    assert "set `task: multiclass` for an average over both classes" in output
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("confusion_matrix", "every run has confusion counts, in confusion.parquet"),
+        (
+            {"class_name": "CohenKappa", "config": {"weights": "cubic"}},
+            "must be linear or quadratic",
+        ),
+        ({"class_name": "AUC", "config": {"curve": "XX"}}, "must be ROC or PR"),
+        ({"class_name": "FBetaScore", "config": {"beta": -1}}, "must be a number above 0"),
+        ({"class_name": "ExpectedCalibrationError", "config": {"num_bins": 0}}, "from 1 on"),
+        ({"class_name": "AbsoluteErrorQuantiles", "config": {"quantiles": 0.5}}, "list of shares"),
+        ({"class_name": "BrierScore", "config": {"scale": 1}}, "argument scale=1 has no kernel"),
+    ],
+)
+def test_arguments_that_no_metric_takes(refused, clicks, metric, said):
+    clicks.to_parquet("d.parquet")
+    output = refused(job("d.parquet", metrics=[metric]))
+    assert said in output
+    assert "Did you mean" not in output
+
+
+def test_top_k_of_fewer_classes(refused, tmp_path):
+    pd.DataFrame({"y": [0, 1, 2] * 5, "p": np.eye(3)[[0, 2, 2] * 5].tolist()}).to_parquet(
+        "d.parquet"
+    )
+    output = refused(job("d.parquet", metrics=["top_k_accuracy"]))
+    assert "TopKCategoricalAccuracy is 1 for k = 5, as there are only 3 classes" in output
+
+
+@pytest.mark.parametrize("offset", [0, 1e3, 1e9])
+def test_spread_of_labels_far_from_zero(run_job, offset):
+    rng = np.random.default_rng(8)
+    labels = rng.normal(size=500)
+    scores = labels + rng.normal(size=500) / 2
+    pd.DataFrame({"y": labels + offset, "p": scores + offset}).to_parquet("d.parquet")
+    run = run_job(job("d.parquet", metrics=["r2", "SquaredPearsonCorrelation"]))
+    right = np.nan if offset == 1e9 else metrics.r2_score(labels, scores)
+    assert value(run, "r2_score") == pytest.approx(right, rel=1e-6, nan_ok=True)
+    right = np.nan if offset == 1e9 else np.corrcoef(labels, scores)[0, 1] ** 2
+    assert value(run, "squared_pearson_correlation") == pytest.approx(right, rel=1e-6, nan_ok=True)

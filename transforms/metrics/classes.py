@@ -70,16 +70,16 @@ def _top_accuracy(request: metric.Request) -> tuple[metric.Metric, ...]:
     request.require_task("multiclass")
     request.require_whole()
     request.require("k", dtype="float32")
-    k = request.config.get("k", _TOP)
+    k = request.config.get("k", TOP)
     if not isinstance(k, int) or k < 1:
-        raise request.no_kernel_for("k")
+        raise request.refuse("k", "a number of classes, from 1 on")
     statistic = statistics.TopClasses(request.target, k)
     examples = statistics.Examples(request.target.weighted)
 
     def finish(sheet: Sheet) -> metric.Values:
         weight = sheet.total(examples)[:, examples.weight_cell]
         share = ratio(sheet.total(statistic)[:, 0], weight)
-        return metric.Values(share, decision=metric.TOP_K)
+        return metric.Values(share, decision=f"top {k}")
 
     return (metric.Metric(request.key(), (statistic, examples), finish),)
 
@@ -90,7 +90,7 @@ def _kappa(request: metric.Request) -> tuple[metric.Metric, ...]:
     request.require("weights")
     weighting = request.config.get("weights")
     if weighting not in (None, "linear", "quadratic"):
-        raise request.no_kernel_for("weights")
+        raise request.refuse("weights", "linear or quadratic")
     statistic: statistics.ClassMatrix | statistics.Confusion
     if request.target.task == "multiclass":
         statistic = statistics.ClassMatrix(request.target)
@@ -123,7 +123,7 @@ def _compute_kappa(counts: np.ndarray, weighting: str | None) -> np.ndarray:
 
 
 # Keras's default.
-_TOP = 5
+TOP = 5
 
 METRICS: dict[str, Kind] = {
     "MultiClassConfusionMatrixPlot": Kind(_class_matrices, tasks=("multiclass",)),

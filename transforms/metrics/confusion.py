@@ -73,11 +73,12 @@ def _rate(formula: Formula, direction: int = NEITHER, by_class: bool = True) -> 
     """A formula of the counts, at thresholds or, if `by_class`, for each class."""
 
     def build(request: metric.Request) -> tuple[metric.Metric, ...]:
-        if by_class and request.by_class and not request.has_arguments:
+        if request.by_class:
+            request.require()
             return _by_class(request, formula)
         return _at_thresholds(request, formula)
 
-    return Kind(build, direction, tasks=metric.CLASSIFICATION)
+    return Kind(build, direction, tasks=metric.CLASSIFICATION, by_class=by_class)
 
 
 def _at_thresholds(request: metric.Request, formula: Formula) -> tuple[metric.Metric, ...]:
@@ -92,41 +93,53 @@ def _at_thresholds(request: metric.Request, formula: Formula) -> tuple[metric.Me
         if len(places) == 1:
             values = values[:, 0]
         if thresholds == [-np.inf]:
-            return metric.Values(values, None, metric.TOP_K)
+            return metric.Values(values, None, f"top {moved.target.top_k}")
         return metric.Values(values, tuple(thresholds), metric.THRESHOLD)
 
     return (metric.Metric(moved.key(), (statistic,), finish),)
 
 
 def _by_class(request: metric.Request, formula: Formula) -> tuple[metric.Metric, ...]:
-    """The metric of each class against the rest, by the largest score, and their mean."""
+    """The metric of each class against the rest, by the largest score, and their average."""
     statistic = statistics.ClassCounts(request.target)
     examples = statistics.Examples(request.target.weighted)
     classes = range(request.target.classes or 0)
+    weights = dict(request.class_weights) or dict.fromkeys(classes, 1.0)
+    averaged, shares = list(weights), np.array(list(weights.values()))
 
-    def compute(sheet: Sheet) -> np.ndarray:
+    def count(sheet: Sheet) -> tuple[Counts, Counts, Counts, Counts]:
         both, predicted, actual = count_classes(sheet, statistic)
         fp, fn = metric.remainder(predicted, both), metric.remainder(actual, both)
         total = sheet.total(examples)[:, examples.weight_cell, None]
-        tn = metric.remainder(total, both + fp + fn)
-        return formula(both, tn, fp, fn)
+        return both, metric.remainder(total, both + fp + fn), fp, fn
 
     def all_classes(sheet: Sheet) -> np.ndarray:
-        return sheet.memo.once(macro, lambda: compute(sheet))
+        return sheet.memo.once(average.key, lambda: formula(*count(sheet)))
 
     def of_class(class_id: int) -> Callable[[Sheet], metric.Values]:
         return lambda sheet: metric.Values(all_classes(sheet)[:, class_id], decision=metric.ARGMAX)
 
-    def average(sheet: Sheet) -> metric.Values:
-        by_class = all_classes(sheet)
-        values, counted = metric.average(by_class, np.ones(by_class.shape), request.zero_division)
+    def micro(sheet: Sheet) -> metric.Values:
+        together = formula(*((counts[:, averaged] * shares).sum(axis=1) for counts in count(sheet)))
+        return metric.Values(together, decision=metric.ARGMAX)
+
+    def macro(sheet: Sheet) -> metric.Values:
+        by_class, of_classes = all_classes(sheet)[:, averaged], shares
+        if request.aggregation == "weighted_macro":
+            _, _, actual = count_classes(sheet, statistic)
+            of_classes = shares * actual[:, averaged]
+        values, counted = metric.average(by_class, of_classes, request.zero_division)
         return metric.Values(values, decision=metric.ARGMAX, classes=counted)
 
-    needed = (statistic, examples)
-    macro = replace(request.key(), aggregation="macro")
+    needed, key = (statistic, examples), request.key()
+    if request.aggregation == "micro":
+        return (metric.Metric(key, needed, micro),)
+    average = metric.Metric(replace(key, aggregation=request.aggregation or "macro"), needed, macro)
+    if request.aggregation:
+        return (average,)
     return (
-        metric.Metric(macro, needed, average),
-        *(metric.Metric(replace(request.key(), class_id=c), needed, of_class(c)) for c in classes),
+        average,
+        *(metric.Metric(replace(key, class_id=c), needed, of_class(c)) for c in classes),
     )
 
 
@@ -141,7 +154,7 @@ def _for_classes(
     rate = _rate(binary, HIGHER)
 
     def build(request: metric.Request) -> tuple[metric.Metric, ...]:
-        if not request.by_class or request.has_arguments:
+        if not request.by_class or request.aggregation:
             return rate.build(request)
         statistic = statistics.ClassCounts(request.target)
         examples = statistics.Examples(request.target.weighted)
@@ -159,7 +172,7 @@ def _for_classes(
 def _balanced_accuracy(both: Counts, _: Counts, actual: Counts, __: Counts) -> Counts:
     """The mean recall of the classes that occur."""
     recall = ratio(both, actual)
-    return metric.average(recall, np.ones(recall.shape), "skip")[0]
+    return metric.average(recall, np.ones(recall.shape[1]), "skip")[0]
 
 
 def _correlation(both: Counts, predicted: Counts, actual: Counts, total: Counts) -> Counts:
@@ -274,7 +287,7 @@ def _f_beta(request: metric.Request) -> tuple[metric.Metric, ...]:
     """(1 + beta^2) times the harmonic mean of precision and recall, beta^2 on recall's side."""
     beta = request.config.get("beta", 1.0)
     if not isinstance(beta, int | float) or beta <= 0:
-        raise request.no_kernel_for("beta")
+        raise request.refuse("beta", "a number above 0")
     config = {key: value for key, value in request.config.items() if key != "beta"}
     if "threshold" in config:
         config["thresholds"] = config.pop("threshold")
@@ -291,7 +304,8 @@ def _fairness_indicators(request: metric.Request) -> tuple[metric.Metric, ...]:
     request.require_classes()
     request.require("thresholds")
     thresholds = request.config.get("thresholds") or _FAIRNESS_THRESHOLDS
-    at = [float(threshold) for threshold in thresholds]
+    given = thresholds if isinstance(thresholds, list | tuple) else [thresholds]
+    at = [float(threshold) for threshold in given]
     statistic, places = _statistic(request, at)
     digits = max(len(str(threshold).partition(".")[2]) for threshold in at)
 
@@ -333,7 +347,7 @@ METRICS: dict[str, Kind] = {
         tasks=("binary", "multilabel"),
         name="fairness_indicators_metrics",
     ),
-    "FBetaScore": Kind(_f_beta, HIGHER, metric.CLASSIFICATION, "fbeta_score"),
+    "FBetaScore": Kind(_f_beta, HIGHER, metric.CLASSIFICATION, "fbeta_score", by_class=True),
     **{alias: _RATES[name] for alias, name in _ALIASES.items()},
     "MaxRecall": _rate(_recall, HIGHER, by_class=False),
     "ConfusionMatrixAtThresholds": Kind(_counts_at_thresholds, tasks=metric.CLASSIFICATION),

@@ -201,10 +201,10 @@ def _auc(request: metric.Request) -> tuple[metric.Metric, ...]:
     moved.require("num_thresholds", "curve", "summation_method")
     which = "PR" if request.class_name == "AUCPrecisionRecall" else moved.config.get("curve", "ROC")
     method = moved.config.get("summation_method", "interpolation")
-    if which.upper() not in ("ROC", "PR"):
-        raise moved.no_kernel_for("curve")
+    if str(which).upper() not in ("ROC", "PR"):
+        raise moved.refuse("curve", "ROC or PR")
     if method not in _HEIGHTS:
-        raise moved.no_kernel_for("summation_method")
+        raise moved.refuse("summation_method", errors.listed(_HEIGHTS))
     return _metric_of_curves(moved, lambda curve: _area(curve, which.upper(), method))
 
 
@@ -224,7 +224,7 @@ def _one_versus_one(request: metric.Request) -> tuple[metric.Metric, ...]:
     def finish(sheet: Sheet) -> metric.Values:
         values = np.full(len(sheet), np.nan)
         rows, areas = _areas_of_pairs(sheet, statistic, classes)
-        values[rows], _ = metric.average(areas, np.ones(areas.shape), request.zero_division)
+        values[rows], _ = metric.average(areas, np.ones(areas.shape[1]), request.zero_division)
         return metric.Values(values)
 
     return (metric.Metric(request.key(), (statistic,), finish),)

@@ -53,6 +53,11 @@ class MetricSpec:
     zero_division: ZeroDivision = "nan"
     native: bool = False
 
+    @property
+    def is_binarized(self) -> bool:
+        """Whether a multi-class output is made binary."""
+        return bool(self.class_ids or self.k_list or self.top_k_list)
+
     def is_for(self, output: str) -> bool:
         """Whether it is computed of the output."""
         return not self.outputs or output in self.outputs

@@ -114,7 +114,8 @@ DEFINITIONS: Mapping[str, str] = {
 
 # Where a metric differs from others' of that name.
 DIFFERENCES: Mapping[str, str] = {
-    "AUC": "read off 10,000 buckets of scores, as TFMA does; scikit-learn's is exact. NaN for a "
+    "AUC": "read off 10,000 equal buckets of scores, as TFMA does; scikit-learn's is exact, which "
+    "differs most where many scores are next to 0 or 1. NaN for a "
     "slice of one class, where TFMA gives 0. Of several classes the mean of each against all "
     "others; TFMA takes their scores together",
     "AUCPrecisionRecall": "interpolates between thresholds (Davis and Goadrich 2006); "
@@ -138,12 +139,17 @@ DIFFERENCES: Mapping[str, str] = {
     "MeanAbsoluteError": "TFMA counts one bundle twice when it merges",
     "MeanSquaredError": "TFMA counts one bundle twice when it merges",
     "MedianAbsoluteError": "read off buckets of errors: within 0.2% of scikit-learn's",
-    "AbsoluteErrorQuantiles": "read off buckets of errors: within 0.2%",
+    "AbsoluteErrorQuantiles": "read off buckets of errors: within 0.2% of numpy's "
+    "`averaged_inverted_cdf`",
     "OneVersusOneAUC": "scikit-learn's `multi_class='ovo'`; read off 10,000 buckets of scores",
     "Precision": "undefined, not 0, if nothing is predicted positive",
-    "R2Score": "undefined if all labels are equal, where scikit-learn gives 0 or 1",
+    "R2Score": "undefined if all labels are equal, where scikit-learn gives 0 or 1, or if their "
+    "spread is below a hundred-thousandth of their size, as it is then lost in rounding",
     "SymmetricFlipRate": "TFMA counts one bundle twice when it merges",
-    "TopKCategoricalAccuracy": "of scores that are equal, all count as among the k largest",
+    "SquaredPearsonCorrelation": "undefined if the labels' or scores' spread is below a "
+    "hundred-thousandth of their size, as it is then lost in rounding",
+    "TopKCategoricalAccuracy": "`k` is 5 if not given, as in Keras (scikit-learn's is 2); "
+    "of scores that are equal, all count as among the k largest",
 }
 
 # The names of decisions' accuracy by task.
@@ -152,10 +158,22 @@ _ACCURACY = {
     "multiclass": "CategoricalAccuracy",
     "multilabel": "BinaryAccuracy",
 }
+# What the names of scikit-learn's scorers end with, for an average over classes.
+_AVERAGES = {"macro": "macro", "micro": "micro", "weighted": "weighted_macro"}
+# Names of what is to be had in another way.
+_ELSEWHERE = {
+    "classificationreport": "name Precision, Recall and F1Score: they are given by class",
+    "confusionmatrix": "every run has confusion counts, in confusion.parquet",
+    "f1samples": "there is no average over examples",
+    "rocaucovoweighted": "use roc_auc_ovo, whose pairs of classes count alike",
+    "rocauccurve": "use AUC, or ConfusionMatrixPlot for the curve",
+    "roccurve": "use ConfusionMatrixPlot",
+}
 # Other names, squeezed: those of scikit-learn's functions and scorers, and common short ones.
 _ALIASES: Mapping[str, str | Mapping[str, str]] = {
     "acc": _ACCURACY,
     "accuracy": _ACCURACY,
+    "ap": "AUCPrecisionRecall",
     "aucpr": "AUCPrecisionRecall",
     "auprc": "AUCPrecisionRecall",
     "auroc": "AUC",
@@ -170,10 +188,15 @@ _ALIASES: Mapping[str, str | Mapping[str, str]] = {
     "crossentropy": "LogLoss",
     "ece": "ExpectedCalibrationError",
     "f1": "F1Score",
-    "f1macro": "F1Score",
     "falsenegativerate": "MissRate",
     "falsepositiverate": "FallOut",
     "fbeta": "FBetaScore",
+    "fdr": "FalseDiscoveryRate",
+    "fn": "FalseNegatives",
+    "fnr": "MissRate",
+    "for": "FalseOmissionRate",
+    "fp": "FalsePositives",
+    "fpr": "FallOut",
     "jaccard": "ThreatScore",
     "kappa": "CohenKappa",
     "mae": "MeanAbsoluteError",
@@ -184,17 +207,21 @@ _ALIASES: Mapping[str, str | Mapping[str, str]] = {
     "medae": "MedianAbsoluteError",
     "mse": "MeanSquaredError",
     "msle": "MeanSquaredLogarithmicError",
+    "npv": "NegativePredictiveValue",
     "positivepredictivevalue": "Precision",
+    "ppv": "Precision",
     "prauc": "AUCPrecisionRecall",
-    "precisionmacro": "Precision",
     "r2": "R2Score",
-    "recallmacro": "Recall",
     "rmse": "RootMeanSquaredError",
     "rocauc": "AUC",
     "rocaucovo": "OneVersusOneAUC",
     "rocaucovr": "AUC",
     "sensitivity": "Recall",
+    "tn": "TrueNegatives",
+    "tnr": "Specificity",
     "topkaccuracy": "TopKCategoricalAccuracy",
+    "tp": "TruePositives",
+    "tpr": "Recall",
     "truenegativerate": "Specificity",
     "truepositiverate": "Recall",
 }
@@ -235,7 +262,14 @@ def find(name: str) -> str | Mapping[str, str] | None:
 
 
 def list_meant(spec: MetricSpec) -> tuple[MetricSpec, ...]:
-    """The metric by the names of the classes that its own name may mean, depending on the task."""
+    """The metric by the names of the classes that its own name may mean, depending on the task.
+
+    Raises:
+      ConfigError: the name is that of something else than a metric.
+    """
+    if spec.native and (instead := _ELSEWHERE.get(_squeeze(spec.class_name))):
+        raise errors.ConfigError(f"metrics: {spec.class_name!r} is no metric: {instead}")
+    spec = _read_average(spec)
     meant = _interpret(spec)
     names = [meant] if isinstance(meant, str) else dict.fromkeys(meant.values())
     return tuple(replace(spec, class_name=name) for name in names)
@@ -249,7 +283,8 @@ def spell(
     A name whose class depends on the task becomes a metric for each output.
     """
     spelled, notes = [], []
-    for spec in specs:
+    for requested in specs:
+        spec = _read_average(requested)
         meant = _interpret(spec)
         if isinstance(meant, str):
             found = [replace(spec, class_name=meant)]
@@ -264,9 +299,20 @@ def spell(
         if not found:
             tasks = errors.listed(dict.fromkeys(head.task for head in heads))
             raise errors.ConfigError(f"metrics: {spec.class_name!r} is no metric of task {tasks}")
-        if any(_squeeze(each.class_name) != _squeeze(spec.class_name) for each in found):
-            notes.append(f"metric {spec.class_name!r} is {names}")
+        if any(_squeeze(each.class_name) != _squeeze(requested.class_name) for each in found):
+            average = f", {spec.aggregate} average" if spec is not requested else ""
+            first_difference, _, _ = DIFFERENCES.get(found[0].class_name, "").partition(". ")
+            differs = f": {first_difference}" if first_difference else ""
+            notes.append(f"metric {requested.class_name!r} is {names}{average}{differs}")
     return tuple(spelled), notes
+
+
+def _read_average(spec: MetricSpec) -> MetricSpec:
+    """The metric with the average over classes that its name ends with, such as f1_macro."""
+    stem, _, ending = metric.snake_case(spec.class_name).rpartition("_")
+    if spec.native and not spec.aggregate and ending in _AVERAGES and find(stem):
+        return replace(spec, class_name=stem, aggregate=_AVERAGES[ending])
+    return spec
 
 
 def _interpret(spec: MetricSpec) -> str | Mapping[str, str]:

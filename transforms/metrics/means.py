@@ -87,8 +87,13 @@ def _squared_pearson(
 ) -> np.ndarray:
     """r^2 of labels and scores; https://en.wikipedia.org/wiki/Pearson_correlation_coefficient."""
     covariance = product - ratio(label * score, weight)
-    spread = (label2 - ratio(label**2, weight)) * (score2 - ratio(score**2, weight))
-    return ratio(covariance**2, spread)
+    return ratio(covariance**2, _spread(label, label2, weight) * _spread(score, score2, weight))
+
+
+def _spread(total: np.ndarray, squares: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The sum of squared distances from the mean; 0 where it is no more than rounding of sums."""
+    spread = squares - ratio(total**2, weight)
+    return np.where(spread > _LOST * squares, spread, 0.0)
 
 
 def _class_means(
@@ -148,8 +153,7 @@ def _determination(
     label: np.ndarray, label2: np.ndarray, error: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
     """R^2: the share of the labels' variance that is explained; NaN if all labels are equal."""
-    spread = metric.remainder(label2, ratio(label**2, weight))
-    return 1 - ratio(error, spread)
+    return 1 - ratio(error, _spread(label, label2, weight))
 
 
 def _r2(request: metric.Request) -> tuple[metric.Metric, ...]:
@@ -178,7 +182,7 @@ def _calibration_error(request: metric.Request) -> tuple[metric.Metric, ...]:
         target = replace(target, k=1)
     bins = request.config.get("num_bins", _CALIBRATION_BINS)
     if not isinstance(bins, int) or bins < 1:
-        raise request.no_kernel_for("num_bins")
+        raise request.refuse("num_bins", "a whole number from 1 on")
     scores, labels = (
         statistics.BucketMoment(target, moment, bins, 0.0, 1.0) for moment in ("score", "label")
     )
@@ -198,7 +202,7 @@ def _quantiles(request: metric.Request) -> tuple[metric.Metric, ...]:
     request.require(*(() if is_median else ("quantiles",)))
     wanted = [0.5] if is_median else request.config.get("quantiles")
     if not isinstance(wanted, list) or not wanted or not all(map(_is_share, wanted)):
-        raise request.no_kernel_for("quantiles")
+        raise request.refuse("quantiles", "a list of shares from 0 to 1, such as [0.5, 0.9]")
     statistic = statistics.ErrorHistogram(request.target)
 
     def at(share: float) -> Callable[[Sheet], metric.Values]:
@@ -240,6 +244,8 @@ def _find_quantile(sheet: Sheet, statistic: statistics.ErrorHistogram, share: fl
     return result
 
 
+# A spread that is a smaller share of the squares has fewer than six right digits.
+_LOST = 1e-10
 # Sums of weights may differ from a share of them by rounding.
 _ROUNDING = 1e-12
 

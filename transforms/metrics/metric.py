@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from evalbeam.transforms import errors
 from evalbeam.transforms.metrics import statistics
 from evalbeam.transforms.metrics.sheet import Sheet
 
@@ -46,8 +47,9 @@ class Values:
     Attributes:
       values: float64[rows], or [rows, T] for several thresholds.
       thresholds: the thresholds, if a score decides by them.
-      decision: how scores become decisions: ARGMAX, THRESHOLD, TOP_K, or "" if they do not.
-      classes: int64[rows], how many classes a macro average is over.
+      decision: how scores become decisions: ARGMAX, THRESHOLD, such as "top 5" (the largest do), or
+        "" if they do not.
+      classes: how many classes a macro average is over, int64 of the shape of `values`.
     """
 
     values: np.ndarray
@@ -148,11 +150,13 @@ class Request:
       class_name: TFMA's or Keras's class name, such as "Recall".
       config: the class's arguments.
       target: what to measure it on.
-      aggregation: how classes are brought to one number: "" (not at all) or "micro".
+      aggregation: how classes are brought to one number: "" (not at all) or "micro"; also "macro"
+        or "weighted_macro" if `by_class`.
       baseline: the same target of the baseline version, where there is one and this is another.
-      by_class: a multi-class confusion metric is wanted for each class, decided by the largest
-        score (what scikit-learn's classification_report shows), and as their macro average.
+      by_class: decided by the largest score, of each class and as their macro average (what
+        scikit-learn's classification_report shows), or the `aggregation` alone.
       zero_division: of a macro average, what a class counts as in which the metric is undefined.
+      class_weights: (class, weight) pairs of an average by class; () for all classes alike.
     """
 
     class_name: str
@@ -162,11 +166,7 @@ class Request:
     baseline: statistics.Target | None = None
     by_class: bool = False
     zero_division: ZeroDivision = "nan"
-
-    @property
-    def has_arguments(self) -> bool:
-        """Whether any argument but `name` is configured."""
-        return any(name != "name" for name in self.config)
+    class_weights: tuple[tuple[int, float], ...] = ()
 
     def key(self, name: str | None = None) -> Key:
         """The result's key; `name` where the class's own default is not the snake case of it."""
@@ -205,6 +205,13 @@ class Request:
             if (value := getattr(self.target, name)) is not None:
                 raise NeedsTfma(f"it has no kernel for {name}={value}")
 
+    def refuse(self, argument: str, allowed: str) -> errors.ConfigError:
+        """The error that an argument's value is a mistake, for TFMA too."""
+        return errors.ConfigError(
+            f"metrics: {self.class_name}: its argument {argument} is "
+            f"{self.config.get(argument)!r}; it must be {allowed}"
+        )
+
     def no_kernel_for(self, argument: str) -> NeedsTfma:
         """The error that an argument's value is not supported, or is missing."""
         if argument not in self.config:
@@ -227,15 +234,15 @@ class Request:
             )
         config = {k: v for k, v in self.config.items() if k not in ("class_id", "top_k")}
         target = replace(self.target, class_id=class_id, top_k=top_k)
-        return replace(self, config=config, target=target, by_class=False)
+        return replace(self, config=config, target=target)
 
 
 # The metrics of a request, or NeedsTfma.
 Builder = Callable[[Request], tuple[Metric, ...]]
 
 HIGHER, LOWER, NEITHER = 1, -1, 0
-# The largest score decides, scores above a threshold do, or the k largest.
-ARGMAX, THRESHOLD, TOP_K = "argmax", "threshold", "top k"
+# The largest score decides, or scores above a threshold do.
+ARGMAX, THRESHOLD = "argmax", "threshold"
 ALL_TASKS = ("binary", "multiclass", "multilabel", "regression")
 CLASSIFICATION = ("binary", "multiclass", "multilabel")
 SEVERAL_CLASSES = ("multiclass", "multilabel")
@@ -251,12 +258,15 @@ class Kind:
         the data, for means and for rates of decisions.
       tasks: the tasks whose outputs it makes sense of.
       name: what its result is called, if not the snake case of the class's name.
+      by_class: whether our own config means it `by_class` (see Request) where one of several
+        classes is right.
     """
 
     build: Builder
     direction: int = NEITHER
     tasks: tuple[str, ...] = ALL_TASKS
     name: str = ""
+    by_class: bool = False
 
 
 def snake_case(name: str) -> str:
@@ -274,13 +284,15 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 def average(
     values: np.ndarray, weights: np.ndarray, zero_division: ZeroDivision
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The macro average over classes, float64[rows], and the number of them, int64[rows].
+    """The macro average over classes, float64[rows, ...], and the number of them, of that shape.
 
     Args:
-      values: float64[rows, classes], NaN where undefined.
-      weights: of the same shape.
+      values: float64[rows, classes, ...], NaN where undefined.
+      weights: float64[classes] or [rows, classes].
       zero_division: what an undefined value counts as.
     """
+    weights = np.broadcast_to(weights, values.shape[:2])
+    weights = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
     if zero_division == "0":
         values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
     counted = np.ones(values.shape, bool) if zero_division == "nan" else ~np.isnan(values)

@@ -262,11 +262,37 @@ def _columnar(evaluation: Evaluation, spec: MetricSpec) -> list[metric.Metric]:
             compared = evaluation.baseline not in (None, model)
             before = replace(target, model=str(evaluation.baseline)) if compared else None
             completed = complete(_numbered(spec, head), head)
+            if is_by_class(completed, head):
+                planned += metrics.build(_request_by_class(completed, target, before))
+                continue
             for request in _requests(completed, target, before):
                 planned += metrics.build(request)
             if completed.aggregate in ("macro", "weighted_macro"):
                 planned.append(_averaged(completed, target))
     return planned
+
+
+def is_by_class(spec: MetricSpec, head: labels.Head) -> bool:
+    """Whether the largest score decides: for our own config, unless it says otherwise."""
+    kind = metrics.REGISTRY.get(spec.class_name)
+    decides = {"threshold", "thresholds", "class_id", "top_k"} & spec.arguments.keys()
+    is_plain = not (spec.is_binarized or spec.aggregate_top_k or decides)
+    return spec.native and is_plain and head.task == "multiclass" and bool(kind and kind.by_class)
+
+
+def _request_by_class(
+    spec: MetricSpec, target: statistics.Target, before: statistics.Target | None
+) -> metric.Request:
+    return metric.Request(
+        class_name=spec.class_name,
+        config=spec.arguments,
+        target=target,
+        aggregation=spec.aggregate,
+        baseline=before,
+        by_class=True,
+        zero_division=spec.zero_division,
+        class_weights=spec.class_weights,
+    )
 
 
 def _numbered(spec: MetricSpec, head: labels.Head) -> MetricSpec:
@@ -280,7 +306,7 @@ def complete(spec: MetricSpec, head: labels.Head) -> MetricSpec:
 
     TFMA takes the scores of all classes together as if they were of one, which it does not show.
     """
-    is_whole = not (spec.class_ids or spec.k_list or spec.top_k_list or spec.aggregate)
+    is_whole = not (spec.is_binarized or spec.aggregate)
     is_whole = is_whole and not {"class_id", "top_k"} & spec.arguments.keys()
     several = head.task in metric.SEVERAL_CLASSES
     if spec.native and is_whole and several and spec.class_name in _ONE_VERSUS_REST:
@@ -315,9 +341,8 @@ def _requests(
             )
             yield metric.Request(spec.class_name, config, whole, "micro", before)
     elif not binary and not spec.aggregate:
-        by_class = spec.native and target.task == "multiclass"
         yield metric.Request(
-            spec.class_name, config, target, "", before, by_class, spec.zero_division
+            spec.class_name, config, target, "", before, zero_division=spec.zero_division
         )
 
 
@@ -368,7 +393,7 @@ def _average(
             assert isinstance(result, metric.Values)
             parts.append(result)
         values = np.stack([part.values for part in parts], axis=1)
-        shares = np.broadcast_to(weights, values.shape)
+        shares = weights
         if labels_of:
             shares = shares * np.concatenate([sheet.total(each) for each in labels_of], axis=1)
         averages, counted = metric.average(values, shares, zero_division)

@@ -26,8 +26,15 @@ def check_metric(spec: MetricSpec) -> None:
     if not spec.module:
         catalog.refuse(spec.class_name)
     arguments = _parse_arguments(spec)
-    if not spec.module and _is_columnar(spec.class_name, arguments):
-        return
+    if not spec.module:
+        reason = _find_reason(spec.class_name, arguments)
+        if reason is None:
+            return
+        if spec.class_name in metrics.REGISTRY and spec.class_name not in _list_classes():
+            raise errors.ConfigError(
+                f"metrics: {spec.class_name} cannot be computed: {reason}. It is "
+                f"{glossary.DEFINITIONS[spec.class_name]}"
+            )
     metric_class = _import_class(spec) if spec.module else _find_class(spec.class_name)
     _check_arguments(spec, metric_class, arguments)
 
@@ -46,8 +53,9 @@ def _parse_arguments(spec: MetricSpec) -> Mapping[str, Any]:
     return spec.arguments
 
 
-def _is_columnar(class_name: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether a columnar kernel takes these arguments for at least one task."""
+def _find_reason(class_name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Why no columnar kernel takes these arguments; None if one does for at least one task."""
+    reason = ""
     tasks = (("binary", None), ("regression", None), ("multiclass", 3), ("multilabel", 3))
     for task, classes in tasks:
         candidate = statistics.Target("candidate", "", task, classes)
@@ -55,14 +63,16 @@ def _is_columnar(class_name: str, arguments: Mapping[str, Any]) -> bool:
         request = metric.Request(class_name, arguments, candidate, baseline=before)
         try:
             metrics.build(request)
-            return True
-        except metric.NeedsTfma:
-            continue
+            return None
+        except metric.NeedsTfma as error:
+            # Of a task that it is for, rather than that it is for another one.
+            if task in metrics.list_tasks(class_name):
+                reason = str(error)
         except (TypeError, ValueError, AttributeError) as error:
             raise errors.ConfigError(
                 f"Metric {class_name}: cannot take {json.dumps(dict(arguments))}: {error}"
             ) from error
-    return False
+    return reason
 
 
 @functools.cache
