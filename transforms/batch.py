@@ -147,6 +147,7 @@ class Seen:
       outside: rows with a score outside [0, 1].
       unnormalized: of a multi-class output, rows that do not sum to one.
       graded: rows with a score other than 0 and 1.
+      given_low, given_high: the smallest and the largest of them before any conversion.
     """
 
     rows: int = 0
@@ -155,6 +156,8 @@ class Seen:
     outside: int = 0
     unnormalized: int = 0
     graded: int = 0
+    given_low: float = np.inf
+    given_high: float = -np.inf
 
     def merge(self, other: Seen) -> Seen:
         """What both saw."""
@@ -165,6 +168,8 @@ class Seen:
             self.outside + other.outside,
             self.unnormalized + other.unnormalized,
             self.graded + other.graded,
+            min(self.given_low, other.given_low),
+            max(self.given_high, other.given_high),
         )
 
 
@@ -177,7 +182,8 @@ class Scored:
       labels: by output, float64[N] (class index, 0/1 or a real value) or float64[N, K].
       weights: float64[N], or None if every example counts as one.
       hashes: uint64[N], each example's identity: the hash of its id, or of its content.
-      predictions: by (version, output), float32 or float64, [N] or [N, K]; finite.
+      predictions: by (version, output), float32 or float64, [N] or [N, K]; finite, or -inf for a
+        class that has no score beside scores below 0.
       predict_seconds: by version, the time to predict this batch.
       seen: by (version, output), what was seen of the scores of classification outputs.
     """

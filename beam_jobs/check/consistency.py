@@ -43,13 +43,28 @@ def check_columns(
                 )
 
 
-def check_tasks(task: str | Mapping[str, str] | None, outputs: Collection[str]) -> None:
-    """Tasks must be given for the models' outputs; raises ConfigError for other outputs."""
-    if isinstance(task, Mapping) and set(task) != set(outputs):
+def check_outputs(settings: config.Config, outputs: Collection[str]) -> None:
+    """What is given by output must be for the models' outputs.
+
+    Raises:
+      ConfigError: it is for another one, or several outputs have one list of classes.
+    """
+    data = settings.data
+    if isinstance(settings.task, Mapping) and set(settings.task) != set(outputs):
         raise errors.ConfigError(
-            f"task names the outputs {errors.listed(task)}, but the models have "
-            f"{errors.listed(outputs)}"
+            f"task names the outputs {errors.listed(settings.task)}, but the models have "
+            f"{errors.listed(outputs)}",
+            ("task",),
         )
+    for key, given in (("classes", data.classes), ("positive", data.positive)):
+        for output in given if isinstance(given, Mapping) else ():
+            if output not in outputs:
+                there = errors.listed(outputs) if set(outputs) != {""} else "a single one, no name"
+                raise errors.ConfigError(
+                    f"data.{key} is for the output {output!r}, but the models have {there}."
+                    f"{errors.did_you_mean(output, outputs)}",
+                    ("data", key),
+                )
 
 
 def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.check.first_examples import FirstExamples
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.job import OpenClasses
-from evalbeam.transforms import arrow, batch, errors
+from evalbeam.transforms import arrow, batch, errors, models
 from evalbeam.transforms.checks import scores
 from evalbeam.transforms.examples import classes, labels, scoring, tasks
 from evalbeam.transforms.examples.tasks import Inferred
@@ -49,6 +50,62 @@ def infer(
         )
         for output, column in label_columns.items()
     )
+
+
+def check_stored(versions: Versions, first: FirstExamples, outputs: Sequence[Inferred]) -> None:
+    """Stored predictions must be of the labels' classes, and scores in the order of the classes.
+
+    Raises:
+      ConfigError: they are not.
+    """
+    for each in outputs:
+        labelled, _ = labels.raw(first.examples, each.head.column)
+        names = set(each.wanted.classes or classes.texts(labelled).to_pylist())
+        for spec in versions.specs:
+            listed = dict(spec.predictions).get(each.head.output, ())
+            where = f"Version {spec.name!r}: "
+            if len(listed) > 1:
+                _check_order(f"{where}`predictions: [{', '.join(listed)}]`", listed, each.head)
+            for column in _list_columns(spec, first.examples, each.head):
+                _check_names(f"{where}column {column!r}", first.examples, column, names)
+
+
+def _check_names(where: str, examples: batch.Batch, column: str, names: set[str]) -> None:
+    """Raises ConfigError unless a column's classes have to do with the labels' names."""
+    values, _ = arrow.flatten(examples.columns.column(column))
+    found = set(classes.texts(values).to_pylist())
+    others = classes.sort(found - names)
+    if numbers := [name for name in others if _NUMBER.fullmatch(name)]:
+        raise errors.ConfigError(
+            f"{where} holds numbers as text, such as {numbers[0]!r}: store them as numbers, with "
+            "a decimal point and no sign of percent"
+        )
+    if len(values) >= _MANY and not found & names:
+        raise errors.ConfigError(
+            f"{where} holds {classes.describe(others)}, none of which is a class of the labels in "
+            f"the first {len(examples)} examples, {classes.describe(classes.sort(names))}: labels "
+            "and predictions must name classes alike"
+        )
+
+
+def _check_order(where: str, columns: Sequence[str], head: labels.Head) -> None:
+    """Raises ConfigError if columns of scores end with the classes' names in another order."""
+    of_columns = [
+        max((name for name in head.names if column.endswith(name)), key=len, default=None)
+        for column in columns
+    ]
+    if set(of_columns) == set(head.names) and tuple(of_columns) != head.names:
+        raise errors.ConfigError(
+            f"{where} has the classes in the order {errors.listed(map(str, of_columns))}, but they "
+            f"are {classes.describe(head.names)}: write the columns in this order, or list the "
+            "classes in `data.classes` in that of the columns"
+        )
+
+
+# A fraction, or a number as people write it in some languages; whole numbers name classes.
+_NUMBER = re.compile(r"[-+]?\d*[.,]\d+(e[-+]?\d+)?\s*%?|[-+]?\d+\s*%", re.IGNORECASE)
+# So many predictions, all of them wrong, are no classes.
+_MANY = 10
 
 
 def score(
@@ -139,7 +196,16 @@ def list_open(
     """The outputs whose classes have yet to be found in all the data."""
     return tuple(
         OpenClasses(
-            each.head.output, _list_columns(versions, first.examples, each.head), each.wanted
+            each.head.output,
+            (
+                each.head.column,
+                *(
+                    column
+                    for spec in versions.specs
+                    for column in _list_columns(spec, first.examples, each.head)
+                ),
+            ),
+            each.wanted,
         )
         for each in outputs
         if each.is_open
@@ -153,10 +219,16 @@ def note(outputs: Sequence[Inferred]) -> Iterator[str]:
             yield _describe(each)
         if each.is_open:
             yield (
-                f"classes of {each.head.column!r} in the first examples: "
+                f"classes of {each.head.column!r} and predictions in the first examples: "
                 f"{classes.describe(each.head.names)}; all of the data is searched for classes "
                 "before it is evaluated, which `data.classes` saves"
             )
+        by_letters: dict[str, list[str]] = {}
+        for name in each.head.names:
+            by_letters.setdefault("".join(name.lower().split()), []).append(name)
+        for alike in by_letters.values():
+            if len(alike) > 1:
+                yield f"different classes, though alike: {errors.listed(alike)}"
 
 
 def _describe(inferred: Inferred) -> str:
@@ -187,16 +259,16 @@ def _want(settings: config.Config, versions: Versions, output: str) -> tasks.Wan
     )
 
 
-def _list_columns(versions: Versions, examples: batch.Batch, head: labels.Head) -> tuple[str, ...]:
-    """The columns that hold names of an output's classes: labels and decisions."""
-    columns = [head.column]
-    for spec in versions.specs:
-        predicted = dict(spec.predictions).get(head.output, ())
-        if spec.classes:
-            columns.append(spec.classes)
-        elif len(predicted) == 1 and _holds_names(examples, predicted[0], head):
-            columns.append(predicted[0])
-    return tuple(columns)
+def _list_columns(
+    spec: models.ModelSpec, examples: batch.Batch, head: labels.Head
+) -> tuple[str, ...]:
+    """The column in which a version names classes of an output, if it does."""
+    predicted = dict(spec.predictions).get(head.output, ())
+    if spec.classes:
+        return (spec.classes,)
+    if len(predicted) == 1 and _holds_names(examples, predicted[0], head):
+        return predicted
+    return ()
 
 
 def _holds_names(examples: batch.Batch, column: str, head: labels.Head) -> bool:

@@ -51,7 +51,7 @@ def test_names_of_classes_are_decisions():
     predicted = np.array([b"c", b"x", b"a"], object)
     result, undefined, seen = convert(predicted, THREE)
     np.testing.assert_array_equal(result[[0, 2]], [[0, 0, 1], [1, 0, 0]])
-    assert undefined == {1: "the prediction b'x' is none of the classes 'a', 'b', 'c'"}
+    assert undefined == {1: "the prediction 'x' is none of the classes 'a', 'b', 'c'"}
     assert seen is None
     named = Head("", "y", "binary", names=("no", "yes"))
     result, _, _ = convert(np.array([b"yes", b"no"], object), named)
@@ -92,7 +92,7 @@ def test_unknown_classes_have_no_score():
 
 
 def judge(predictions, head=BINARY, scale="", by_scale=True):
-    seen = scores.look(np.asarray(predictions, float), head)
+    seen = scores.look(*[np.asarray(predictions, float)] * 2, head)
     return scores.judge(head, scale, seen, by_scale=by_scale)
 
 
@@ -130,9 +130,9 @@ def test_the_largest_score_of_a_row_needs_no_scale():
 def test_what_was_seen_adds_up():
     rng = np.random.default_rng(3)
     values = rng.normal(size=(100, 3))
-    whole = scores.look(values, THREE)
+    whole = scores.look(values, values, THREE)
     total = Seen()
     for piece in np.array_split(values, 7):
-        total = total.merge(scores.look(piece, THREE))
+        total = total.merge(scores.look(piece, piece, THREE))
     assert total == whole
     assert whole.outside == ((values < -1e-3) | (values > 1 + 1e-3)).any(axis=1).sum()

@@ -388,7 +388,7 @@ def test_decisions_that_look_like_scores(refused, tmp_path):
     frame.to_csv(tmp_path / "d.csv", index=False)
     output = refused(job("d.csv"))
     assert "from -1 to 1" in output
-    assert "if they are the classes themselves, store them as text" in output
+    assert "If they are the classes themselves, store them as text" in output
 
 
 def test_classes_of_metrics_by_name(run_job, refused, tmp_path):
@@ -544,3 +544,132 @@ def test_spread_of_labels_far_from_zero(run_job, offset):
     assert value(run, "r2_score") == pytest.approx(right, rel=1e-6, nan_ok=True)
     right = np.nan if offset == 1e9 else np.corrcoef(labels, scores)[0, 1] ** 2
     assert value(run, "squared_pearson_correlation") == pytest.approx(right, rel=1e-6, nan_ok=True)
+
+
+def test_classes_without_a_score_are_never_the_largest(run_job):
+    rows = [
+        {"y": "a", "p": [-0.1, -3.0], "c": ["a", "b"]},
+        {"y": "b", "p": [-2.0, -0.5], "c": ["c", "b"]},
+        {"y": "d", "p": [-0.2, -0.3], "c": ["c", "a"]},
+    ]
+    pd.DataFrame(rows).to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "p", "classes": "c"}]
+    data = {"classes": ["a", "b", "c"], "unknown_class": "other"}
+    listed = ["accuracy", {"class_name": "TopKCategoricalAccuracy", "config": {"k": 2}}]
+    run = run_job(job("d.parquet", data=data, models=models, metrics=listed))
+    assert value(run, "categorical_accuracy") == pytest.approx(2 / 3)
+    assert value(run, "top_k_categorical_accuracy") == pytest.approx(2 / 3)
+
+
+def test_unknown_labels_of_raw_scores(run_job):
+    frame = {"y": ["a", "b", "x"], "p": [[-1.0, -4.0], [-5.0, -2.0], [-3.0, -4.0]]}
+    pd.DataFrame(frame).to_parquet("d.parquet")
+    data = {"classes": ["a", "b"], "unknown_class": "other"}
+    models = [{"name": "m", "predictions": "p", "scores": "as_is"}]
+    config = job("d.parquet", data=data, models=models, task="multiclass", metrics=["accuracy"])
+    assert value(run_job(config), "categorical_accuracy") == pytest.approx(2 / 3)
+
+
+def test_a_list_that_has_a_class_twice_is_a_dead_letter(run_job):
+    rows = [{"y": "a", "p": [0.5, 0.2], "c": c} for c in (["a", "b"], ["b", "b"], ["b", "c"])]
+    pd.DataFrame(rows).to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "p", "classes": "c"}]
+    data = {"max_dead_letters": 0.5}
+    run = run_job(job("d.parquet", data=data, models=models, metrics=["accuracy"]))
+    assert value(run, "categorical_accuracy") == 0.5
+    letters = pd.read_json(run / "dead_letter" / "rows.jsonl", lines=True)
+    assert "the class 'b' is listed several times" in letters["reason"].iloc[0]
+
+
+@pytest.mark.parametrize("names", [(5, 9), (1, 2)])
+@pytest.mark.parametrize("task", ["multiclass", "binary", None])
+@pytest.mark.parametrize("constant", [False, True])
+def test_two_classes_that_are_numbers(refused, tmp_path, names, task, constant):
+    labels = list(names) * 20
+    decided = [names[0]] * 40 if constant else list(names) * 10 + list(names[::-1]) * 10
+    pd.DataFrame({"y": labels, "p": decided}).to_csv(tmp_path / "d.csv", index=False)
+    more = {"task": task} if task else {}
+    output = refused(job("d.csv", data={"classes": list(names)}, metrics=["accuracy"], **more))
+    assert "If they are the classes themselves, store them as text" in output
+
+
+def test_what_is_given_for_an_output_that_there_is_none_of(refused, clicks):
+    clicks.to_parquet("d.parquet")
+    output = refused(job("d.parquet", data={"positive": {"clik": "yes"}}))
+    assert "data.positive is for the output 'clik', but the models have a single one" in output
+    clicks["z"] = clicks["y"]
+    clicks.to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": {"click": "p", "buy": "p"}}]
+    label = {"click": "y", "buy": "z"}
+    data = {"classes": {"clik": "missing.txt"}}
+    output = refused(job("d.parquet", label=label, data=data, models=models))
+    assert "data.classes is for the output 'clik'" in output
+    assert "Did you mean 'click'?" in output
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "said"),
+    [
+        (["0", "1"], ["0,9", "0,1"], "holds numbers as text, such as '0,1'"),
+        (["0", "1"], ["90%", "10%"], "holds numbers as text, such as '10%'"),
+        (["0", "1"], ["0.93", "1"], "holds numbers as text, such as '0.93'"),
+        (["sick", "well"], ["Sick ", "Well "], "holds 'Sick ', 'Well ', none of which is a class"),
+        ([True, False], ["yes", "no"], "the labels in the first 20 examples, 'false', 'true'"),
+    ],
+)
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_predictions_that_name_no_class(refused, tmp_path, labels, predictions, said, form):
+    frame = pd.DataFrame({"y": labels * 10, "p": predictions * 10})
+    if form == "parquet":
+        frame.to_parquet(tmp_path / "d.parquet")
+    else:
+        frame.to_json(tmp_path / "d.jsonl", orient="records", lines=True)
+    assert f"Version 'm': column 'p' {said}" in refused(job(f"d.{form}")) or said in refused(
+        job(f"d.{form}")
+    )
+
+
+def test_indices_of_named_classes(refused, tmp_path):
+    frame = pd.DataFrame({"y": ["a", "b", "c"] * 10, "p": [0, 1, 2] * 10})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    output = refused(job("d.csv", task="multiclass"))
+    assert "column 'p' holds '0', '1', '2', none of which is a class of the labels" in output
+
+
+def test_a_scale_of_classes(refused, tmp_path):
+    frame = pd.DataFrame({"y": ["a", "b", "c"] * 10, "p": ["a", "b", "b"] * 10})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    models = [{"name": "m", "predictions": "p", "scores": "logits"}]
+    output = refused(job("d.csv", models=models))
+    assert (
+        "its predictions are classes, such as 'a', and no scores: remove `scores: logits`" in output
+    )
+
+
+def test_columns_of_scores_in_another_order(refused, run_job, wine, tmp_path):
+    scores = (
+        wine[["p0", "p1", "p2"]].add_prefix("class_").rename(columns=lambda c: c.replace("p", ""))
+    )
+    frame = pd.concat([wine["cultivar"].rename("y"), scores.add_prefix("p_")], axis=1)
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    models = [{"name": "m", "predictions": ["p_class_1", "p_class_0", "p_class_2"]}]
+    output = refused(job("d.csv", models=models))
+    assert "has the classes in the order 'class_1', 'class_0', 'class_2'" in output
+    data = {"classes": ["class_1", "class_0", "class_2"]}
+    run_job(job("d.csv", data=data, models=models))
+
+
+def test_a_scale_that_the_scores_do_not_have_is_doubted(run_job, clicks):
+    clicks.to_parquet("d.parquet")
+    models = [{"name": "m", "predictions": "p", "scores": "logits"}]
+    run = run_job(job("d.parquet", models=models))
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    assert any("lie in [0, 1] before `scores: logits` is applied" in note for note in notes)
+
+
+def test_classes_that_look_alike(run_job):
+    frame = {"y": ["Sick", "sick ", "well"] * 5, "p": ["Sick", "Sick", "well"] * 5}
+    pd.DataFrame(frame).to_parquet("d.parquet")
+    run = run_job(job("d.parquet"))
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    assert "different classes, though alike: 'Sick', 'sick '" in notes

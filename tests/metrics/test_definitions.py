@@ -262,10 +262,6 @@ NO_REGRESSION = "of a regression output, TFMA checks that labels lie in [0, 1]"
     [
         ("AUC", {"thresholds": [0.1]}, "binary", "its argument thresholds=[0.1] has no kernel"),
         ("AUC", {"num_thresholds": 1}, "binary", "its argument num_thresholds=1 has no kernel"),
-        (
-            "AUC",
-            "binary",
-        ),
         ("AUC", {"top_k": 2}, "multiclass", "it has no kernel for top_k=2"),
         ("AUC", {}, "regression", NO_REGRESSION),
         (

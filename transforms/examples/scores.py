@@ -21,10 +21,11 @@ _ROUNDING = 1e-3
 _SUM_ROUNDING, _SUM_ROUNDING_PER_CLASS = 0.02, 1 / 512
 
 
-def look(scores: np.ndarray, head: Head, *, listed: bool = False) -> Seen:
+def look(scores: np.ndarray, given: np.ndarray, head: Head, *, listed: bool = False) -> Seen:
     """What is seen of finite scores, [N] or [N, K], of a classification output.
 
-    `listed`: only the largest are known, so that a row may sum to less than one.
+    `given`: the same before their conversion; `listed`: only the largest are known, so that a row
+    may sum to less than one.
     """
     if not len(scores):
         return Seen()
@@ -37,7 +38,8 @@ def look(scores: np.ndarray, head: Head, *, listed: bool = False) -> Seen:
         sums = scores.sum(axis=1, dtype=np.float64)
         unnormalized = int(((sums > 1 + bound) | ((sums < 1 - bound) & (not listed))).sum())
     graded = _count_rows((scores != 0) & (scores != 1))
-    return Seen(len(scores), low, high, outside, unnormalized, graded)
+    bounds = (low, high) if scores is given else (float(given.min()), float(given.max()))
+    return Seen(len(scores), low, high, outside, unnormalized, graded, *bounds)
 
 
 def convert(
@@ -47,7 +49,8 @@ def convert(
 
     Logits go through sigmoid or, if exactly one of several classes is right, softmax; names of
     classes become 0 and 1. Of the two scores of a binary output, the positive class's is kept; the
-    single score of two classes becomes two. Unknown classes have the score 0.
+    single score of two classes becomes two. A class without a score has one that is never the
+    largest.
 
     Returns:
       The scores, float32 or float64, [N], or [N, classes] for multiclass and multilabel; why rows
@@ -60,6 +63,11 @@ def convert(
         _check_shape(predictions, head)
         return predictions, _find_undefined(predictions), None
     if _are_decisions(predictions, head):
+        if scale not in ("", "as_is"):
+            raise errors.DataError(
+                f"its predictions are classes, such as {_example(predictions)!r}, and no scores: "
+                f"remove `scores: {scale}`, or store numbers as numbers"
+            )
         return *_one_hot(predictions, head), None
     if lists := predictions.dtype.names:
         if scale == "logits":
@@ -67,8 +75,9 @@ def convert(
                 "its predictions are lists of the largest scores, which must be probabilities: the "
                 "softmax of logits needs those of all classes"
             )
-        predictions, unlisted = _spread(predictions, head)
+        predictions, is_listed, unlisted = _spread(predictions, head)
     _check_shape(predictions, head)
+    given = predictions
     if scale == "logits":
         several = predictions.ndim == 2 and head.task != "multilabel"
         logits = predictions.astype(np.float64)
@@ -78,8 +87,13 @@ def convert(
     undefined = _find_undefined(predictions)
     if lists:
         undefined |= unlisted
-    scored = np.delete(predictions, list(undefined), axis=0) if undefined else predictions
-    seen = look(scored, head, listed=bool(lists))
+    if undefined:
+        kept = np.delete(np.arange(len(predictions)), list(undefined))
+        seen = look(predictions[kept], given[kept], head, listed=bool(lists))
+    else:
+        seen = look(predictions, given, head, listed=bool(lists))
+    if lists:
+        predictions = np.where(is_listed, predictions, _below(predictions))
     return _shape(predictions, head), undefined, seen
 
 
@@ -97,10 +111,25 @@ def judge(head: Head, scale: Scale, seen: Seen, *, by_scale: bool) -> tuple[str,
             return "", f"{_describe(seen)}; they are taken as they are (`scores: as_is`)"
         return "", ""
     problem = _describe(seen)
+    # A single score of two classes says which one by its place in [0, 1].
+    by_scale = by_scale or head.scored_classes == 2
     if problem and by_scale and (seen.outside or scale != "logits"):
         return f"{problem}. {_advise(head, scale, seen)}", ""
     if problem:
-        return "", f"{problem}; the metrics depend only on which class has the largest score"
+        remedy = (
+            "" if scale else "; `scores: logits` puts them through softmax" * bool(seen.outside)
+        )
+        return (
+            "",
+            f"{problem}; the metrics depend only on which class has the largest score{remedy}",
+        )
+    if seen.low == seen.high and _is_name(seen.low, head):
+        return f"all {seen.rows:,} scores are {seen.low:g}. {_STORE_AS_TEXT}", ""
+    if scale in ("logits", "percent") and seen.given_low >= 0 and seen.given_high <= 1:
+        return "", (
+            f"all {seen.rows:,} scores lie in [0, 1] before `scores: {scale}` is applied: they may "
+            "be probabilities already"
+        )
     if seen.low == seen.high:
         return "", f"all {seen.rows:,} scores are {seen.low:g}"
     if not seen.graded and head.task != "multilabel":
@@ -137,11 +166,19 @@ def _advise(head: Head, scale: Scale, seen: Seen) -> str:
     elif seen.outside:
         advice += f"`scores: logits` to put them through {function}, "
     advice += "`scores: as_is` to take them as they are"
-    if head.task == "binary" and {f"{seen.low:g}", f"{seen.high:g}"} <= set(head.names):
-        advice += "; if they are the classes themselves, store them as text"
+    if _is_name(seen.low, head) and _is_name(seen.high, head):
+        advice += f". {_STORE_AS_TEXT}"
     elif head.task == "binary" and not percent:
         advice += "; or `task: regression` if the label is a quantity"
     return advice
+
+
+_STORE_AS_TEXT = "If they are the classes themselves, store them as text"
+
+
+def _is_name(score: float, head: Head) -> bool:
+    """Whether a score may be the name of one of two classes, which is not its index."""
+    return len(head.names) == 2 and head.names != ("0", "1") and f"{score:g}" in head.names
 
 
 def _percent(part: int, whole: int) -> str:
@@ -168,7 +205,7 @@ def _one_hot(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int,
     index = classes.indices(values, names)
     unknown = {
         int(row): (
-            f"the prediction {values[int(row)].as_py()!r} is none of the classes "
+            f"the prediction {_name(values[int(row)].as_py())!r} is none of the classes "
             f"{classes.describe(names)}"
         )
         for row in np.flatnonzero(index < 0)
@@ -178,8 +215,12 @@ def _one_hot(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int,
     return (index[:, None] == np.arange(head.classes or 0)).astype(np.float64), unknown
 
 
-def _spread(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int, str]]:
-    """The scores of all classes, of which rows list the largest: those of others are 0."""
+def _spread(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """The scores of all classes, of which rows list the largest.
+
+    Returns:
+      The scores, float64[N, classes], 0 for others; which are listed; why rows have none, by row.
+    """
     if head.task not in ("multiclass", "multilabel"):
         raise errors.DataError(
             f"its predictions are lists of classes and scores; task {head.task} takes one score"
@@ -190,13 +231,29 @@ def _spread(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int, 
     names = _names_of(values, head)
     index = classes.indices(values, names)
     known = index >= 0
-    result = np.zeros((len(predictions), head.scored_classes or 0))
+    times = np.zeros((len(predictions), head.scored_classes or 0), np.int64)
+    np.add.at(times, (rows[known], index[known]), 1)
+    result = np.zeros(times.shape)
     result[rows[known], index[known]] = predictions["scores"][rows, places][known]
-    return result, {
-        int(rows[at]): f"{values[int(at)].as_py()!r} is none of the classes "
-        f"{classes.describe(names)}"
-        for at in np.flatnonzero(~known)[::-1]
+    wrong = {
+        int(row): f"the class {names[times[row].argmax()]!r} is listed several times"
+        for row in np.flatnonzero((times > 1).any(axis=1))
     }
+    return (
+        result,
+        times > 0,
+        wrong
+        | {
+            int(rows[at]): f"{_name(values[int(at)].as_py())!r} is none of the classes "
+            f"{classes.describe(names)}"
+            for at in np.flatnonzero(~known)[::-1]
+        },
+    )
+
+
+def _below(scores: np.ndarray) -> np.ndarray:
+    """float64[N, 1]: what a class without a score has; 0 beside probabilities."""
+    return np.where((scores < 0).any(axis=1, keepdims=True), -np.inf, 0.0)
 
 
 def _names_of(values: pa.Array, head: Head) -> tuple[str, ...]:
@@ -207,7 +264,11 @@ def _names_of(values: pa.Array, head: Head) -> tuple[str, ...]:
 
 
 def _example(predictions: np.ndarray) -> str:
-    value = predictions.reshape(-1)[0]
+    return _name(predictions.reshape(-1)[0])
+
+
+def _name(value: object) -> str:
+    """A class as messages write it, which may be the bytes of its name."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -257,7 +318,7 @@ def _shape(scores: np.ndarray, head: Head) -> np.ndarray:
     if scores.ndim == 1:
         scores = np.stack([1 - scores, scores], axis=1)
     if head.unknown:
-        scores = np.concatenate([scores, np.zeros((len(scores), 1), scores.dtype)], axis=1)
+        scores = np.concatenate([scores, _below(scores).astype(scores.dtype)], axis=1)
     return scores
 
 

@@ -47,8 +47,8 @@ class Truth:
 
     @property
     def width(self) -> int:
-        """The usual number of values of a row."""
-        return int(np.bincount(self.lengths).argmax())
+        """The usual number of values of a row that has a label."""
+        return int(np.bincount(self.lengths[self.lengths > 0], minlength=2).argmax())
 
 
 @dataclass(frozen=True)
