@@ -187,12 +187,12 @@ def _check_average(spec: MetricSpec, head: labels.Head) -> None:
 
 
 def _check_top(spec: MetricSpec, head: labels.Head) -> None:
-    """Raises ConfigError for a share of labels among k largest scores that is always 1."""
-    k = spec.arguments.get("k", class_metrics.TOP)
-    if spec.class_name.endswith("TopKCategoricalAccuracy") and k >= (head.classes or 0):
+    """Raises ConfigError for a share of labels among k largest scores that is 1 by default."""
+    is_default = spec.class_name.endswith("TopKCategoricalAccuracy") and "k" not in spec.arguments
+    if is_default and (head.classes or 0) <= class_metrics.TOP:
         raise errors.ConfigError(
-            f"metrics: {spec.class_name} is 1 for k = {k}, as there are only {head.classes} "
-            "classes: set a smaller one, `config: {k: ...}`"
+            f"metrics: {spec.class_name} is 1 for k = {class_metrics.TOP}, its default, as there "
+            f"are only {head.classes} classes: set a smaller one, `config: {{k: ...}}`"
         )
 
 

@@ -188,7 +188,7 @@ def _named(
     """Labels that are names of classes: float64[N], or float64[N, classes] for multilabel."""
     several = head.task == "multilabel"
     if not several:
-        _refuse_missing(examples, where, lengths)
+        _refuse_missing(examples, where, lengths, head)
         _refuse(
             examples,
             where,
@@ -219,8 +219,13 @@ def _named(
     return (index == head.positive if head.task == "binary" else index).astype(np.float64)
 
 
-def _refuse_missing(examples: batch.Batch, where: str, lengths: np.ndarray) -> None:
-    _refuse(examples, where, lengths == 0, lambda row: "is missing; each example needs one")
+def _refuse_missing(
+    examples: batch.Batch, where: str, lengths: np.ndarray, head: Head | None = None
+) -> None:
+    remedy = " (`unknown_class` is for other labels, not for none)" if head and head.unknown else ""
+    _refuse(
+        examples, where, lengths == 0, lambda row: f"is missing; each example needs one{remedy}"
+    )
 
 
 def _check_lists(examples: batch.Batch, where: str, values: np.ndarray, head: Head) -> None:

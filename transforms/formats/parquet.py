@@ -178,14 +178,28 @@ def _paths(name: str, kind: pa.DataType) -> Iterator[str]:
 
 
 def _flatten(record: pa.RecordBatch) -> pa.RecordBatch:
-    """The same rows without dictionaries and structs."""
+    """The same rows without dictionaries, views and structs."""
     names, columns = [], []
     for top, values in zip(record.schema.names, record.columns, strict=True):
         for name, column in _fields(top, values):
-            encoded = pa.types.is_dictionary(column.type)
             names.append(name)
-            columns.append(column.dictionary_decode() if encoded else column)
+            columns.append(column.cast(_decoded(column.type)))
     return pa.RecordBatch.from_arrays(columns, names)
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    """The type of the same values without dictionaries and views."""
+    if pa.types.is_dictionary(kind):
+        return _decoded(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return pa.large_list(_decoded(kind.value_type))
+    if pa.types.is_list(kind):
+        return pa.list_(_decoded(kind.value_type))
+    return kind
 
 
 def _fields(name: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:

@@ -74,6 +74,17 @@ class MetricSpec:
             class_weights=tuple((find(value), weight) for value, weight in self.class_weights),
         )
 
+    def __str__(self) -> str:
+        """The class, and what is configured of it."""
+        parts = [self.class_name]
+        if self.arguments:
+            parts.append(json.dumps(self.arguments))
+        for field in dataclasses.fields(self)[2:-2]:
+            if (value := getattr(self, field.name)) != field.default:
+                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+                parts.append(f"{field.name}: {shown}")
+        return f"{parts[0]} ({'; '.join(parts[1:])})" if parts[1:] else f"{parts[0]} (as it is)"
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The class's arguments; null, which TFMA writes for some, is the default."""

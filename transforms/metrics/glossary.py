@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evalbeam.transforms import errors
+from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.examples.labels import Head
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.evaluation import MetricSpec
@@ -35,7 +35,7 @@ DEFINITIONS: Mapping[str, str] = {
     "CosineSimilarity": "the mean cosine of scores and one-hot labels",
     "DiagnosticOddsRatio": "TP * TN / (FP * FN)",
     "ExampleCount": "the number of examples, never weighted",
-    "ExpectedCalibrationError": "the mean distance of scores from labels, by `num_bins` of scores",
+    "ExpectedCalibrationError": "the mean distance of scores from labels in `num_bins` bins",
     "F1Score": "2 TP / (2 TP + FP + FN)",
     "FBetaScore": "the mean of precision and recall, recall `beta` times as important",
     "FairnessIndicators": "ten rates at each of `thresholds`, by the names of fairness-indicators",
@@ -318,7 +318,7 @@ def _read_average(spec: MetricSpec) -> MetricSpec:
 def _interpret(spec: MetricSpec) -> str | Mapping[str, str]:
     """The class that a metric's name means; the name itself if it is one, or means none."""
     name = spec.class_name
-    if not spec.native or spec.module or name in DEFINITIONS:
+    if not spec.native or spec.module or name in DEFINITIONS or name in metrics.REGISTRY:
         return name
     return find(name) or name
 

@@ -177,12 +177,14 @@ def _calibration_error(request: metric.Request) -> tuple[metric.Metric, ...]:
     Of several classes, of the largest score and whether its class is the label (Guo et al. 2017).
     """
     request.require("num_bins")
-    key, target = request.key(), request.target
+    target = request.target
     if target.task == "multiclass" and target.class_id is None and target.k is None:
         target = replace(target, k=1)
     bins = request.config.get("num_bins", _CALIBRATION_BINS)
     if not isinstance(bins, int) or bins < 1:
         raise request.refuse("num_bins", "a whole number from 1 on")
+    # Metrics of other numbers of bins are other metrics.
+    key = request.key(f"expected_calibration_error@{bins}")
     scores, labels = (
         statistics.BucketMoment(target, moment, bins, 0.0, 1.0) for moment in ("score", "label")
     )

@@ -114,9 +114,8 @@ def plan(evaluation: Evaluation) -> Plan:
             same = built.setdefault(part.key, part).statistics == part.statistics
             if not same or before.arguments != spec.arguments:
                 raise errors.ConfigError(
-                    f"metrics: {before.class_name} {before.config} and {spec.class_name} "
-                    f"{spec.config} are both named {part.key.metric!r}, so that one would hide the "
-                    "other; name one: `config: {name: ...}`"
+                    f"metrics: {before} and {spec} are both named {part.key.metric!r}, so that one "
+                    "would hide the other; name one: `config: {name: ...}`"
                 )
     conversions = tuple(_conversions(evaluation))
     for conversion in conversions:
