@@ -186,6 +186,18 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
             'metrics_specs { metrics { class_name: "AUC" per_slice_thresholds {} } }',
             "per_slice_thresholds of auc has no slicing_specs",
         ),
+        *(
+            (
+                f"metrics_specs {{ {part} {{ {key} {{ values: 0 }} }} "
+                'metrics { class_name: "Recall" } }',
+                rf"{part}\.{key} of Recall has 0; its values must be at least 1",
+            )
+            for part, key in (
+                ("binarize", "k_list"),
+                ("binarize", "top_k_list"),
+                ("aggregate", "top_k_list"),
+            )
+        ),
         (
             'options { disabled_outputs { values: "plot" } }',
             "disabled_outputs has 'plot'; valid outputs: .*Did you mean 'plots'?",

@@ -415,7 +415,8 @@ def _interpret_metric(spec: Any, metric_config: Any, models: tuple[str, ...]) ->
         models=models,
         outputs=tuple(spec.output_names),
     )
-    variants = []
+    variants: list[MetricSpec] = []
+    _check_ranks(base.class_name, spec)
     if any(_read_binarize(spec.binarize).values()):
         variants.append(replace(base, **_read_binarize(spec.binarize)))  # type: ignore[arg-type]
     if spec.HasField("aggregate"):
@@ -449,6 +450,19 @@ def _read_binarize(binarize: Any) -> dict[str, tuple[int, ...]]:
         "k_list": tuple(binarize.k_list.values),
         "top_k_list": tuple(binarize.top_k_list.values),
     }
+
+
+def _check_ranks(class_name: str, spec: Any) -> None:
+    for key, ranks in (
+        ("binarize.k_list", spec.binarize.k_list.values),
+        ("binarize.top_k_list", spec.binarize.top_k_list.values),
+        ("aggregate.top_k_list", spec.aggregate.top_k_list.values),
+    ):
+        if wrong := [rank for rank in ranks if rank < 1]:
+            raise errors.ConfigError(
+                f"EvalConfig: {key} of {class_name} has {wrong[0]}; its values must be at least 1, "
+                "the largest score"
+            )
 
 
 def _aggregate(base: MetricSpec, aggregate: Any) -> MetricSpec:
