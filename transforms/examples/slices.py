@@ -244,8 +244,14 @@ class _Vocabulary:
             dictionary = encoded.dictionary
             if self.term.by is not None:
                 dictionary = _periods(dictionary, self.term.by, examples, self.term.column)
-            dictionary_codes = self._encode_dictionary(dictionary)
+            # -1: an empty text where a date should be, which is a missing value.
+            dictionary_codes = np.full(len(dictionary), -1, np.int64)
+            valid = dictionary.is_valid()
+            dictionary_codes[valid.to_numpy(zero_copy_only=False)] = self._encode_dictionary(
+                dictionary.filter(valid)
+            )
             codes = dictionary_codes[encoded.indices.to_numpy(zero_copy_only=False)]
+            offsets, codes = _keep(offsets, codes, codes >= 0)
         if self.term.value is not None:
             offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
         if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
@@ -354,28 +360,64 @@ def check_dates(examples: batch.Batch, column: str, by: Period) -> None:
 
 
 def _periods(dates: pa.Array, by: Period, examples: batch.Batch, column: str) -> pa.Array:
-    """The dates' years, months, ..., as text; times with a zone are in that zone, texts in UTC."""
-    kind = dates.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        dates = dates.cast(pa.string(), safe=False)
+    """The dates' years, months, ..., as text; times with a zone are in that zone, texts in UTC.
+
+    An empty text is null.
+    """
+    if not pa.types.is_temporal(dates.type):
+        texts = _to_texts(dates)
+        try:
+            dates = _parse_dates(texts)
+        except pa.ArrowInvalid as e:
+            bad = texts[_find_bad(texts)]
+            value = bad.cast(pa.binary()).as_py().decode(errors="backslashreplace")
+            raise errors.DataError(
+                f"{_name_row(examples, column, bad)}: slice column {column!r} is by {by}, but "
+                f"{value!r} is not a date or time; those of ISO 8601 are read, such as 2026-11-26, "
+                "20261126 or 2026-11-26T08:30:00Z"
+            ) from e
+    elif pa.types.is_timestamp(dates.type) and dates.type.tz is not None:
+        dates = pc.local_timestamp(dates)
     try:
-        if not pa.types.is_temporal(kind):
-            dates = _parse_dates(dates)
-        elif pa.types.is_timestamp(kind) and kind.tz is not None:
-            dates = pc.local_timestamp(dates)
         return pc.strftime(dates.cast(pa.timestamp("us"), safe=False), format=_PERIODS[by])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise errors.DataError(
-            f"{examples.shard}: slice column {column!r} is by {by}, but holds {kind}, not dates or "
-            f"times (of text, those of ISO 8601: 2026-11-26 or 2026-11-26T08:30:00Z): {e}"
+            f"{examples.shard}: slice column {column!r} is by {by}, but holds {dates.type}, not "
+            f"dates: {e}"
         ) from e
 
 
+def _to_texts(values: pa.Array) -> pa.Array:
+    """Values as text, 20261126.0 as 20261126: whole numbers with missing ones may be fractions."""
+    if pa.types.is_floating(values.type):
+        with contextlib.suppress(pa.ArrowInvalid):
+            values = values.cast(pa.int64())
+    return values.cast(pa.string(), safe=False)
+
+
+# Spellings of dates and times that Arrow does not read, and how it does. Seconds' fractions make no
+# difference to a day.
+_SPELLINGS = (
+    (r"^\s+|\s+$", ""),
+    (r"^(\d{4})(\d{2})(\d{2})($|T)", r"\1-\2-\3\4"),
+    (r"^([-\d]{10}T\d{2})(\d{2})(\d{2})", r"\1:\2:\3"),
+    (r"(:\d{2})[.,]\d+", r"\1"),
+    (r"(\d) ?(?:UTC|[Zz])$", r"\1Z"),
+    (r"(:\d{2}) ([-+]\d{2})", r"\1\2"),
+)
+_OFFSET = r"\dZ$|\d[-+]\d{2}:?\d{2}$|:\d{2}[-+]\d{2}$"
+
+
 def _parse_dates(texts: pa.Array) -> pa.Array:
-    """ISO 8601 texts as timestamps, in UTC if they have an offset."""
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        raise pa.ArrowInvalid("numbers may be days, seconds or milliseconds")
-    has_offset = pc.match_substring_regex(texts, r"[0-9]([Zz]|[+-]\d\d:?\d\d)$")
+    """ISO 8601 texts as timestamps, in UTC if they have an offset; null if they are empty.
+
+    Raises:
+      ArrowInvalid: a text is something else.
+    """
+    for pattern, replacement in _SPELLINGS:
+        texts = pc.replace_substring_regex(texts, pattern=pattern, replacement=replacement)
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    has_offset = pc.match_substring_regex(texts, _OFFSET)
     return pc.if_else(
         has_offset,
         pc.if_else(has_offset, texts, "1970-01-01T00:00:00Z")
@@ -383,6 +425,29 @@ def _parse_dates(texts: pa.Array) -> pa.Array:
         .cast(pa.timestamp("us")),
         pc.if_else(has_offset, "1970-01-01", texts).cast(pa.timestamp("us")),
     )
+
+
+def _find_bad(texts: pa.Array) -> int:
+    """The position of the first text that is not a date, of some that are not all dates."""
+    first, end = 0, len(texts)
+    while end - first > 1:
+        middle = (first + end) // 2
+        try:
+            _parse_dates(texts[first:middle])
+            first = middle
+        except pa.ArrowInvalid:
+            end = middle
+    return first
+
+
+def _name_row(examples: batch.Batch, column: str, text: pa.Scalar) -> str:
+    """The first row that holds this text, for an error message."""
+    offsets, flat = _flatten(examples.columns.column(column))
+    if pa.types.is_dictionary(flat.type):
+        flat = flat.dictionary_decode()
+    place = pc.index(_to_texts(flat), text).as_py()
+    row = place if offsets is None else np.searchsorted(offsets, place, side="right") - 1
+    return examples.name_row(int(row))
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
