@@ -31,6 +31,7 @@ from evalbeam.beam_jobs.config.settings import (
     unknown,
 )
 from evalbeam.transforms import errors
+from evalbeam.transforms.tfma import eval_config
 
 # Keys that are reserved for later versions: ignoring them silently would mislead.
 _LATER = {"gates": "gates", "checks": "checks"}
@@ -94,16 +95,22 @@ def parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def locate(path: str, text: str, keys: tuple[str | int, ...]) -> str:
-    """The config's path, with the line of a key if it is there.
+def locate(path: str, text: str, error: errors.ConfigError) -> str:
+    """The text of an error with `keys`, after its place in the config, or else in its EvalConfig.
 
     Args:
       path: the config's path.
       text: its content, valid YAML.
-      keys: the keys from the outermost on; () for the whole config.
+      error: what is wrong.
     """
-    line = _line(yaml.compose(text, Loader=_Loader), keys)
-    return f"{path}:{line}" if keys else path
+    node = raw = parse(text)
+    for part in error.keys:
+        if not _holds(node, part) and "eval_config" in raw:
+            message = str(error).removeprefix(f"{'.'.join(map(str, error.keys))}: ")
+            return f"{eval_config.locate(raw['eval_config'], message)}: {message}"
+        node = node[part] if _holds(node, part) else None
+    line = _line(yaml.compose(text, Loader=_Loader), error.keys)
+    return f"{path}:{line}: {error}"
 
 
 def _check_keys(path: str, node: yaml.Node | None) -> None:

@@ -235,6 +235,68 @@ def test_columns_of_unsupported_types(fails, tmp_path, column):
     assert f"column '{column}' holds values of type" in fails(whole, 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'model_specs {\n  label_key: "label"\n  example_weight_key: "scor"\n}',
+            "eval.pbtxt:3: data.csv has no column 'scor'. Did you mean 'score'? Its columns: ",
+        ),
+        (
+            'model_specs { label_key: "label" }\nslicing_specs { feature_keys: "contry" }',
+            "eval.pbtxt:2: data.csv has no column 'contry'. Did you mean 'country'?",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n'
+            '  metrics { class_name: "log_loss" }\n}',
+            "eval.pbtxt:3: Unknown metric 'log_loss'. Did you mean LogLoss?",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n  metrics {\n'
+            '    class_name: "Recall"\n    config: \'"treshold": 0.5\'\n  }\n}',
+            "eval.pbtxt:5: Metric Recall has no argument 'treshold'",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n'
+            '  metrics { class_name: "CategoricalAccuracy" }\n}',
+            "eval.pbtxt:3: CategoricalAccuracy is for multiclass, but the task is binary",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n  model_names: "zz"\n}',
+            "eval.pbtxt:3: metrics_specs has model_names 'zz', but the models are 'v1'",
+        ),
+    ],
+)
+def test_mistakes_in_an_eval_config_have_its_line(fails, tmp_path, data, text, message):
+    (tmp_path / "eval.pbtxt").write_text(text)
+    whole = {**job(), "eval_config": "eval.pbtxt", "data": {"files": "data.csv"}}
+    del whole["metrics"]
+    assert f"error: {message}" in fails(whole, 2)
+
+
+def test_a_metric_has_its_line(fails, data):
+    text = "data: {files: data.csv, label: label}\nmodels: [{name: v1, predictions: score}]\n"
+    metrics = "metrics:\n  - AUC\n  - class_name: Acuracy\n"
+    assert "job.yaml:5: Unknown metric 'Acuracy'" in fails(text + metrics, 2)
+
+
+def test_weight_column_absent_from_first_rows(fails, tmp_path, data):
+    data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
+    output = fails(job(data={"files": "data.jsonl", "weight": "contry"}), 2)
+    assert "data.weight: column 'contry' is in none of the first 200 examples" in output
+    assert "Did you mean 'country'? They have 'country', 'label', 'score'" in output
+
+
+@pytest.mark.parametrize("data_keys", [{"weight": "w"}, {}])
+def test_a_column_that_one_file_lacks(fails, tmp_path, data, data_keys):
+    data.assign(w=1.0).to_csv(tmp_path / "data-1.csv", index=False)
+    data.rename(columns={"country": "land"}).to_csv(tmp_path / "data-2.csv", index=False)
+    column = data_keys.get("weight", "country")
+    output = fails(job(data={"files": "data-*.csv", **data_keys}, slices=[[column]]), 2)
+    assert f"error: data-2.csv has no column '{column}', which data-1.csv has. Its col" in output
+    assert "add it, or remove the file from `data`" in output
+
+
 def test_slice_column_absent_from_all_data(fails, tmp_path, data):
     data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
     output = fails(job(data={"files": "data.jsonl"}, slices=[["contry"]]), 2)
