@@ -1,6 +1,7 @@
 """Every mistake is reported with its location, value and remedy; nothing is published."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -310,6 +311,27 @@ def test_slice_column_that_is_not_numeric(fails, data):
 
 def test_unknown_flag(fails, data):
     assert "--dirct_num_workers" in fails(job(), 2, "--dirct_num_workers=2")
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--runer=FlinkRunner", "unknown option --runer: .* Did you mean '--runner'?"),
+        ("--paralellism=3", "unknown option --paralellism: .* Did you mean '--parallelism'?"),
+        ("--direct_num_worker=2", "--direct_num_worker: .* mean '--direct_num_workers'?"),
+        ("--outptu=x", "no such flag: --outptu; did you mean --output?"),
+    ],
+)
+def test_flags_that_are_nearly_one(fails, data, flag, meant):
+    assert re.search(meant.replace("?", r"\?"), fails(job(), 2, flag))
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_url_with_one_slash(fails, data, flags):
+    output = fails(job(), 2, "--output=s3:/bucket/x", *flags)
+    assert "error: s3:/bucket/x: a URL has two slashes after the colon. Did you mean" in output
+    assert "'s3://bucket/x'?" in output
+    assert "'gs://bucket/a.csv'?" in fails(job(data={"files": "gs:/bucket/a.csv"}), 2, *flags)
 
 
 def test_run_id_that_exists(evalbeam, fails, tmp_path, data):
