@@ -119,7 +119,7 @@ def test_errors_say_what_is_there(folder, pattern, format_name, text):
 
 
 def test_a_pattern_of_buckets(memory):
-    with pytest.raises(errors.ConfigError, match="No file or folder matches 'memory://b.*nothing"):
+    with pytest.raises(errors.ConfigError, match=r"matches 'memory://b.*nothing"):
         shards.list_shards("memory://buck*/a.csv", None, "eval")
 
 
