@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -341,13 +341,18 @@ def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.n
 
 def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarray:
     try:
-        # Not safe: an integer beyond 2^53 is rounded, which no realistic edge would notice.
-        return flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return _parse_numbers(flat).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        texts = _to_texts(flat)
+        row, value = _find_bad(texts, _parse_numbers, examples, column)
         raise errors.DataError(
-            f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
-            f"{getattr(flat.type, 'value_type', flat.type)}, not numbers: {e}"
+            f"{row}: slice column {column!r} has edges or quantiles, but {value!r} is not a number"
         ) from e
+
+
+def _parse_numbers(values: pa.Array) -> pa.Array:
+    # Not safe: an integer beyond 2^53 is rounded, which no realistic edge would notice.
+    return values.cast(pa.float64(), safe=False)
 
 
 def check_dates(examples: batch.Batch, column: str, by: Period) -> None:
@@ -369,12 +374,10 @@ def _periods(dates: pa.Array, by: Period, examples: batch.Batch, column: str) ->
         try:
             dates = _parse_dates(texts)
         except pa.ArrowInvalid as e:
-            bad = texts[_find_bad(texts)]
-            value = bad.cast(pa.binary()).as_py().decode(errors="backslashreplace")
+            row, value = _find_bad(texts, _parse_dates, examples, column)
             raise errors.DataError(
-                f"{_name_row(examples, column, bad)}: slice column {column!r} is by {by}, but "
-                f"{value!r} is not a date or time; those of ISO 8601 are read, such as 2026-11-26, "
-                "20261126 or 2026-11-26T08:30:00Z"
+                f"{row}: slice column {column!r} is by {by}, but {value!r} is not a date or time; "
+                "those of ISO 8601 are read, such as 2026-11-26, 20261126 or 2026-11-26T08:30:00Z"
             ) from e
     elif pa.types.is_timestamp(dates.type) and dates.type.tz is not None:
         dates = pc.local_timestamp(dates)
@@ -389,6 +392,8 @@ def _periods(dates: pa.Array, by: Period, examples: batch.Batch, column: str) ->
 
 def _to_texts(values: pa.Array) -> pa.Array:
     """Values as text, 20261126.0 as 20261126: whole numbers with missing ones may be fractions."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
         with contextlib.suppress(pa.ArrowInvalid):
             values = values.cast(pa.int64())
@@ -427,27 +432,26 @@ def _parse_dates(texts: pa.Array) -> pa.Array:
     )
 
 
-def _find_bad(texts: pa.Array) -> int:
-    """The position of the first text that is not a date, of some that are not all dates."""
+def _find_bad(
+    texts: pa.Array,
+    parse: Callable[[pa.Array], pa.Array],
+    examples: batch.Batch,
+    column: str,
+) -> tuple[str, str]:
+    """The first of a column's texts that cannot be parsed, after the first row that holds it."""
     first, end = 0, len(texts)
     while end - first > 1:
         middle = (first + end) // 2
         try:
-            _parse_dates(texts[first:middle])
+            parse(texts[first:middle])
             first = middle
         except pa.ArrowInvalid:
             end = middle
-    return first
-
-
-def _name_row(examples: batch.Batch, column: str, text: pa.Scalar) -> str:
-    """The first row that holds this text, for an error message."""
     offsets, flat = _flatten(examples.columns.column(column))
-    if pa.types.is_dictionary(flat.type):
-        flat = flat.dictionary_decode()
-    place = pc.index(_to_texts(flat), text).as_py()
+    place = pc.index(_to_texts(flat), texts[first]).as_py()
     row = place if offsets is None else np.searchsorted(offsets, place, side="right") - 1
-    return examples.name_row(int(row))
+    value = texts[first].cast(pa.binary()).as_py().decode(errors="backslashreplace")
+    return examples.name_row(int(row)), value
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
