@@ -33,6 +33,20 @@ from evalbeam.beam_jobs.config.settings import (
 from evalbeam.transforms import errors
 from evalbeam.transforms.tfma import eval_config
 
+# The parts of a config by their keys; tags in brackets mark the kind of a slice.
+_PARTS: dict[str, type[BaseModel]] = {
+    "data": Data,
+    "csv": Csv,
+    "models": Model,
+    "metrics": Metric,
+    "conversion": Conversion,
+    "confidence": Confidence,
+    "binarize": Binarize,
+    "aggregate": Aggregate,
+    "[edges]": Edges,
+    "[dates]": Dates,
+    "[values]": Values,
+}
 # Keys that are reserved for later versions: ignoring them silently would mislead.
 _LATER = {"gates": "gates", "checks": "checks"}
 
@@ -199,12 +213,16 @@ def _either(words: list[str]) -> str:
 
 
 def _unknown_key(loc: tuple[int | str, ...]) -> str:
-    """A key that the part does not have, but perhaps the part around it."""
+    """A key that the part does not have, but perhaps the part around it or one in it."""
     *_, key = loc
     keys = [part for part in loc[:-1] if isinstance(part, str) and not part.startswith("[")]
     if keys and key in _fields(tuple(keys[:-1])):
         return f"`{key}` goes next to `{keys[-1]}`, not in it"
-    return unknown("key", str(key), _fields(loc[:-1]))
+    valid = _fields(loc[:-1])
+    for inner in valid:
+        if inner in _PARTS and key in _PARTS[inner].model_fields:
+            return f"`{key}` goes in `{inner}`"
+    return unknown("key", str(key), valid)
 
 
 def _type(error: Any) -> str | None:
@@ -223,6 +241,8 @@ def _word(error: Any) -> str:
         return f"must be one of {context['expected']}"
     if kind == "union_tag_invalid":
         return f"must be one of {context['expected_tags']}"
+    if kind == "invalid_key":
+        return "keys must be text"
     if kind in _BOUNDS:
         template, name = _BOUNDS[kind]
         return template.format(context[name])
@@ -253,26 +273,13 @@ _BOUNDS = {
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:
-    """The valid keys at a location of the config; tags in brackets mark the kind of a slice."""
-    models: dict[str, type[BaseModel]] = {
-        "data": Data,
-        "csv": Csv,
-        "models": Model,
-        "metrics": Metric,
-        "conversion": Conversion,
-        "confidence": Confidence,
-        "binarize": Binarize,
-        "aggregate": Aggregate,
-        "[edges]": Edges,
-        "[dates]": Dates,
-        "[values]": Values,
-    }
+    """The valid keys at a location of the config."""
     names = [part for part in loc if isinstance(part, str)]
     if not names:
         return list(Config.model_fields)
     if names[-2:-1] == ["images"]:  # Its keys are names chosen by the user.
         return list(Image.model_fields)
-    return list(models[names[-1]].model_fields) if names[-1] in models else []
+    return list(_PARTS[names[-1]].model_fields) if names[-1] in _PARTS else []
 
 
 def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:

@@ -150,6 +150,12 @@ HEAD = "data: {files: d.csv, label: y}\nmodels:\n  - {name: v1, predictions: p}\
             "5: metrics.0.aggregate.zero_division: `zero_division` goes next to `aggregate`, not "
             "in it",
         ),
+        (HEAD + "weight: w\n", "4: weight: `weight` goes in `data`"),
+        (
+            HEAD + "metrics: [{class_name: Recall, top_k_list: [2]}]\n",
+            "4: metrics.0.top_k_list: `top_k_list` goes in `binarize`",
+        ),
+        (HEAD + "1: 2\n", "4: 1: keys must be text, not 1"),
         (HEAD.replace("y}", "y, output: r}"), "1: data.output: `output` goes next to `data`, not"),
         # Numbers out of bounds.
         (

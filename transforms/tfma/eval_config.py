@@ -161,7 +161,7 @@ def interpret(config: Any, versions: Sequence[str] = ()) -> Contents:
     thresholds: list[Threshold] = []
     for spec in config.metrics_specs:
         _check_names(spec, models, versions)
-        # As in TFMA, every metric is for the single model, whatever its name.
+        # As in TFMA, every metric is for the single model, by whichever of its names.
         names = tuple(spec.model_names) if len(models) > 1 else ()
         interpreted = [
             (metric_config, _interpret_metric(spec, metric_config, names))
