@@ -189,7 +189,8 @@ def _refuse_misspelled(context: click.Context, flags: Sequence[str]) -> None:
         if not flag.startswith("-"):
             continue
         name = flag.split("=")[0]
-        near = difflib.get_close_matches(_squeeze(name), own, n=1, cutoff=0.85)
+        # No option of Beam's is as near as this.
+        near = difflib.get_close_matches(_squeeze(name), own, n=1, cutoff=0.75)
         if near:
             raise click.UsageError(f"no such flag: {name}; did you mean {own[near[0]]}?", context)
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import yaml
-
 from evalbeam.beam_jobs import config, pipeline
 from evalbeam.beam_jobs.check import choose_decision_threshold, list_metrics, stores
 from evalbeam.beam_jobs.config import resolve
@@ -154,7 +152,7 @@ def _apply_config(saved: State, path: str) -> tuple[Evaluation, state.Run]:
     request = resolve.resolve(settings, kept.engine)
     if settings.eval_config is not None:
         _check_eval_config(settings.eval_config, request, kept)
-    before, after = yaml.safe_load(saved.run["config"]["text"]), yaml.safe_load(text)
+    before, after = config.parse(saved.run["config"]["text"]), config.parse(text)
     if saved.run["merged"]:  # The first run's config names only that run's files.
         for content in (before, after):
             content["data"] = {**content["data"], "files": None}
@@ -326,7 +324,7 @@ def _find_differences(first: State, other: State) -> Iterator[str]:
     splits = [tuple(saved.run["data"]["files"]) for saved in (first, other)]
     if set(splits[0]) != set(splits[1]):
         yield f"splits: {_describe_difference(*splits)}"
-    images = [yaml.safe_load(s.run["config"]["text"])["data"].get("images") for s in (first, other)]
+    images = [config.parse(s.run["config"]["text"])["data"].get("images") for s in (first, other)]
     if images[0] != images[1]:
         yield f"data.images: {_describe_difference(*images)}"
 

@@ -77,8 +77,8 @@ def run(arguments: Arguments) -> None:
     except errors.ConfigError as error:
         if not error.keys:
             raise
-        where = config.locate(arguments.config_path, arguments.config_text, error.keys)
-        raise errors.ConfigError(f"{where}: {error}") from error
+        text = config.locate(arguments.config_path, arguments.config_text, error)
+        raise errors.ConfigError(text) from error
     terminal.note(*job.notes)
     clock.append(time.monotonic())
     if arguments.dry_run:

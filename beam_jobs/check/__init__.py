@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -35,23 +36,25 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     shards = _list_shards(data)
     if not request.preprocessing:  # whose columns are not in the data
         consistency.check_columns(shards, request.settings, request.slices)
-    for spec in request.metrics or ():
-        for meant in glossary.list_meant(spec):
-            metric_classes.check_metric(meant)
+    for i, spec in enumerate(request.metrics or ()):
+        with _located("metrics", i):
+            for meant in glossary.list_meant(spec):
+                metric_classes.check_metric(meant)
     versions = loading.load(specs)
     transforms = preprocessing.load(request, specs)
     label_columns = _map_labels(request.settings, versions.outputs())
     consistency.check_outputs(request.settings, label_columns)
     projection = _project(request, label_columns.values(), versions, transforms)
-    first = _read_first(shards, projection, versions, label_columns, transforms)
+    first = _read_first(shards, projection, versions, label_columns, data.weight, transforms)
     outputs = heads.infer(request.settings, versions, first, label_columns)
     heads.check_stored(versions, first, outputs)
     scored = heads.score(request.settings, versions, first, outputs)
     consistency.check_slices(first.examples, request.slices)
     found = tuple(each.head for each in outputs)
-    evaluation, spelling_notes = _make_evaluation(request, engine, versions, found)
-    consistency.check_metrics(evaluation.metrics, versions.specs, found)
-    consistency.check_for_tfma(evaluation)
+    with _located("metrics"):
+        evaluation, spelling_notes = _make_evaluation(request, engine, versions, found)
+        consistency.check_metrics(evaluation.metrics, versions.specs, found)
+        consistency.check_for_tfma(evaluation)
     evaluation, decision_notes = heads.fit_decisions(
         evaluation, scored, are_defaults=request.metrics is None
     )
@@ -84,6 +87,15 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     )
 
 
+@contextlib.contextmanager
+def _located(*keys: str | int) -> Iterator[None]:
+    """Gives errors that do not say where in the config they are these keys."""
+    try:
+        yield
+    except errors.ConfigError as error:
+        raise errors.ConfigError(str(error), error.keys or keys) from error
+
+
 def _list_shards(data: config.Data) -> tuple[batch.Shard, ...]:
     """The shards of all splits, the main split first."""
     splits = {batch.MAIN_SPLIT: data.files, **data.splits}
@@ -99,6 +111,7 @@ def _read_first(
     projection: batch.Projection,
     versions: Versions,
     label_columns: Mapping[str, str],
+    weight: str | None,
     transforms: preprocessing.Preprocessing,
 ) -> first_examples.FirstExamples:
     """Reads first examples, and checks that they fit the labels and the models' inputs."""
@@ -107,7 +120,7 @@ def _read_first(
     consistency.check_types(first)
     for spec in versions.specs:
         models.check_inputs(spec, versions.models[spec.name], first.tried, first.columns)
-    consistency.check_labels(first, label_columns.values())
+    consistency.check_present(first, label_columns.values(), weight)
     return first
 
 

@@ -29,18 +29,27 @@ def check_columns(
     for key in ("weight", "id"):
         if column := getattr(settings.data, key):
             uses[column] = ("data", key)
-    for path, shard in {shard.path: shard for shard in shards}.items():
-        declared = formats.columns(shard)
-        if not declared:  # an empty file has neither header nor rows
+    declared = {shard.path: formats.columns(shard) for shard in shards}
+    # An empty file has neither header nor rows.
+    by_path = {path: columns for path, columns in declared.items() if columns}
+    for column, keys in uses.items():
+        without = [path for path, columns in by_path.items() if column not in columns]
+        if not without:
             continue
-        for column, keys in uses.items():
-            if column not in declared:
-                raise errors.ConfigError(
-                    f"{'.'.join(keys)}: {path} has no column {column!r}."
-                    f"{errors.did_you_mean(column, declared)} Its columns: "
-                    f"{errors.nearest(column, declared)}",
-                    keys,
-                )
+        path, columns = without[0], by_path[without[0]]
+        having = next((path for path, columns in by_path.items() if column in columns), None)
+        if having is not None:
+            raise errors.ConfigError(
+                f"{path} has no column {column!r}, which {having} has. Its columns: "
+                f"{errors.nearest(column, columns)}. All files need the columns of the config: add "
+                "it, or remove the file from `data`"
+            )
+        raise errors.ConfigError(
+            f"{'.'.join(keys)}: {path} has no column {column!r}."
+            f"{errors.did_you_mean(column, columns)} Its columns: "
+            f"{errors.nearest(column, columns)}",
+            keys,
+        )
 
 
 def check_outputs(settings: config.Config, outputs: Collection[str]) -> None:
@@ -67,15 +76,17 @@ def check_outputs(settings: config.Config, outputs: Collection[str]) -> None:
                 )
 
 
-def check_labels(first: FirstExamples, label_columns: Collection[str]) -> None:
-    """At least one example must have each label; raises ConfigError otherwise."""
-    for column in label_columns:
+def check_present(first: FirstExamples, label_columns: Collection[str], weight: str | None) -> None:
+    """At least one example must have each label and a weight; raises ConfigError otherwise."""
+    used = [(column, "label") for column in label_columns]
+    used += [(weight, "weight")] if weight is not None else []
+    for column, key in used:
         if column not in first.examples.columns.schema.names:
             raise errors.ConfigError(
-                f"data.label: column {column!r} is in none of the first {len(first.examples)} "
+                f"data.{key}: column {column!r} is in none of the first {len(first.examples)} "
                 f"examples of {first.examples.shard}.{errors.did_you_mean(column, first.columns)} "
                 f"They have {errors.nearest(column, first.columns)}",
-                ("data", "label"),
+                ("data", key),
             )
 
 

@@ -30,6 +30,13 @@ def check(inputs: Iterable[str], output: str | None, options: PipelineOptions) -
       ConfigError: a scheme is unknown or needs another package, or a store cannot be listed; says
         what to do.
     """
+    inputs = tuple(inputs)
+    for path in (*inputs, output):
+        if path and (half := re.fullmatch(r"([a-z][a-z0-9]+):/(?!/)(.*)", path)):
+            scheme, rest = half.groups()
+            raise errors.ConfigError(
+                f"{path}: a URL has two slashes after the colon. Did you mean '{scheme}://{rest}'?"
+            )
     filesystems.FileSystems.set_options(options)
     # Beam's s3io logs tracebacks of the errors that it raises.
     logging.getLogger().addFilter(_is_not_from_s3io)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import reprlib
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,40 @@ from evalbeam.beam_jobs.config.settings import (
     Edges,
     Image,
     Metric,
+    Mistake,
     Model,
     Values,
+    show,
     unknown,
 )
 from evalbeam.transforms import errors
+from evalbeam.transforms.tfma import eval_config
 
+# The parts of a config by their keys; tags in brackets mark the kind of a slice.
+_PARTS: dict[str, type[BaseModel]] = {
+    "data": Data,
+    "csv": Csv,
+    "models": Model,
+    "metrics": Metric,
+    "conversion": Conversion,
+    "confidence": Confidence,
+    "binarize": Binarize,
+    "aggregate": Aggregate,
+    "[edges]": Edges,
+    "[dates]": Dates,
+    "[values]": Values,
+}
 # Keys that are reserved for later versions: ignoring them silently would mislead.
 _LATER = {"gates": "gates", "checks": "checks"}
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves dates as they are written: no key takes anything but text or a number for them."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def load(path: str | Path) -> tuple[Config, str]:
@@ -51,8 +78,8 @@ def load(path: str | Path) -> tuple[Config, str]:
             f"at {e.start:,}). Save it as UTF-8"
         ) from e
     try:
-        raw = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = parse(text)
+        tree = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as e:
         place = getattr(e, "problem_mark", None)
         line = f":{place.line + 1}" if place else ""
@@ -63,7 +90,7 @@ def load(path: str | Path) -> tuple[Config, str]:
     if raw is None:
         raise errors.ConfigError(f"{path}: the config is empty; it needs `data` and `models`")
     if not isinstance(raw, dict):
-        raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {reprlib.repr(raw)}")
+        raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {show(raw)}")
     _check_keys(str(path), tree)
     for key in _LATER.keys() & raw.keys():
         raise errors.ConfigError(
@@ -73,20 +100,31 @@ def load(path: str | Path) -> tuple[Config, str]:
     try:
         return Config.model_validate(raw), text
     except pydantic.ValidationError as e:
-        lines = [_message(str(path), tree, error) for error in e.errors()]
+        lines = [_message(str(path), tree, raw, group) for group in _group(raw, e.errors())]
         raise errors.ConfigError("\n".join(dict.fromkeys(lines))) from e
 
 
-def locate(path: str, text: str, keys: tuple[str | int, ...]) -> str:
-    """The config's path, with the line of a key if it is there.
+def parse(text: str) -> Any:
+    """A config's content; raises yaml.YAMLError or ValueError if it is not YAML."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def locate(path: str, text: str, error: errors.ConfigError) -> str:
+    """The text of an error with `keys`, after its place in the config, or else in its EvalConfig.
 
     Args:
       path: the config's path.
       text: its content, valid YAML.
-      keys: the keys from the outermost on; () for the whole config.
+      error: what is wrong.
     """
-    line = _line(yaml.compose(text, Loader=yaml.SafeLoader), keys)
-    return f"{path}:{line}" if keys else path
+    node = raw = parse(text)
+    for part in error.keys:
+        if not _holds(node, part) and "eval_config" in raw:
+            message = str(error).removeprefix(f"{'.'.join(map(str, error.keys))}: ")
+            return f"{eval_config.locate(raw['eval_config'], message)}: {message}"
+        node = node[part] if _holds(node, part) else None
+    line = _line(yaml.compose(text, Loader=_Loader), error.keys)
+    return f"{path}:{line}: {error}"
 
 
 def _check_keys(path: str, node: yaml.Node | None) -> None:
@@ -106,19 +144,90 @@ def _check_keys(path: str, node: yaml.Node | None) -> None:
             _check_keys(path, value)
 
 
-def _message(path: str, tree: yaml.Node | None, error: Any) -> str:
-    loc = tuple(part for part in error["loc"] if not str(part).startswith("["))
+def _group(raw: Any, found: Sequence[Any]) -> Iterator[list[Any]]:
+    """The errors to report, each as a list: one, or those of all forms that a value may have.
+
+    Where a value may have several forms, the validator complains of each. Those count that look
+    furthest into the value, as it comes closest to their form.
+    """
+    for _, group in itertools.groupby(found, key=lambda error: _fork(raw, error)):
+        alternatives = list(group)
+        depth = max(len(_path(raw, error)) for error in alternatives)
+        deepest = [error for error in alternatives if len(_path(raw, error)) == depth]
+        # A form of the right type is the one that was meant.
+        yield [error for error in deepest if _type(error) is None][:1] or deepest
+
+
+def _fork(raw: Any, error: Any) -> tuple[Any, ...]:
+    """The place of the outermost value of several forms; the error's own if there is none."""
+    loc, node = error["loc"], raw
+    for i, part in enumerate(loc[:-1] if error["type"] == "missing" else loc):
+        if _holds(node, part):
+            node = node[part]
+        elif not str(part).startswith("["):
+            return loc[:i]
+    return loc
+
+
+def _path(raw: Any, error: Any) -> tuple[Any, ...]:
+    """The keys and positions of an error's place, without the validator's names of forms."""
+    path, node = [], raw
+    for part in error["loc"]:
+        if _holds(node, part):
+            node = node[part]
+            path.append(part)
+    return (*path, error["loc"][-1]) if error["type"] == "missing" else tuple(path)
+
+
+def _holds(node: Any, part: Any) -> bool:
+    if isinstance(node, list):
+        return isinstance(part, int) and part < len(node)
+    return isinstance(node, dict) and part in node
+
+
+def _message(path: str, tree: yaml.Node | None, raw: Any, group: list[Any]) -> str:
+    error = group[0]
+    mistake = error.get("ctx", {}).get("error")
+    loc = _path(raw, error) + (mistake.keys if isinstance(mistake, Mistake) else ())
     where = ".".join(str(part) for part in loc)
     line = _line(tree, loc)
+    types = [text for text in map(_type, group) if text is not None]
     if error["type"] == "extra_forbidden":
-        text = unknown("key", str(loc[-1]), _fields(error["loc"][:-1]))
+        text = _unknown_key(error["loc"])
     elif error["type"] == "missing":
         text = f"missing key {str(loc[-1])!r}"
+    elif types:
+        text = f"must be {_either(list(dict.fromkeys(types)))}, not {show(error['input'])}"
+        if "text" in types and isinstance(error["input"], int | float):
+            text += "; put text in quotes"
     else:
         text = _word(error)
-        if not isinstance(error["input"], dict | list) and error["type"] != "value_error":
-            text += f", not {error['input']!r}"
+        if error["type"] != "value_error":
+            text += f", not {show(error['input'])}"
     return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"
+
+
+def _either(words: list[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> str:
+    """A key that the part does not have, but perhaps the part around it or one in it."""
+    *_, key = loc
+    keys = [part for part in loc[:-1] if isinstance(part, str) and not part.startswith("[")]
+    if keys and key in _fields(tuple(keys[:-1])):
+        return f"`{key}` goes next to `{keys[-1]}`, not in it"
+    valid = _fields(loc[:-1])
+    for inner in valid:
+        if inner in _PARTS and key in _PARTS[inner].model_fields:
+            return f"`{key}` goes in `{inner}`"
+    return unknown("key", str(key), valid)
+
+
+def _type(error: Any) -> str | None:
+    """The type that a value of another type should have; None for any other error."""
+    return next((text for kind, text in _TYPES.items() if error["type"].startswith(kind)), None)
 
 
 def _word(error: Any) -> str:
@@ -132,30 +241,25 @@ def _word(error: Any) -> str:
         return f"must be one of {context['expected']}"
     if kind == "union_tag_invalid":
         return f"must be one of {context['expected_tags']}"
+    if kind == "invalid_key":
+        return "keys must be text"
     if kind in _BOUNDS:
         template, name = _BOUNDS[kind]
         return template.format(context[name])
-    for prefix, text in _TYPES.items():
-        if kind.startswith(prefix):
-            if isinstance(error["input"], dict | list):
-                return f"{text}, not {reprlib.repr(error['input'])}"
-            return text
     return str(error["msg"])
 
 
 # By the start of pydantic's error types.
 _TYPES = {
-    "string": "must be text",
-    "int": "must be a whole number",
-    "float": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool": "must be true or false",
-    "list": "must be a list",
-    "dict": "must be a mapping of keys to values",
-    "model": "must be a mapping of keys to values",
-    "mapping": "must be a mapping of keys to values",
-    "tuple": "must be a list",
-    "none": "must be omitted",
+    "string_type": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "finite_number": "a finite number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping of keys to values",
+    "model": "a mapping of keys to values",
+    "mapping": "a mapping of keys to values",
 }
 # The text of a bound, and the name of the bound in the error.
 _BOUNDS = {
@@ -169,24 +273,13 @@ _BOUNDS = {
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:
-    """The valid keys at a location of the config; tags in brackets mark the kind of a slice."""
-    models: dict[str, type[BaseModel]] = {
-        "data": Data,
-        "csv": Csv,
-        "models": Model,
-        "metrics": Metric,
-        "conversion": Conversion,
-        "confidence": Confidence,
-        "binarize": Binarize,
-        "aggregate": Aggregate,
-        "[edges]": Edges,
-        "[dates]": Dates,
-        "[values]": Values,
-    }
+    """The valid keys at a location of the config."""
     names = [part for part in loc if isinstance(part, str)]
+    if not names:
+        return list(Config.model_fields)
     if names[-2:-1] == ["images"]:  # Its keys are names chosen by the user.
         return list(Image.model_fields)
-    return list((models.get(names[-1], Config) if names else Config).model_fields)
+    return list(_PARTS[names[-1]].model_fields) if names[-1] in _PARTS else []
 
 
 def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
@@ -194,7 +287,7 @@ def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
     node, line = tree, 1
     for part in loc:
         if isinstance(node, yaml.MappingNode):
-            entries = [(k, v) for k, v in node.value if k.value == part]
+            entries = [(k, v) for k, v in node.value if k.value == str(part)]
             if not entries:
                 break
             key, node = entries[0]

@@ -53,7 +53,11 @@ def resolve(settings: Config, engine: Engine) -> Request:
             settings.min_slice_size,
         )
     parsed = eval_config.read_eval_config(settings.eval_config)
-    contents = eval_config.interpret(parsed)
+    try:
+        contents = eval_config.interpret(parsed, [model.name for model in settings.models])
+    except errors.ConfigError as e:
+        where = eval_config.locate(settings.eval_config, str(e))
+        raise errors.ConfigError(f"{where}: {e}") from e
     if contents.tfma_only and engine != "tfma":
         raise errors.ConfigError(
             f"{settings.eval_config}: supported by `--engine tfma` only: "

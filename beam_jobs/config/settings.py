@@ -14,6 +14,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -41,10 +42,24 @@ Tasks = Annotated[
     Annotated[Task, Tag("[one]")] | Annotated[dict[str, Task], Tag("[several]")],
     Discriminator(lambda value: "[several]" if isinstance(value, dict) else "[one]"),
 ]
+# The most characters of a value that an error shows.
+_SHOWN = 60
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 NAME_RULE = (
     "a name consists of letters, digits, '_', '.' and '-', and starts with a letter or digit"
 )
+
+
+class Mistake(ValueError):
+    """A mistake in one key of a part of the config that is checked as a whole.
+
+    Attributes:
+      keys: where in the part it is.
+    """
+
+    def __init__(self, message: str, *keys: str | int) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class _Strict(BaseModel):
@@ -82,7 +97,7 @@ def _parse_number(value: Any) -> float:
         return float(number)
     except (ValueError, TypeError, ArithmeticError) as e:
         raise ValueError(
-            f"{value!r} is not a finite number; write a number, a fraction such as 1/255, or a "
+            f"{show(value)} is not a finite number; write a number, a fraction such as 1/255, or a "
             "list with one per channel"
         ) from e
 
@@ -109,7 +124,7 @@ def _sizes_schema(count: int) -> WithJsonSchema:
 def _to_name(value: Any) -> Any:
     if isinstance(value, str | int | float):
         return classes.name(value)
-    raise ValueError(f"{value!r} is not a class; write text, a number, true or false")
+    raise ValueError(f"{show(value)} is not a class; write text, a number, true or false")
 
 
 # A class as a label has it.
@@ -324,13 +339,18 @@ class Data(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Data:
         if self.format is not None and self.format not in formats.REGISTRY:
-            raise ValueError(unknown("format", self.format, list(formats.REGISTRY)))
+            raise Mistake(unknown("format", self.format, list(formats.REGISTRY)), "format")
         if self.unknown_class is not None and self.classes is None:
-            raise ValueError(
-                "`unknown_class` is for labels that are not among `classes`: list these, too"
+            raise Mistake(
+                "`unknown_class` is for labels that are not among `classes`: list these, too",
+                "unknown_class",
             )
         if batch.MAIN_SPLIT in self.splits:
-            raise ValueError("'eval' is the name of the main split (`files`): rename this split")
+            raise Mistake(
+                "'eval' is the name of the main split (`files`): rename this split",
+                "splits",
+                batch.MAIN_SPLIT,
+            )
         return self
 
 
@@ -421,17 +441,19 @@ class Model(_Strict):
             raise ValueError(f"model {self.name!r} has {' and '.join(sources)}: keep one")
         for key in ("sha256", "allow_unsafe", "signature"):
             if self.path is None and key in self.model_fields_set:
-                raise ValueError(
-                    f"model {self.name!r} has no `path`, so `{key}` does not apply: remove it"
+                raise Mistake(
+                    f"model {self.name!r} has no `path`, so `{key}` does not apply: remove it", key
                 )
         if self.classes is not None and not isinstance(self.predictions, str):
-            raise ValueError(
+            raise Mistake(
                 f"model {self.name!r} has `classes`, which names the classes of one column of "
-                "scores: set `predictions` to this column, or remove `classes`"
+                "scores: set `predictions` to this column, or remove `classes`",
+                "classes",
             )
         if self.predictions is not None and self.inputs:
-            raise ValueError(
-                f"model {self.name!r} has `predictions`, so `inputs` does not apply: remove it"
+            raise Mistake(
+                f"model {self.name!r} has `predictions`, so `inputs` does not apply: remove it",
+                "inputs",
             )
         return self
 
@@ -490,16 +512,21 @@ Key = Annotated[
 ]
 
 
-def _reject_bool(value: Any) -> Any:
+def _check_value(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("YAML reads yes, no, true and false as booleans: put the value in quotes")
+    if not isinstance(value, str | int | float):
+        raise ValueError(
+            f"must be text or a number, not {show(value)}; a slice has one value of a column, and "
+            "rows without a value are in none"
+        )
     return value
 
 
 class Values(_Strict):
     """A slice with given values, optionally crossed with all values of `keys`."""
 
-    values: dict[str, Annotated[str | int | float, BeforeValidator(_reject_bool)]] = Field(
+    values: dict[str, Annotated[str | int | float, BeforeValidator(_check_value)]] = Field(
         min_length=1, description="The value of each column, column: value."
     )
     keys: list[Key] = Field(default_factory=list, description="Columns to cross the values with.")
@@ -525,14 +552,18 @@ Slice = Annotated[
 ]
 
 
+# Of a score among those of an example, the largest being 1.
+Rank = Annotated[int, Field(ge=1)]
+
+
 class Binarize(_Strict):
     """Makes a multi-class output binary, as in TFMA's MetricsSpec."""
 
     class_ids: list[int | str] = Field(
         [], description="Each of these classes, by id or name, versus all others."
     )
-    k_list: list[int] = Field([], description="Only the k-th largest score.")
-    top_k_list: list[int] = Field([], description="Only the k largest scores.")
+    k_list: list[Rank] = Field([], description="Only the k-th largest score.")
+    top_k_list: list[Rank] = Field([], description="Only the k largest scores.")
 
 
 class Aggregate(_Strict):
@@ -544,11 +575,12 @@ class Aggregate(_Strict):
     class_weights: dict[int | str, float] = Field(
         {}, description="Weights by class, given by id or name."
     )
-    top_k_list: list[int] = Field([], description="Only the k largest scores.")
+    top_k_list: list[Rank] = Field([], description="Only the k largest scores.")
 
 
 def _to_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) else value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if is_number else value
 
 
 class Metric(_Strict):
@@ -571,6 +603,13 @@ class Metric(_Strict):
         description="What a class counts as in a macro average if the metric is undefined there: "
         "nan, 0, or skip: it is left out, and the row has the number of `classes`.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Metric:
+        for key in ("zero_division", "binarize", "aggregate"):
+            if not self.module and key in self.config:
+                raise Mistake(f"`{key}` goes next to `config`, not in it", "config", key)
+        return self
 
     def spec(self) -> MetricSpec:
         """The same settings as the metrics' planner takes them."""
@@ -678,53 +717,83 @@ class Config(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Config:
         names = [model.name for model in self.models]
-        duplicates = sorted({name for name in names if names.count(name) > 1})
-        if duplicates:
-            raise ValueError(f"model names must be unique; {duplicates[0]!r} appears twice")
-        baselines = [model.name for model in self.models if model.baseline]
+        for i, model in enumerate(self.models):
+            if model.name in names[:i]:
+                raise Mistake(
+                    f"model names must be unique; {model.name!r} appears twice", "models", i, "name"
+                )
+        baselines = [i for i, model in enumerate(self.models) if model.baseline]
         if len(baselines) > 1:
-            raise ValueError(f"only one model may be the baseline, not {' and '.join(baselines)}")
-        for model in self.models:
+            marked = " and ".join(repr(names[i]) for i in baselines)
+            raise Mistake(
+                f"only one model may be the baseline, not {marked}",
+                *("models", baselines[1], "baseline"),
+            )
+        for i, model in enumerate(self.models):
             if model.conversion_of is not None and model.conversion_of not in names:
-                raise ValueError(
-                    f"model {model.name!r}, conversion_of: "
-                    + unknown("model", model.conversion_of, names)
+                raise Mistake(
+                    unknown("model", model.conversion_of, names), "models", i, "conversion_of"
                 )
         self._check_conversions()
-        if self.eval_config is not None and (self.slices or self.metrics is not None):
-            raise ValueError("`eval_config` replaces `slices` and `metrics`: remove these")
+        for key in ("slices", "metrics"):
+            if self.eval_config is not None and getattr(self, key):
+                raise Mistake(
+                    "`eval_config` replaces `slices` and `metrics`: remove these, or `eval_config`",
+                    key,
+                )
         if self.eval_config is None and self.data.label is None:
-            raise ValueError("data.label is missing: set it to the column that holds the label")
+            raise Mistake("`label` is missing: set it to the column that holds the label", "data")
+        self._check_thresholds()
+        for i, entry in enumerate(self.slices):
+            columns = [term.column for term in _spec(entry)]
+            if twice := sorted({column for column in columns if columns.count(column) > 1}):
+                raise Mistake(
+                    f"crosses the column {twice[0]!r} with itself: name it once", "slices", i
+                )
         return self
+
+    def _check_thresholds(self) -> None:
+        """Thresholds must be probabilities, unless a version's scores are not, and are not checked.
+
+        Those of scores taken as they are, which an EvalConfig's are by default, may be any number.
+        """
+        if self.eval_config is not None or any(m.scores == "as_is" for m in self.models):
+            return
+        given: list[tuple[Any, tuple[str | int, ...]]] = [(self.thresholds, ("thresholds",))]
+        for i, metric in enumerate(self.metrics or ()):
+            given.append((metric.config.get("thresholds"), ("metrics", i, "config", "thresholds")))
+        for thresholds, keys in given:
+            for threshold in thresholds if isinstance(thresholds, list) else [thresholds]:
+                if isinstance(threshold, int | float) and not 0 <= threshold <= 1:
+                    raise Mistake(
+                        f"{threshold:g} is not in [0, 1], as scores are; those that are not "
+                        "probabilities need `scores: as_is` of their version",
+                        *keys,
+                    )
 
     def _check_conversions(self) -> None:
         """No version may be a conversion of itself, directly or through others."""
         originals = {model.name: model.conversion_of for model in self.models}
-        for name in originals:
+        for i, name in enumerate(originals):
             chain = [name]
             while (original := originals[chain[-1]]) is not None:
                 if original in chain:
                     loop = " of ".join(map(repr, [*chain, original]))
-                    raise ValueError(f"conversions form a cycle: {loop}")
+                    raise Mistake(f"conversions form a cycle: {loop}", "models", i, "conversion_of")
                 chain.append(original)
 
     def slicing_specs(self) -> tuple[Spec, ...]:
         """The slicing specs, the overall one first, without duplicates."""
-        specs: list[Spec] = [()]
-        for entry in self.slices:
-            if isinstance(entry, Values):
-                fixed = tuple(slices.Term(key, value=value) for key, value in entry.values.items())
-                spec = fixed + tuple(_term(key) for key in entry.keys)
-            elif isinstance(entry, Edges | Dates):
-                spec = (entry.term(),)
-            else:
-                spec = tuple(_term(key) for key in entry)
-            columns = [term.column for term in spec]
-            if len(set(columns)) < len(columns):
-                raise errors.ConfigError(f"slices: {entry} crosses a column with itself")
-            if spec not in specs:
-                specs.append(spec)
-        return tuple(specs)
+        return tuple(dict.fromkeys(((), *map(_spec, self.slices))))
+
+
+def _spec(entry: list[Key] | Edges | Dates | Values) -> Spec:
+    if isinstance(entry, Values):
+        fixed = tuple(slices.Term(key, value=value) for key, value in entry.values.items())
+        return fixed + tuple(_term(key) for key in entry.keys)
+    if isinstance(entry, Edges | Dates):
+        return (entry.term(),)
+    return tuple(_term(key) for key in entry)
 
 
 def _term(key: str | Edges | Dates) -> slices.Term:
@@ -736,3 +805,12 @@ def unknown(what: str, value: str, valid: list[str]) -> str:
     near = difflib.get_close_matches(value, valid, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown {what} {value!r}; {hint}valid {what}s: {', '.join(valid)}"
+
+
+def show(value: Any) -> str:
+    """A value of the config for an error, as YAML has it; text in quotes."""
+    if isinstance(value, str):
+        return repr(value)
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False)
+    text = text.removesuffix("...\n").strip()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."

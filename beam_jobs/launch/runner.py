@@ -91,7 +91,8 @@ def options(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
         flag = unknown[0].partition("=")[0]  # its value may be a secret
         raise errors.ConfigError(
             f"unknown option {flag}: it is neither an option of evalbeam (see `evalbeam run "
-            "--help`) nor one of Beam's pipeline options"
+            "--help`) nor one of Beam's pipeline options."
+            f"{errors.did_you_mean(flag, parser._option_string_actions)}"
         )
     if parsed.runner not in (None, _LOCAL):
         try:

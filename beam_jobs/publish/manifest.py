@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import yaml
-
+from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import models
 from evalbeam.transforms.examples import labels, slices
@@ -103,7 +102,7 @@ def build(
         "config": {
             "path": run["config"]["path"],
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "content": yaml.safe_load(text),
+            "content": config.parse(text),
         },
         "data": _describe_data(run, ledger),
         "models": {name: _describe_model(run, name, ledger, findings) for name in run["models"]},

@@ -443,7 +443,7 @@ def test_a_conversion_of_a_version_that_is_not_the_baseline(run_job, tmp_path):
     [
         (
             {"conversion_of": "v"},
-            "job.yaml:1: model 'lite', conversion_of: unknown model 'v'; did you mean 'v1'?",
+            "models.1.conversion_of: unknown model 'v'; did you mean 'v1'?",
         ),
         ({"conversion_of": "lite"}, "conversions form a cycle: 'lite' of 'lite'"),
         ({"inputs": ["a"]}, "model 'lite' has `predictions`, so `inputs` does not apply"),

@@ -195,7 +195,7 @@ def test_bins_have_names_of_their_own() -> None:
 
 def test_bins_of_text_are_refused() -> None:
     encoder = slices.Encoder([(slices.Term("x", edges=(1.0,)),)])
-    with pytest.raises(errors.JobError, match=r"slice column 'x' has edges .* holds string"):
+    with pytest.raises(errors.JobError, match=r"slice column 'x' has edges .* 'old' is not"):
         encoder.encode(examples({"x": pa.array(["old", "young"])}, 2))
 
 
@@ -344,8 +344,10 @@ def test_columns_and_numbers() -> None:
     rows, values = slices.numbers(examples({"x": pa.array([1, 2])}, 2), "x")
     assert rows is None
     np.testing.assert_array_equal(values, [1.0, 2.0])
-    with pytest.raises(errors.JobError, match=r"slice column 'x' has .* holds string"):
-        slices.numbers(examples({"x": pa.array(["old"])}, 1), "x")
+    message = r"row 2 \(counted from 1\): slice column 'x' has edges .* 'old' is not a number"
+    for column in (pa.array(["1", "old"]), pa.array([[b"1", b"2"], [b"3", b"old"]])):
+        with pytest.raises(errors.JobError, match=message):
+            slices.numbers(examples({"x": column}, 2), "x")
 
 
 def test_slices_are_tfmas() -> None:
@@ -427,8 +429,50 @@ def test_dates_by_period(by, form):
     assert [encoder.keys[i].pairs[0][1] for i in members.ids] == DATES[by]
 
 
-@pytest.mark.parametrize("column", [[20261126], ["26.11.2026"], [2026.5]])
-def test_what_is_no_date_is_refused(column):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20261126",
+        "20261126T233000Z",
+        "2026-11-26 23:30:00.123456789",
+        "2026-11-26T23:30:00.1Z",
+        "2026-11-26 23:30:00+00",
+        "2026-11-26 23:30:00.25+00",
+        "2026-11-26 18:30:00-05:00",
+        "2026-11-26 23:30:00 +0000",
+        "2026-11-26 23:30:00 UTC",
+        " 2026-11-26T23:30:00z ",
+    ],
+)
+def test_spellings_of_dates(text):
+    for column in (pa.array([text]), pa.array([[text]]), pa.array([text.encode()])):
+        encoder = slices.Encoder([(slices.Term("t", by="day"),)])
+        (members,) = encoder.encode(examples({"t": column}, 1))
+        assert [encoder.keys[i].pairs[0][1] for i in members.ids] == ["2026-11-26"]
+
+
+@pytest.mark.parametrize("column", [[20261126, None], [20261126.0, None], ["2026-11-26", ""]])
+def test_a_missing_date_is_in_no_slice(column):
     encoder = slices.Encoder([(slices.Term("t", by="month"),)])
-    with pytest.raises(errors.DataError, match="slice column 't' is by month, but holds"):
-        encoder.encode(examples({"t": pa.array(column)}, 1))
+    (members,) = encoder.encode(examples({"t": pa.array(column)}, 2))
+    assert [(encoder.keys[i].pairs[0][1]) for i in members.ids] == ["2026-11"]
+    assert members.rows.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (["2026-11-26"] * 3 + ["26.11.2026"], r"'26\.11\.2026'"),
+        (["2026-11-26", "", "2026-11-27", "2026-02-30"], "'2026-02-30'"),
+        ([["2026-11-26", "2026-11-26"], [], ["2026-11-26"], ["2026-11-26", "?"]], r"'\?'"),
+        ([b"20261126", None, b"20261126", b"20261399"], "'20261399'"),
+        ([b"20261126", None, b"20261126", b"\xff"], r"'\\\\xff'"),
+        ([20261126, 20261126, 20261127, 1764115200], "'1764115200'"),
+        ([20261126.0, None, 20261126.0, 2026.5], "'2026.5'"),
+    ],
+)
+def test_what_is_no_date_is_refused(column, value):
+    encoder = slices.Encoder([(slices.Term("t", by="month"),)])
+    message = rf"row 4 \(counted from 1\): slice column 't' is by month, but {value} is not a date"
+    with pytest.raises(errors.DataError, match=message):
+        encoder.encode(examples({"t": pa.array(column)}, 4))

@@ -30,7 +30,7 @@ def lines(rows: list[str]) -> str:
         ('1,"open', "a quote is never closed"),
         (
             b"1,\xff",
-            "column 's' holds b'\\xff' text that is not UTF-8; set `data: {csv: "
+            "column 's' holds '\\\\xff' text that is not UTF-8; set `data: {csv: "
             "{encoding: latin-1}}`, say",
         ),
     ],

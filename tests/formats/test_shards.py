@@ -36,6 +36,30 @@ def test_relative_globs(folder, monkeypatch):
     assert len(shards.list_shards("*-1.csv", "csv", "eval")) == 1
 
 
+@pytest.mark.parametrize("pattern", ["day=*", "day=*/", "*=2026-1*", "day=2026-1*/**"])
+def test_folders_that_a_glob_matches_are_read_as_folders(tmp_path, pattern):
+    for day in ("2026-10", "2026-11", "2026-12"):
+        (tmp_path / "days" / f"day={day}" / "part").mkdir(parents=True)
+        writers.write(tmp_path / "days" / f"day={day}" / "part", "csv", TABLE, "a")
+    (tmp_path / "days" / "day=2026-12" / "_SUCCESS").touch()
+    (tmp_path / "days" / "_SUCCESS").touch()
+    found = shards.list_shards(f"{tmp_path}/days/{pattern}", None, "eval")
+    assert [shard.path.split("/")[-3] for shard in found] == [
+        "day=2026-10",
+        "day=2026-11",
+        "day=2026-12",
+    ]
+
+
+def test_remote_folders_that_a_glob_matches(memory):
+    memory["memory://bucket/day=1/a.csv"] = memory["memory://bucket/day=2/b.csv"] = b"n\n1\n"
+    found = shards.list_shards("memory://bucket/day=*", None, "eval")
+    assert [shard.path for shard in found] == [
+        "memory://bucket/day=1/a.csv",
+        "memory://bucket/day=2/b.csv",
+    ]
+
+
 def test_row_groups_are_shards(folder):
     found = shards.list_shards(f"{folder}/train.parquet", None, "train")
     assert [shard.piece for shard in found] == [0, 1]
@@ -64,14 +88,16 @@ def test_remote_files(memory):
         (
             "eval-O.csv",
             "csv",
-            r"no file '.*eval-O\.csv'; closest names in its folder: eval-[012]\.csv, ",
+            r"no file or folder '.*eval-O\.csv'; closest names in '.*': eval-[012]\.csv, ",
         ),
         (
             "test-*.csv",
             "csv",
-            r"No file matches '.*test-\*\.csv'; the folder contains eval-0\.csv, ",
+            r"No file or folder matches '.*test-\*\.csv'; '.*' contains day=1/, eval-0\.csv, ",
         ),
-        ("no/x.csv", "csv", r"no file '.*x\.csv'; closest names in its folder: none"),
+        ("dya=1/x.csv", "csv", r"no file or folder '.*x\.csv'; closest names in '.*': day=1/, "),
+        ("dya=1/", "csv", r"no file or folder '.*dya=1/'; closest names in '.*': day=1/, "),
+        ("dya=*/*.csv", "csv", r"No file or folder matches '.*'; '.*' contains day=1/, eval-0"),
         (
             "eval-2.csv",
             "csv",
@@ -87,8 +113,14 @@ def test_remote_files(memory):
 )
 def test_errors_say_what_is_there(folder, pattern, format_name, text):
     (folder / "odd.txt").write_text("x")
+    (folder / "day=1").mkdir()
     with pytest.raises(errors.ConfigError, match=text):
         shards.list_shards(f"{folder}/{pattern}", format_name, "eval")
+
+
+def test_a_pattern_of_buckets(memory):
+    with pytest.raises(errors.ConfigError, match=r"matches 'memory://b.*nothing"):
+        shards.list_shards("memory://buck*/a.csv", None, "eval")
 
 
 def test_an_unknown_filesystem():

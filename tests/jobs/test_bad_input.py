@@ -1,6 +1,7 @@
 """Every mistake is reported with its location, value and remedy; nothing is published."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -235,6 +236,68 @@ def test_columns_of_unsupported_types(fails, tmp_path, column):
     assert f"column '{column}' holds values of type" in fails(whole, 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'model_specs {\n  label_key: "label"\n  example_weight_key: "scor"\n}',
+            "eval.pbtxt:3: data.csv has no column 'scor'. Did you mean 'score'? Its columns: ",
+        ),
+        (
+            'model_specs { label_key: "label" }\nslicing_specs { feature_keys: "contry" }',
+            "eval.pbtxt:2: data.csv has no column 'contry'. Did you mean 'country'?",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n'
+            '  metrics { class_name: "log_loss" }\n}',
+            "eval.pbtxt:3: Unknown metric 'log_loss'. Did you mean LogLoss?",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n  metrics {\n'
+            '    class_name: "Recall"\n    config: \'"treshold": 0.5\'\n  }\n}',
+            "eval.pbtxt:5: Metric Recall has no argument 'treshold'",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n'
+            '  metrics { class_name: "CategoricalAccuracy" }\n}',
+            "eval.pbtxt:3: CategoricalAccuracy is for multiclass, but the task is binary",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n  model_names: "zz"\n}',
+            "eval.pbtxt:3: metrics_specs has model_names 'zz', but the models are 'v1'",
+        ),
+    ],
+)
+def test_mistakes_in_an_eval_config_have_its_line(fails, tmp_path, data, text, message):
+    (tmp_path / "eval.pbtxt").write_text(text)
+    whole = {**job(), "eval_config": "eval.pbtxt", "data": {"files": "data.csv"}}
+    del whole["metrics"]
+    assert f"error: {message}" in fails(whole, 2)
+
+
+def test_a_metric_has_its_line(fails, data):
+    text = "data: {files: data.csv, label: label}\nmodels: [{name: v1, predictions: score}]\n"
+    metrics = "metrics:\n  - AUC\n  - class_name: Acuracy\n"
+    assert "job.yaml:5: Unknown metric 'Acuracy'" in fails(text + metrics, 2)
+
+
+def test_weight_column_absent_from_first_rows(fails, tmp_path, data):
+    data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
+    output = fails(job(data={"files": "data.jsonl", "weight": "contry"}), 2)
+    assert "data.weight: column 'contry' is in none of the first 200 examples" in output
+    assert "Did you mean 'country'? They have 'country', 'label', 'score'" in output
+
+
+@pytest.mark.parametrize("data_keys", [{"weight": "w"}, {}])
+def test_a_column_that_one_file_lacks(fails, tmp_path, data, data_keys):
+    data.assign(w=1.0).to_csv(tmp_path / "data-1.csv", index=False)
+    data.rename(columns={"country": "land"}).to_csv(tmp_path / "data-2.csv", index=False)
+    column = data_keys.get("weight", "country")
+    output = fails(job(data={"files": "data-*.csv", **data_keys}, slices=[[column]]), 2)
+    assert f"error: data-2.csv has no column '{column}', which data-1.csv has. Its col" in output
+    assert "add it, or remove the file from `data`" in output
+
+
 def test_slice_column_absent_from_all_data(fails, tmp_path, data):
     data.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
     output = fails(job(data={"files": "data.jsonl"}, slices=[["contry"]]), 2)
@@ -248,6 +311,27 @@ def test_slice_column_that_is_not_numeric(fails, data):
 
 def test_unknown_flag(fails, data):
     assert "--dirct_num_workers" in fails(job(), 2, "--dirct_num_workers=2")
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--runer=FlinkRunner", "unknown option --runer: .* Did you mean '--runner'?"),
+        ("--paralellism=3", "unknown option --paralellism: .* Did you mean '--parallelism'?"),
+        ("--direct_num_worker=2", "--direct_num_worker: .* mean '--direct_num_workers'?"),
+        ("--outptu=x", "no such flag: --outptu; did you mean --output?"),
+    ],
+)
+def test_flags_that_are_nearly_one(fails, data, flag, meant):
+    assert re.search(meant.replace("?", r"\?"), fails(job(), 2, flag))
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_url_with_one_slash(fails, data, flags):
+    output = fails(job(), 2, "--output=s3:/bucket/x", *flags)
+    assert "error: s3:/bucket/x: a URL has two slashes after the colon. Did you mean" in output
+    assert "'s3://bucket/x'?" in output
+    assert "'gs://bucket/a.csv'?" in fails(job(data={"files": "gs:/bucket/a.csv"}), 2, *flags)
 
 
 def test_run_id_that_exists(evalbeam, fails, tmp_path, data):

@@ -324,7 +324,7 @@ def test_data_that_may_not_be_read(run, deny):
         ({"data": {"files": "s3://nowhere/*.csv", "label": "label"}}, "s3://nowhere/*.csv: An err"),
         (
             {"data": {"files": "s3://bucket/dat.csv", "label": "label"}},
-            "closest names in its folder: da",
+            "closest names in 's3://bucket': da",
         ),
         ({"models": [{"name": "v1", "path": "s3://bucket/v3"}]}, "s3://bucket/v3 does not exist"),
     ],

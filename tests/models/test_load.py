@@ -100,6 +100,18 @@ def test_digests_follow_names_and_contents_alone(tmp_path):
     )
 
 
+def test_a_folder_of_versions_is_not_a_model(tmp_path):
+    for number in (1, 2, 10):
+        (tmp_path / "serving" / str(number)).mkdir(parents=True)
+        (tmp_path / "serving" / str(number) / "saved_model.pb").touch()
+    (tmp_path / "serving" / "notes.txt").touch()
+    message = (
+        r"serving is not a model, but a folder of models \(1, 10, 2\): .*, such as .*serving/10$"
+    )
+    with pytest.raises(errors.ConfigError, match=message):
+        models.infer_kind(f"{tmp_path}/serving")
+
+
 def test_files_behind_links_are_part_of_a_model(tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "data").write_bytes(b"weights")

@@ -54,3 +54,12 @@ def test_errors(examples):
 def test_names_of_classes_are_passed_on(examples):
     predictions = models.load(spec(("", "score"))).predict(examples(score=["cat", "dog"]))
     assert predictions[""].tolist() == [b"cat", b"dog"]
+
+
+def test_a_column_without_a_value_is_named(examples):
+    spec = models.ModelSpec("v", "stored", predictions=(("", ("a", "b")),))
+    rows = examples(a=[0.5, 0.5], b=[0.5, None])
+    with pytest.raises(arrow.UnscorableRowsError, match=r"row 1: no value for column 'b'$"):
+        models.load(spec).predict(rows)
+    (declared,) = models.load(spec).inputs
+    assert str(declared) == "columns 'a', 'b'"

@@ -84,6 +84,14 @@ def test_an_eval_config_is_interpreted(config: object) -> None:
     assert contents.tfma_only == ()
 
 
+@pytest.mark.parametrize("name", ["", "v1", "spec"])
+def test_a_single_model_has_any_of_its_names(name: str) -> None:
+    config = protos.config_pb2.EvalConfig()
+    config.model_specs.add(name="spec")
+    config.metrics_specs.add(model_names=[name]).metrics.add(class_name="AUC")
+    assert eval_config.interpret(config, ["v1"]).metrics == (MetricSpec("AUC"),)
+
+
 def test_thresholds_of_an_eval_config(config: object) -> None:
     contents = eval_config.interpret(config)
     binarized, averaged, weighted, unweighted = contents.metrics
@@ -119,11 +127,11 @@ def test_json_and_tfma_results_are_read_like_text_protos(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("model_specs {\n  nam: 'a'\n}", r"config, line 2: not a TFMA EvalConfig: .*nam"),
-        ('{\n  "modelSpecs": [,]}', r"config, line 2: not JSON"),
+        ("model_specs {\n  nam: 'a'\n}", r"config:2: not a TFMA EvalConfig: .*nam"),
+        ('{\n  "modelSpecs": [,]}', r"config:2: not JSON"),
         (
             '{"modelSpecs": [\n  {"nam": "a"}]}',
-            r'config, line 2: not a TFMA EvalConfig: .*no field named "nam"',
+            r'config:2: not a TFMA EvalConfig: .*no field named "nam"',
         ),
         (None, r"config: cannot be read as a TFMA EvalConfig: .*No such file"),
     ],
@@ -158,7 +166,11 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
         (
             'model_specs { name: "a" } model_specs { name: "b" } '
             'metrics_specs { model_names: "c" }',
-            "model_names 'c', but the model_specs are 'a', 'b'",
+            "model_names 'c', but the models are 'a', 'b'",
+        ),
+        (
+            'model_specs { name: "one" } metrics_specs { model_names: "oen" }',
+            r"model_names 'oen', but the models are 'one'\. Did you mean 'one'\?",
         ),
         (
             'metrics_specs { metrics { class_name: "AUC" config: "{" } }',
@@ -185,6 +197,18 @@ def test_unreadable_configs(content: str | None, message: str, tmp_path: pathlib
         (
             'metrics_specs { metrics { class_name: "AUC" per_slice_thresholds {} } }',
             "per_slice_thresholds of auc has no slicing_specs",
+        ),
+        *(
+            (
+                f"metrics_specs {{ {part} {{ {key} {{ values: 0 }} }} "
+                'metrics { class_name: "Recall" } }',
+                rf"{part}\.{key} of Recall has 0; its values must be at least 1",
+            )
+            for part, key in (
+                ("binarize", "k_list"),
+                ("binarize", "top_k_list"),
+                ("aggregate", "top_k_list"),
+            )
         ),
         (
             'options { disabled_outputs { values: "plot" } }',
@@ -296,13 +320,6 @@ def test_defaults_are_tfmas(config: object) -> None:
             completed, has_baseline=len(models) > 1
         )
         assert updated == completed
-
-
-def test_every_metric_is_for_a_single_model_whatever_its_name() -> None:
-    config = protos.config_pb2.EvalConfig()
-    config.model_specs.add(name="a")
-    config.metrics_specs.add(model_names=["b"]).metrics.add(class_name="AUC")
-    assert eval_config.interpret(config).metrics == (MetricSpec("AUC"),)
 
 
 def test_a_columnar_metric_is_checked_without_tfma() -> None:

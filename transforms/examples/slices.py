@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -244,8 +244,14 @@ class _Vocabulary:
             dictionary = encoded.dictionary
             if self.term.by is not None:
                 dictionary = _periods(dictionary, self.term.by, examples, self.term.column)
-            dictionary_codes = self._encode_dictionary(dictionary)
+            # -1: an empty text where a date should be, which is a missing value.
+            dictionary_codes = np.full(len(dictionary), -1, np.int64)
+            valid = dictionary.is_valid()
+            dictionary_codes[valid.to_numpy(zero_copy_only=False)] = self._encode_dictionary(
+                dictionary.filter(valid)
+            )
             codes = dictionary_codes[encoded.indices.to_numpy(zero_copy_only=False)]
+            offsets, codes = _keep(offsets, codes, codes >= 0)
         if self.term.value is not None:
             offsets, codes = _keep(offsets, codes, np.array(self._wanted, bool)[codes])
         if offsets is not None and len(codes) and np.diff(offsets).max() > 1:
@@ -335,13 +341,18 @@ def numbers(examples: batch.Batch, column: str) -> tuple[np.ndarray | None, np.n
 
 def _as_numbers(flat: pa.Array, examples: batch.Batch, column: str) -> np.ndarray:
     try:
-        # Not safe: an integer beyond 2^53 is rounded, which no realistic edge would notice.
-        return flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return _parse_numbers(flat).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        texts = _to_texts(flat)
+        row, value = _find_bad(texts, _parse_numbers, examples, column)
         raise errors.DataError(
-            f"{examples.shard}: slice column {column!r} has edges or quantiles, but holds "
-            f"{getattr(flat.type, 'value_type', flat.type)}, not numbers: {e}"
+            f"{row}: slice column {column!r} has edges or quantiles, but {value!r} is not a number"
         ) from e
+
+
+def _parse_numbers(values: pa.Array) -> pa.Array:
+    # Not safe: an integer beyond 2^53 is rounded, which no realistic edge would notice.
+    return values.cast(pa.float64(), safe=False)
 
 
 def check_dates(examples: batch.Batch, column: str, by: Period) -> None:
@@ -354,28 +365,64 @@ def check_dates(examples: batch.Batch, column: str, by: Period) -> None:
 
 
 def _periods(dates: pa.Array, by: Period, examples: batch.Batch, column: str) -> pa.Array:
-    """The dates' years, months, ..., as text; times with a zone are in that zone, texts in UTC."""
-    kind = dates.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        dates = dates.cast(pa.string(), safe=False)
+    """The dates' years, months, ..., as text; times with a zone are in that zone, texts in UTC.
+
+    An empty text is null.
+    """
+    if not pa.types.is_temporal(dates.type):
+        texts = _to_texts(dates)
+        try:
+            dates = _parse_dates(texts)
+        except pa.ArrowInvalid as e:
+            row, value = _find_bad(texts, _parse_dates, examples, column)
+            raise errors.DataError(
+                f"{row}: slice column {column!r} is by {by}, but {value!r} is not a date or time; "
+                "those of ISO 8601 are read, such as 2026-11-26, 20261126 or 2026-11-26T08:30:00Z"
+            ) from e
+    elif pa.types.is_timestamp(dates.type) and dates.type.tz is not None:
+        dates = pc.local_timestamp(dates)
     try:
-        if not pa.types.is_temporal(kind):
-            dates = _parse_dates(dates)
-        elif pa.types.is_timestamp(kind) and kind.tz is not None:
-            dates = pc.local_timestamp(dates)
         return pc.strftime(dates.cast(pa.timestamp("us"), safe=False), format=_PERIODS[by])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise errors.DataError(
-            f"{examples.shard}: slice column {column!r} is by {by}, but holds {kind}, not dates or "
-            f"times (of text, those of ISO 8601: 2026-11-26 or 2026-11-26T08:30:00Z): {e}"
+            f"{examples.shard}: slice column {column!r} is by {by}, but holds {dates.type}, not "
+            f"dates: {e}"
         ) from e
 
 
+def _to_texts(values: pa.Array) -> pa.Array:
+    """Values as text, 20261126.0 as 20261126: whole numbers with missing ones may be fractions."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_floating(values.type):
+        with contextlib.suppress(pa.ArrowInvalid):
+            values = values.cast(pa.int64())
+    return values.cast(pa.string(), safe=False)
+
+
+# Spellings of dates and times that Arrow does not read, and how it does. Seconds' fractions make no
+# difference to a day.
+_SPELLINGS = (
+    (r"^\s+|\s+$", ""),
+    (r"^(\d{4})(\d{2})(\d{2})($|T)", r"\1-\2-\3\4"),
+    (r"^([-\d]{10}T\d{2})(\d{2})(\d{2})", r"\1:\2:\3"),
+    (r"(:\d{2})[.,]\d+", r"\1"),
+    (r"(\d) ?(?:UTC|[Zz])$", r"\1Z"),
+    (r"(:\d{2}) ([-+]\d{2})", r"\1\2"),
+)
+_OFFSET = r"\dZ$|\d[-+]\d{2}:?\d{2}$|:\d{2}[-+]\d{2}$"
+
+
 def _parse_dates(texts: pa.Array) -> pa.Array:
-    """ISO 8601 texts as timestamps, in UTC if they have an offset."""
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        raise pa.ArrowInvalid("numbers may be days, seconds or milliseconds")
-    has_offset = pc.match_substring_regex(texts, r"[0-9]([Zz]|[+-]\d\d:?\d\d)$")
+    """ISO 8601 texts as timestamps, in UTC if they have an offset; null if they are empty.
+
+    Raises:
+      ArrowInvalid: a text is something else.
+    """
+    for pattern, replacement in _SPELLINGS:
+        texts = pc.replace_substring_regex(texts, pattern=pattern, replacement=replacement)
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    has_offset = pc.match_substring_regex(texts, _OFFSET)
     return pc.if_else(
         has_offset,
         pc.if_else(has_offset, texts, "1970-01-01T00:00:00Z")
@@ -383,6 +430,28 @@ def _parse_dates(texts: pa.Array) -> pa.Array:
         .cast(pa.timestamp("us")),
         pc.if_else(has_offset, "1970-01-01", texts).cast(pa.timestamp("us")),
     )
+
+
+def _find_bad(
+    texts: pa.Array,
+    parse: Callable[[pa.Array], pa.Array],
+    examples: batch.Batch,
+    column: str,
+) -> tuple[str, str]:
+    """The first of a column's texts that cannot be parsed, after the first row that holds it."""
+    first, end = 0, len(texts)
+    while end - first > 1:
+        middle = (first + end) // 2
+        try:
+            parse(texts[first:middle])
+            first = middle
+        except pa.ArrowInvalid:
+            end = middle
+    offsets, flat = _flatten(examples.columns.column(column))
+    place = pc.index(_to_texts(flat), texts[first]).as_py()
+    row = place if offsets is None else np.searchsorted(offsets, place, side="right") - 1
+    value = texts[first].cast(pa.binary()).as_py().decode(errors="backslashreplace")
+    return examples.name_row(int(row)), value
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

@@ -127,14 +127,31 @@ class Decoder(abc.ABC):
             except ValueError as error:
                 inferred = alone.schema.field(name).type
                 if inferred != self.wider.get(settled):
-                    value = reprlib.repr(alone.column(name)[0].as_py())
+                    value = reprlib.repr(_decode_bytes(alone.column(name)[0].as_py()))
                     reason = (
                         "text that is not UTF-8; set `data: {csv: {encoding: latin-1}}`, say"
                         if pa.types.is_binary(inferred)
-                        else f"({inferred}), but is {settled} elsewhere"
+                        else f"({_describe(inferred)}), but is {_describe(settled)} elsewhere"
                     )
                     raise _MisfitError(f"column {name!r} holds {value} {reason}") from error
                 self.types[name] = inferred
+
+
+def _decode_bytes(value: object) -> object:
+    """A value for an error message: bytes as text."""
+    if isinstance(value, list):
+        return list(map(_decode_bytes, value))
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def _describe(kind: pa.DataType) -> str:
+    """A type for an error message: lists and text by one name, however they are stored."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list of {_describe(kind.value_type)}"
+    if pa.types.is_dictionary(kind):
+        return _describe(kind.value_type)
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return "bytes" if is_bytes else str(kind)
 
 
 class TextDecoder(Decoder):

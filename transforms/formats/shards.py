@@ -78,24 +78,43 @@ def _find(pattern: str) -> dict[str, int]:
     sizes = _match(pattern)
     if glob.has_magic(pattern):
         sizes = _drop_hidden(sizes, pattern)
-    elif not sizes:
-        folder = pattern.rstrip("/")
-        escaped = folder if files.is_remote(folder) else glob.escape(folder)
-        sizes = _drop_hidden(_match(f"{escaped}/**"), folder)
+    if not sizes:  # Of folders, then.
+        folders = pattern.rstrip("/")
+        literal = not (files.is_remote(folders) or glob.has_magic(folders))
+        escaped = glob.escape(folders) if literal else folders
+        sizes = _drop_hidden(_match(f"{escaped}/**"), folders)
     if sizes:
         return sizes
-    folder, name = posixpath.split(pattern)
-    # Not for a folder with wildcards, which could take long to list.
-    siblings = [] if glob.has_magic(folder) else _match(posixpath.join(folder, "*"))
-    names = [posixpath.basename(path) for path in siblings]
-    if glob.has_magic(name):
+    folder, name = _find_folder(pattern)
+    names = _list(folder)
+    where = repr(folder or ".")
+    if glob.has_magic(pattern):
         raise errors.ConfigError(
-            f"No file matches {pattern!r}; the folder contains {_some(names) or 'no files'}."
+            f"No file or folder matches {pattern!r}; {where} contains {_some(names) or 'nothing'}."
         )
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0)
+    near = _some(difflib.get_close_matches(name, names, n=3, cutoff=0))
     raise errors.ConfigError(
-        f"There is no file {pattern!r}; closest names in its folder: {_some(near) or 'none'}."
+        f"There is no file or folder {pattern!r}; closest names in {where}: {near or 'none'}."
     )
+
+
+def _find_folder(pattern: str) -> tuple[str, str]:
+    """The innermost folder of a pattern that is there, and what the pattern has in it."""
+    folder, name = posixpath.split(pattern.rstrip("/"))
+    while glob.has_magic(folder) or not (files.is_remote(pattern) or os.path.isdir(folder or ".")):
+        folder, name = posixpath.split(folder)
+    return folder, name
+
+
+def _list(folder: str) -> list[str]:
+    """The names in a folder; those of folders in it end with a slash if it is local."""
+    if files.is_remote(folder):
+        return [posixpath.basename(path) for path in _match(posixpath.join(folder, "*"))]
+    try:
+        with os.scandir(folder or ".") as entries:
+            return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+    except OSError:  # It may not be read, or is a URL's scheme.
+        return []
 
 
 def _drop_hidden(sizes: dict[str, int], pattern: str) -> dict[str, int]:

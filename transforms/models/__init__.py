@@ -280,15 +280,19 @@ def infer_kind(path: str) -> str:
       ConfigError: nothing exists there, or no model of a supported kind.
     """
     local = pathlib.Path(files.local(path))
+    if kind_name := _recognize(local):
+        return kind_name
     if local.is_dir():
-        for name, kind in REGISTRY.items():
-            if kind.marker and (local / kind.marker).exists():
-                return name
-        description = f"a folder with {files.listing(os.listdir(local))}"
+        names = sorted(os.listdir(local))
+        # By number, as of versions that TensorFlow Serving takes, the last one last.
+        inside = sorted((name for name in names if _recognize(local / name)), key=_number)
+        if inside:
+            raise errors.ConfigError(
+                f"{path} is not a model, but a folder of models ({files.listing(inside)}): choose "
+                f"one, such as {path.rstrip('/')}/{inside[-1]}"
+            )
+        description = f"a folder with {files.listing(names)}"
     else:
-        for name, kind in REGISTRY.items():
-            if kind.suffix and local.suffix == kind.suffix:
-                return name
         description = f"the file {local.name}"
     for suffix, remedy in _REMEDIES.items():
         if local.name.endswith(suffix):
@@ -303,6 +307,20 @@ def infer_kind(path: str) -> str:
         f"{path} is not a model of a supported kind: it is {description}; supported: "
         f"{', '.join(supported)}"
     )
+
+
+def _recognize(local: pathlib.Path) -> str | None:
+    """The kind of a model's file or folder; None if it is not one."""
+    for name, kind in REGISTRY.items():
+        if kind.marker and (local / kind.marker).exists():
+            return name
+        if kind.suffix and local.suffix == kind.suffix and not local.is_dir():
+            return name
+    return None
+
+
+def _number(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() else 0, name)
 
 
 def _check_digest(spec: ModelSpec, path: str) -> None:

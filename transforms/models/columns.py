@@ -52,7 +52,8 @@ class Input:
 
     def __str__(self) -> str:
         if not self.name:  # A stored prediction's only output.
-            return f"column {self.column!r}"
+            columns = errors.shortened(self.columns)
+            return f"columns {columns}" if self.more else f"column {columns}"
         if self.image is not None:
             return f"input {self.name!r} ({self.image})"
         if self.more:
@@ -129,7 +130,7 @@ class _Part:
         values, lengths = arrow.flatten(_column(examples, column))
         _check_type(declared, values.type)
         _refuse_images(declared, values)
-        what = f"column {column!r} of {declared}" if declared.more else str(declared)
+        what = f"column {column!r}" if declared.more else str(declared)
         arrow.refuse(lengths == 0, lambda row: f"no value for {what}")
         if values.null_count:
             nulls = values.is_null().to_numpy(zero_copy_only=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,13 +112,13 @@ def read_eval_config(path: str) -> Any:
         return json_format.ParseDict(fields, protos.config_pb2.EvalConfig())
     except text_format.ParseError as error:
         raise errors.ConfigError(
-            f"{path}, line {error.GetLine()}: not a TFMA EvalConfig: {error}"
+            f"{path}:{error.GetLine()}: not a TFMA EvalConfig: {error}"
         ) from error
     except json.JSONDecodeError as error:
-        raise errors.ConfigError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+        raise errors.ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     except json_format.ParseError as error:
         raise errors.ConfigError(
-            f"{path}, {_find_line(content, str(error))}not a TFMA EvalConfig: {error}"
+            f"{path}{_find_line(content, str(error))}: not a TFMA EvalConfig: {error}"
         ) from error
 
 
@@ -128,12 +129,27 @@ def _find_line(content: str, message: str) -> str:
     for name in quoted:
         numbers = [i for i, line in enumerate(lines, start=1) if f'"{name}"' in line]
         if len(numbers) == 1:
-            return f"line {numbers[0]}: "
+            return f":{numbers[0]}"
     return ""
 
 
-def interpret(config: Any) -> Contents:
+def locate(path: str, message: str) -> str:
+    """The path of an EvalConfig, with the first line of a name that a message has, if any."""
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    # Names in quotes are what is wrong; others may be, such as those of metrics.
+    for name in (*re.findall(r"'([^']+)'", message), *re.findall(r"\w+", message)):
+        for number, line in enumerate(lines, start=1):
+            if re.search(rf"""["']{re.escape(name)}\\?["']""", line):
+                return f"{path}:{number}"
+    return path
+
+
+def interpret(config: Any, versions: Sequence[str] = ()) -> Contents:
     """Interprets an EvalConfig; `tfma_only` of the result lists what our engine does not support.
+
+    Args:
+      config: the EvalConfig.
+      versions: names of models besides those of its model_specs.
 
     Raises:
       ConfigError: something that TFMA rejects or silently gets wrong.
@@ -144,8 +160,8 @@ def interpret(config: Any) -> Contents:
     tfma_metrics: list[str] = []
     thresholds: list[Threshold] = []
     for spec in config.metrics_specs:
-        _check_names(spec, models)
-        # As in TFMA, every metric is for the single model, whatever its name.
+        _check_names(spec, models, versions)
+        # As in TFMA, every metric is for the single model, by whichever of its names.
         names = tuple(spec.model_names) if len(models) > 1 else ()
         interpreted = [
             (metric_config, _interpret_metric(spec, metric_config, names))
@@ -314,7 +330,7 @@ def normalize_config(metric_config: Any) -> str:
         return json.dumps(json.loads(text), sort_keys=True)
     except json.JSONDecodeError as error:
         raise errors.ConfigError(
-            f"EvalConfig: config of {metric_config.class_name} is not JSON: {error.msg} in "
+            f"config of {metric_config.class_name} is not JSON: {error.msg} in "
             f"{metric_config.config!r}"
         ) from error
 
@@ -335,7 +351,7 @@ def _read_columns(spec: Any, kind: str) -> tuple[tuple[str, str], ...]:
     single, by_output = getattr(spec, f"{kind}_key"), getattr(spec, f"{kind}_keys")
     if single and by_output:
         raise errors.ConfigError(
-            f"EvalConfig: model_specs {spec.name!r} has both {kind}_key and {kind}_keys; use "
+            f"model_specs {spec.name!r} has both {kind}_key and {kind}_keys; use "
             f"{kind}_key for one output, {kind}_keys for several"
         )
     return (("", single),) if single else tuple(sorted(by_output.items()))
@@ -345,37 +361,39 @@ def _check_models(models: Sequence[Model]) -> None:
     names = [model.name for model in models]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise errors.ConfigError(f"EvalConfig: several model_specs have the name {repeated[0]!r}")
+        raise errors.ConfigError(f"several model_specs have the name {repeated[0]!r}")
     if len(names) > 1 and "" in names:
-        raise errors.ConfigError("EvalConfig: if there are several model_specs, each needs a name")
+        raise errors.ConfigError("if there are several model_specs, each needs a name")
     baselines = [model.name for model in models if model.baseline]
     if len(baselines) > 1:
         raise errors.ConfigError(
-            f"EvalConfig: {' and '.join(map(repr, baselines))} are both baselines; keep one"
+            f"{' and '.join(map(repr, baselines))} are both baselines; keep one"
         )
 
 
-def _check_names(spec: Any, models: Sequence[Model]) -> None:
+def _check_names(spec: Any, models: Sequence[Model], versions: Sequence[str]) -> None:
     names = [model.name for model in models]
+    # TFMA's name of a single model is "".
+    valid = names if len(names) > 1 else [*dict.fromkeys((*filter(None, names), *versions)), ""]
     for name in spec.model_names:
-        if len(names) > 1 and name not in names:
+        if name not in valid:
             raise errors.ConfigError(
-                f"EvalConfig: metrics_specs has model_names {name!r}, but the model_specs are "
-                f"{errors.listed(names)}"
+                f"metrics_specs has model_names {name!r}, but the models are "
+                f"{errors.listed(filter(None, valid))}.{errors.did_you_mean(name, valid)}"
             )
 
 
 def _interpret_slices(spec: Any) -> slices.Spec:
     if spec.slice_keys_sql:
         raise errors.ConfigError(
-            "EvalConfig: slicing_specs has slice_keys_sql, which TFMA itself cannot run, as "
+            "slicing_specs has slice_keys_sql, which TFMA itself cannot run, as "
             "tfx_bsl is shipped without SQL. Use feature_keys and feature_values, or a column that "
             "holds the slice"
         )
     both = sorted(set(spec.feature_keys) & set(spec.feature_values))
     if both:
         raise errors.ConfigError(
-            f"EvalConfig: slicing_specs has {both[0]!r} in both feature_keys and feature_values"
+            f"slicing_specs has {both[0]!r} in both feature_keys and feature_values"
         )
     terms = [slices.Term(column) for column in set(spec.feature_keys)]
     terms += [slices.Term(column, value) for column, value in spec.feature_values.items()]
@@ -386,7 +404,7 @@ def _check_outputs(options: Any) -> None:
     for name in options.disabled_outputs.values:
         if name not in _OUTPUTS:
             raise errors.ConfigError(
-                f"EvalConfig: options.disabled_outputs has {name!r}; valid outputs: "
+                f"options.disabled_outputs has {name!r}; valid outputs: "
                 f"{errors.listed(_OUTPUTS)}.{errors.did_you_mean(name, _OUTPUTS)}"
             )
 
@@ -415,7 +433,8 @@ def _interpret_metric(spec: Any, metric_config: Any, models: tuple[str, ...]) ->
         models=models,
         outputs=tuple(spec.output_names),
     )
-    variants = []
+    variants: list[MetricSpec] = []
+    _check_ranks(base.class_name, spec)
     if any(_read_binarize(spec.binarize).values()):
         variants.append(replace(base, **_read_binarize(spec.binarize)))  # type: ignore[arg-type]
     if spec.HasField("aggregate"):
@@ -426,7 +445,7 @@ def _interpret_metric(spec: Any, metric_config: Any, models: tuple[str, ...]) ->
         weightings += [False] * spec.example_weights.unweighted
         if not weightings:
             raise errors.ConfigError(
-                f"EvalConfig: metrics_specs of {metric_config.class_name} has example_weights with "
+                f"metrics_specs of {metric_config.class_name} has example_weights with "
                 "neither weighted nor unweighted, so TFMA would compute nothing. Set one or both"
             )
     return [
@@ -451,23 +470,36 @@ def _read_binarize(binarize: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _check_ranks(class_name: str, spec: Any) -> None:
+    for key, ranks in (
+        ("binarize.k_list", spec.binarize.k_list.values),
+        ("binarize.top_k_list", spec.binarize.top_k_list.values),
+        ("aggregate.top_k_list", spec.aggregate.top_k_list.values),
+    ):
+        if wrong := [rank for rank in ranks if rank < 1]:
+            raise errors.ConfigError(
+                f"{key} of {class_name} has {wrong[0]}; its values must be at least 1, "
+                "the largest score"
+            )
+
+
 def _aggregate(base: MetricSpec, aggregate: Any) -> MetricSpec:
     kind = aggregate.WhichOneof("type")
     if kind is None or not getattr(aggregate, kind):
         raise errors.ConfigError(
-            f"EvalConfig: aggregate of {base.class_name} sets none of micro_average, "
+            f"aggregate of {base.class_name} sets none of micro_average, "
             "macro_average and weighted_macro_average"
         )
     top_k = tuple(aggregate.top_k_list.values)
     weights = tuple(sorted(aggregate.class_weights.items()))
     if top_k and weights:
         raise errors.ConfigError(
-            f"EvalConfig: aggregate of {base.class_name} has both class_weights and top_k_list; "
+            f"aggregate of {base.class_name} has both class_weights and top_k_list; "
             "keep one, as TFMA supports only one of them"
         )
     if kind != "micro_average" and not (top_k or weights):
         raise errors.ConfigError(
-            f"EvalConfig: {kind} of {base.class_name} needs class_weights for the classes to "
+            f"{kind} of {base.class_name} needs class_weights for the classes to "
             "average (a weight of 1 each counts them equally)"
         )
     return replace(
@@ -489,7 +521,7 @@ def _bound_slices(unbounded: Threshold, messages: Iterable[Any]) -> Iterator[Thr
     for message in messages:
         if not message.slicing_specs:
             raise errors.ConfigError(
-                f"EvalConfig: per_slice_thresholds of {unbounded.name} has no slicing_specs; add "
+                f"per_slice_thresholds of {unbounded.name} has no slicing_specs; add "
                 "some, or use threshold for all slices"
             )
         for spec in message.slicing_specs:
@@ -510,7 +542,7 @@ def _bound(unbounded: Threshold, message: Any) -> Iterator[Threshold]:
         change = message.change_threshold
         if not change.direction:
             raise errors.ConfigError(
-                f"EvalConfig: change_threshold of {unbounded.name} needs a direction, "
+                f"change_threshold of {unbounded.name} needs a direction, "
                 "HIGHER_IS_BETTER or LOWER_IS_BETTER"
             )
         yield replace(

@@ -94,13 +94,14 @@ def _list_classes() -> dict[str, type]:
 def _find_class(class_name: str) -> type:
     if class_name in _list_classes():
         return _list_classes()[class_name]
-    similar = difflib.get_close_matches(class_name, glossary.DEFINITIONS, n=3)
+    meant = glossary.find(class_name)  # in another spelling, which only our own config takes
+    similar = [meant] if isinstance(meant, str) else list(dict.fromkeys((meant or {}).values()))
+    similar = similar or difflib.get_close_matches(class_name, glossary.DEFINITIONS, n=3)
     hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
     raise errors.ConfigError(
         f"Unknown metric {class_name!r}.{hint} `evalbeam metrics` lists all. For your own class, "
         "add its Python module: `module: my_package.my_metrics` (Keras losses are in "
-        "`module: tf_keras.losses`)",
-        ("metrics",),
+        "`module: tf_keras.losses`)"
     )
 
 
