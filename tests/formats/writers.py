@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from tfx_bsl.coders import example_coder
@@ -18,6 +19,12 @@ from tfx_bsl.coders import example_coder
 from evalbeam.transforms import batch, formats
 
 SUFFIXES = {"tfrecord": ".tfrecord", "parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl"}
+
+
+def noise(rows: int, seed: int) -> pa.Table:
+    """Random numbers, which fill many of the blocks that a reader reads ahead."""
+    rng = np.random.default_rng(seed)
+    return pa.table({"n": rng.random(rows), "x": rng.random((rows, 8)).tolist()})
 
 
 def frame(data: bytes) -> bytes:

@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from evalbeam.transforms.examples import scoring
+from evalbeam.transforms.stages import predict
+
 
 @pytest.fixture
 def data(tmp_path):
@@ -391,3 +394,28 @@ def test_a_bad_label_beyond_the_first_examples(evalbeam, tmp_path):
     assert result.exit_code == 2
     assert "data.csv, row 701 (counted from 1): label column 'label' is 3.0" in result.output
     assert len(result.output.splitlines()) < 10
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet"])
+def test_a_file_that_is_replaced_while_it_is_read(
+    evalbeam, fails, tmp_path, data, monkeypatch, name
+):
+    """Of two versions of the data, no mixture is published; the next run is of the new ones."""
+    big = pd.concat([data] * 20)
+    write = pd.DataFrame.to_csv if name == "data.csv" else pd.DataFrame.to_parquet
+    more = {} if name == "data.csv" else {"row_group_size": 500}
+    write(big, tmp_path / name, index=False, **more)
+    write(big.assign(label=1 - big["label"]), tmp_path / "new", index=False, **more)
+    score = scoring.score
+
+    def replace_and_score(*arguments):
+        if (tmp_path / "new").exists():
+            os.replace(tmp_path / "new", tmp_path / name)
+        return score(*arguments)
+
+    config = job(data={"files": name, "batch_size": 10})
+    monkeypatch.setattr(predict.scoring, "score", replace_and_score)
+    output = fails(config, 4)
+    assert f"{name} has changed since this run listed it: it is " in output
+    assert len(output.splitlines()) < 6
+    assert evalbeam("run", "job.yaml").exit_code == 0

@@ -60,7 +60,23 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """What the shard's format reads, with the columns of its folders."""
+    """What the shard's format reads, with the columns of its folders.
+
+    Raises JobError if the file has changed since it was listed, at the latest after its last row.
+    """
+    from evalbeam.transforms.formats import files  # imports Beam, which a config does not need
+
+    items = _read(shard, projection, batch_size)
+    if shard.stamp is None:
+        yield from items
+        return
+    with files.unchanged(shard.path, shard.stamp):
+        yield from items
+
+
+def _read(
+    shard: batch.Shard, projection: batch.Projection, batch_size: int
+) -> Iterator[batch.Batch | batch.DeadLetter]:
     items = get(shard.format).read(shard, projection, batch_size)
     wanted = {
         name: value

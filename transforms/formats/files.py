@@ -20,6 +20,7 @@ import pyarrow as pa
 from apache_beam.io import filesystem, filesystems
 
 from evalbeam.transforms import errors
+from evalbeam.transforms.batch import Stamp
 from evalbeam.transforms.formats import s3  # noqa: F401
 
 _BLOCK_BYTES = 1 << 20
@@ -144,25 +145,85 @@ def _read_compressed(stream: BinaryIO) -> Iterator[bytes | Damage]:
 
 
 def match(pattern: str) -> dict[str, int]:
-    """The size in bytes of each file that matches a path or glob, sorted by path.
+    """The size in bytes of each file that matches a path or glob, sorted by path; as `find`."""
+    return {path: stamp.size_bytes for path, stamp in find(pattern).items()}
+
+
+def find(pattern: str) -> dict[str, Stamp]:
+    """The stamp of each file that matches a path or glob, sorted by path.
 
     Raises the filesystem's own errors for an unknown scheme or a failed request.
     """
     if is_remote(pattern):
         [result] = filesystems.FileSystems.match([pattern])
         # Paths ending in a slash are the empty objects that a store's console creates for folders.
-        sizes = {
-            metadata.path: metadata.size_in_bytes
+        stamps = {
+            metadata.path: _stamp_remote(metadata)
             for metadata in result.metadata_list
             if not metadata.path.endswith("/")
         }
     else:
         # Beam's local matching walks all subfolders, and does not match relative globs.
         paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
-        sizes = {
-            os.path.normpath(path): os.path.getsize(path) for path in paths if os.path.isfile(path)
+        stamps = {
+            os.path.normpath(path): _stamp_local(path) for path in paths if os.path.isfile(path)
         }
-    return dict(sorted(sizes.items()))
+    return dict(sorted(stamps.items()))
+
+
+def stamp(path: str) -> Stamp:
+    """The file's stamp.
+
+    Raises:
+      OSError: there is no such local file.
+      JobError: a remote file's metadata cannot be had.
+    """
+    if not is_remote(path):
+        return _stamp_local(path)
+    try:
+        return _stamp_remote(filesystems.FileSystems.get_filesystem(path).metadata(path))
+    except Exception as error:  # Each filesystem raises its own errors.
+        raise errors.JobError(f"cannot read {path}: {reason(error)}") from error
+
+
+def _stamp_local(path: str) -> Stamp:
+    status = os.stat(path)
+    return Stamp(status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino))
+
+
+def _stamp_remote(metadata: filesystem.FileMetadata) -> Stamp:
+    modified = getattr(metadata, "etag", metadata.last_updated_in_seconds)
+    return Stamp(metadata.size_in_bytes, modified)
+
+
+@contextlib.contextmanager
+def unchanged(path: str, listed: Stamp) -> Iterator[None]:
+    """For reading a file: raises JobError, before or after it, if the stamp is no longer `listed`.
+
+    A file that changes while it is read may look damaged, or whole: of an error in the block, the
+    change is the reason.
+    """
+    _check_unchanged(path, listed)
+    try:
+        yield
+    except Exception as error:
+        _check_unchanged(path, listed, error)
+        raise
+    _check_unchanged(path, listed)
+
+
+def _check_unchanged(path: str, listed: Stamp, cause: Exception | None = None) -> None:
+    found = stamp(path)
+    if listed.matches(found):
+        return
+    was = f"{listed.size_bytes:,} bytes"
+    if found.size_bytes == listed.size_bytes:
+        was = "another content of the same size"
+    raise errors.JobError(
+        f"{path} has changed since this run listed it: it is {found.size_bytes:,} bytes, and was "
+        f"{was}. Rows of two versions would be mixed, so nothing is published; run again when "
+        "nothing writes to the file"
+    ) from cause
 
 
 def children(folder: str, pattern: str = "*") -> dict[str, int]:

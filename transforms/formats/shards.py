@@ -40,19 +40,19 @@ def list_shards(
     """
     if format_name is not None:
         formats.get(format_name)
-    sizes: dict[str, int] = {}
+    stamps: dict[str, batch.Stamp] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        sizes |= _find(pattern)
-    if not any(sizes.values()):
+        stamps |= _find(pattern)
+    if not any(stamp.size_bytes for stamp in stamps.values()):
         raise errors.ConfigError(
-            f"There is no data for split {split!r}: all of its {len(sizes)} files are empty "
-            f"({_some(sizes)})."
+            f"There is no data for split {split!r}: all of its {len(stamps)} files are empty "
+            f"({_some(stamps)})."
         )
     return tuple(
-        batch.Shard(split, path, name, piece, size_bytes, dialect)
-        for path in sorted(sizes)
+        batch.Shard(split, path, name, piece, size_bytes, dialect, stamp)
+        for path, stamp in sorted(stamps.items())
         for name in [format_name or _infer_format(path)]
-        for piece, size_bytes in formats.get(name).pieces(path, sizes[path])
+        for piece, size_bytes in formats.get(name).pieces(path, stamp.size_bytes)
     )
 
 
@@ -74,16 +74,16 @@ def tasks(shards: Sequence[batch.Shard], least: int) -> list[tuple[batch.Shard, 
     return [tuple(group) for group in groups]
 
 
-def _find(pattern: str) -> dict[str, int]:
-    sizes = _match(pattern)
+def _find(pattern: str) -> dict[str, batch.Stamp]:
+    stamps = _match(pattern)
     if glob.has_magic(pattern):
-        sizes = _drop_hidden(sizes, pattern)
-    elif not sizes:
+        stamps = _drop_hidden(stamps, pattern)
+    elif not stamps:
         folder = pattern.rstrip("/")
         escaped = folder if files.is_remote(folder) else glob.escape(folder)
-        sizes = _drop_hidden(_match(f"{escaped}/**"), folder)
-    if sizes:
-        return sizes
+        stamps = _drop_hidden(_match(f"{escaped}/**"), folder)
+    if stamps:
+        return stamps
     folder, name = posixpath.split(pattern)
     # Not for a folder with wildcards, which could take long to list.
     siblings = [] if glob.has_magic(folder) else _match(posixpath.join(folder, "*"))
@@ -98,12 +98,12 @@ def _find(pattern: str) -> dict[str, int]:
     )
 
 
-def _drop_hidden(sizes: dict[str, int], pattern: str) -> dict[str, int]:
+def _drop_hidden(stamps: dict[str, batch.Stamp], pattern: str) -> dict[str, batch.Stamp]:
     """Without files that are hidden, or in hidden folders, beyond the pattern's fixed part."""
     fixed = len(list(itertools.takewhile(lambda part: not glob.has_magic(part), _split(pattern))))
     return {
-        path: size
-        for path, size in sizes.items()
+        path: stamp
+        for path, stamp in stamps.items()
         if not any(part.startswith(("_", ".")) for part in _split(path)[fixed:])
     }
 
@@ -112,9 +112,9 @@ def _split(path: str) -> list[str]:
     return [part for part in os.path.normpath(path).split("/") if part]
 
 
-def _match(pattern: str) -> dict[str, int]:
+def _match(pattern: str) -> dict[str, batch.Stamp]:
     try:
-        return files.match(pattern)
+        return files.find(pattern)
     except Exception as error:  # Each filesystem raises its own errors.
         raise errors.ConfigError(f"Cannot list {pattern!r}: {files.reason(error)}") from error
 
