@@ -12,9 +12,9 @@ import shutil
 import tempfile
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from apache_beam.io import filesystem, filesystems
@@ -84,13 +84,13 @@ def _decompress(file: BinaryIO, start: bytes) -> BinaryIO | None:
     if start.startswith(b"\x1f\x8b\x08"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
     if start.startswith(b"BZh"):
-        return cast(BinaryIO, bz2.BZ2File(file))
+        return cast(BinaryIO, _Streams(file, bz2.BZ2Decompressor))
     if start.startswith(b"\xfd7zXZ\x00"):
-        return cast(BinaryIO, lzma.LZMAFile(file))
+        return cast(BinaryIO, _Streams(file, lzma.LZMADecompressor))
     if start.startswith(b"\x28\xb5\x2f\xfd"):
         return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
     if start[:2] in (b"\x78\x01", b"\x78\x9c", b"\x78\xda") and _is_zlib(start):
-        return cast(BinaryIO, _Zlib(file))
+        return cast(BinaryIO, _Streams(file, zlib.decompressobj))
     return None
 
 
@@ -103,22 +103,38 @@ def _is_zlib(start: bytes) -> bool:
     return True
 
 
-class _Zlib:
-    """Decompresses a zlib stream, as TensorFlow writes TFRecords with `compression_type="ZLIB"`."""
+class _Streams:
+    """Decompresses the streams of a file, which may be several, one after the other.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Unlike `bz2.BZ2File` and `lzma.LZMAFile`, which take damage in a later stream for the end of the
+    data, and `zlib`, which knows one stream only.
+    """
+
+    def __init__(self, file: BinaryIO, start: Callable[[], Any]) -> None:
         self._file = file
-        self._stream = zlib.decompressobj()
+        self._start = start
+        self._stream = start()
 
     def read1(self, size: int) -> bytes:
         """Up to `size` bytes; none at the end."""
-        while not self._stream.eof:
-            given = self._stream.unconsumed_tail or self._file.read(_BLOCK_BYTES)
-            if not given:
-                raise EOFError("the compressed stream ends before its end marker")
+        while True:
+            # What zlib has not consumed is given again; the others keep theirs.
+            given = getattr(self._stream, "unconsumed_tail", b"")
+            ended = False
+            if self._stream.eof:
+                given = self._stream.unused_data.lstrip(b"\0")  # padding
+                while not given:
+                    if not (block := self._file.read(_BLOCK_BYTES)):
+                        return b""
+                    given = block.lstrip(b"\0")
+                self._stream = self._start()
+            elif getattr(self._stream, "needs_input", not given):
+                given = self._file.read(_BLOCK_BYTES)
+                ended = not given
             if chunk := self._stream.decompress(given, size):
                 return chunk
-        return b""
+            if ended and not self._stream.eof:
+                raise EOFError("the compressed stream ends before its end marker")
 
 
 def _read_compressed(stream: BinaryIO) -> Iterator[bytes | Damage]:
