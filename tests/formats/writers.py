@@ -29,8 +29,13 @@ def noise(rows: int, seed: int) -> pa.Table:
 
 def frame(data: bytes) -> bytes:
     """A TFRecord."""
-    length = struct.pack("<Q", len(data))
-    return length + _masked_crc(length) + data + _masked_crc(data)
+    return frame_length(len(data)) + data + _masked_crc(data)
+
+
+def frame_length(length: int) -> bytes:
+    """The start of a TFRecord of this length."""
+    packed = struct.pack("<Q", length)
+    return packed + _masked_crc(packed)
 
 
 def _masked_crc(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Every mistake is reported with its location, value and remedy; nothing is published."""
 
+import io
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tfx_bsl.coders import example_coder
 
 from evalbeam.transforms.examples import scoring
+from evalbeam.transforms.formats import tfrecord
 from evalbeam.transforms.stages import predict
 
 
@@ -312,6 +315,18 @@ def test_an_unknown_number_of_lost_rows_exceeds_any_limit(fails, tmp_path, data)
     data.to_csv(path, index=False)
     path.write_bytes(path.read_bytes()[:-200])
     output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 2)
+    assert "the number of rows after the damage is unknown" in output
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_truncated_file_of_records_exceeds_any_limit(fails, tmp_path, cut):
+    label = pa.array([[n % 2] for n in range(120)])
+    score = pa.array([[n / 120] for n in range(120)], pa.list_(pa.float32()))
+    examples = pa.RecordBatch.from_arrays([label, score], ["label", "score"])
+    content = io.BytesIO()
+    tfrecord.write(content, example_coder.RecordBatchToExamplesEncoder().encode(examples))
+    (tmp_path / "d.tfrecord").write_bytes(content.getvalue()[:-cut])
+    output = fails(job(data={"files": "d.tfrecord", "max_dead_letters": 1.0}), 2)
     assert "the number of rows after the damage is unknown" in output
 
 

@@ -82,7 +82,7 @@ def read(
     try:
         names, runs = _split_header(_runs(shard), shard.dialect.delimiter)
     except ValueError as error:
-        yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}")
+        yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}", None)
     else:
         decoder = _CsvDecoder(projection, names, shard.dialect.delimiter)
         yield from rows.read(shard, runs, decoder, batch_size)
@@ -104,7 +104,10 @@ def _split_header(runs: Iterator[_Run], delimiter: str) -> tuple[tuple[str, ...]
             f"its header is not UTF-8 text ({error.reason}); set the encoding, such as "
             "`data: {csv: {encoding: latin-1}}` or utf-16"
         ) from error
-    names = tuple(next(csv.reader([header], delimiter=delimiter)))
+    try:
+        names = tuple(next(csv.reader([header], delimiter=delimiter)))
+    except csv.Error as error:
+        raise ValueError(f"its header is not one row of names: {error}") from error
     duplicates = {name for name in names if names.count(name) > 1}
     if duplicates:
         raise ValueError(f"columns appear twice in the header: {sorted(duplicates)}")
@@ -227,7 +230,9 @@ class _CsvDecoder(rows.TextDecoder):
                 reason += "; if the file has another encoding, set `data: {csv: {encoding: ...}}`"
             raise ValueError(reason) from error
         if table.num_rows != len(run):
-            raise ValueError(f"parsed {table.num_rows} rows, expected {len(run)}")
+            raise rows.MiscountError(
+                f"parsed {table.num_rows} rows, expected {len(run)}", table.num_rows
+            )
         projected = rows.record_batch(table.select(self.columns))
         return pa.RecordBatch.from_arrays(
             [_empty_to_null(column) for column in projected.columns], projected.schema.names

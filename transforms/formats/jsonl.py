@@ -27,6 +27,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 _MAX_DEPTH = 64
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _ARRAY = re.compile(rb"\[\s*(\{.*)?", re.DOTALL)
+# Between two objects of one line, which an array would separate by a comma.
+_NEXT_OBJECT = re.compile(rb"\}[^,\[\]{}]*\{")
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -128,10 +130,16 @@ class _JsonDecoder(rows.TextDecoder):
         except pa.ArrowInvalid as error:
             raise ValueError(str(error).removesuffix(" in row 0")) from error
         if table.num_rows != len(run):
-            raise ValueError(
-                f"parsed {table.num_rows} JSON objects, expected {len(run)}, one per line"
+            raise rows.MiscountError(
+                f"parsed {table.num_rows} JSON objects, expected {len(run)}, one per line",
+                table.num_rows,
             )
         return self._project(table)
+
+    def count(self, damaged: bytes, error: ValueError) -> int | None:
+        """Unknown, too, if another object seems to start in the line."""
+        count = super().count(damaged, error)
+        return None if count == 1 and _NEXT_OBJECT.search(damaged) else count
 
     def _read(self, text: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         complete = all(name in types for name in self.columns)

@@ -10,8 +10,8 @@ from evalbeam.transforms.formats import files
 def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
     """The lines of the blocks, without line ends; the last line need not have one.
 
-    Lines end in line feeds or, in a file whose first block has none, in carriage returns. A line
-    that is cut off by damage is omitted: the Damage stands for it.
+    Lines end in line feeds or, in a file whose first block has none but at its end, in carriage
+    returns. A line that is cut off by damage is omitted: the Damage stands for it.
     """
     pending: list[bytes] = []
     old: bool | None = None
@@ -20,7 +20,7 @@ def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files
             yield block
             return
         if old is None:
-            old = b"\n" not in block and b"\r" in block
+            old = b"\r" in block and b"\n" not in block.rstrip()
         if old:
             block = block.replace(b"\r", b"\n")
         pending.append(block)
