@@ -55,7 +55,7 @@ def read_first(shard: batch.Shard):
 )
 def test_while_it_is_read(tmp_path, format_name, zipped, change):
     path = Path(writers.write(tmp_path, format_name, BEFORE, zipped=zipped))
-    shard = shards.list_shards(str(path), format_name, "eval")[0]
+    shard = shards.list_shards(str(path), format_name, "eval").shards[0]
     first, items = read_first(shard)
     assert isinstance(first, batch.Batch)
     change(path, writers.content(AFTER, format_name))
@@ -67,7 +67,7 @@ def test_while_it_is_read(tmp_path, format_name, zipped, change):
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_before_it_is_read(tmp_path, format_name, change):
     path = Path(writers.write(tmp_path, format_name, BEFORE))
-    shard = shards.list_shards(str(path), format_name, "eval")[0]
+    shard = shards.list_shards(str(path), format_name, "eval").shards[0]
     change(path, writers.content(AFTER, format_name))
     with pytest.raises(errors.JobError, match=f"{path} has changed since this run listed it"):
         read_first(shard)
@@ -77,7 +77,7 @@ def test_before_it_is_read(tmp_path, format_name, change):
 def test_in_a_store(memory, format_name):
     url = "memory://bucket/data"
     memory[url] = writers.content(BEFORE, format_name)
-    shard = shards.list_shards(url, format_name, "eval")[0]
+    shard = shards.list_shards(url, format_name, "eval").shards[0]
     _, items = read_first(shard)
     memory[url] += b" "
     with pytest.raises(errors.JobError, match=f"{url} has changed since this run listed it"):
@@ -86,7 +86,7 @@ def test_in_a_store(memory, format_name):
 
 def test_a_file_that_is_touched_by_nobody_is_read(tmp_path):
     path = writers.write(tmp_path, "csv", BEFORE)
-    [shard] = shards.list_shards(path, "csv", "eval")
+    [shard] = shards.list_shards(path, "csv", "eval").shards
     items = formats.read(shard, batch.Projection(("n",)), 1000)
     assert writers.values(items, "n") == BEFORE["n"].to_pylist()
 
@@ -102,7 +102,7 @@ def test_machines_number_devices_and_perhaps_files_in_their_own_way():
 def test_parquet_of_other_rows_of_the_same_size(tmp_path):
     """Row groups are read one by one: of two versions, each would give some."""
     path = Path(writers.write(tmp_path, "parquet", pa.table({"n": range(14)})))
-    first, second = shards.list_shards(str(path), None, "eval")
+    first, second = shards.list_shards(str(path), None, "eval").shards
     [part] = formats.read(first, batch.Projection(("n",)), 100)
     assert writers.values([part], "n") == list(range(7))
     replace_with_the_same_time(path, writers.content(pa.table({"n": range(1, 15)}), "parquet"))

@@ -1,6 +1,8 @@
 """Every mistake is reported with its location, value and remedy; nothing is published."""
 
+import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import yaml
 from tfx_bsl.coders import example_coder
 
 from evalbeam.transforms.examples import scoring
-from evalbeam.transforms.formats import tfrecord
+from evalbeam.transforms.formats import files, tfrecord
 from evalbeam.transforms.stages import predict
 
 
@@ -434,3 +436,33 @@ def test_a_file_that_is_replaced_while_it_is_read(
     assert f"{name} has changed since this run listed it: it is " in output
     assert len(output.splitlines()) < 6
     assert evalbeam("run", "job.yaml").exit_code == 0
+
+
+def test_a_file_of_two_names_counts_once(run_job, evalbeam, tmp_path, data):
+    (tmp_path / "link.csv").symlink_to("data.csv")
+    (tmp_path / "again").symlink_to(".")
+    config = job(data={"files": ["data.csv", str(tmp_path / "data.csv"), "link.csv", "**/*.csv"]})
+    run = run_job(config)
+    assert pd.read_parquet(run / "metrics.parquet")["n"].to_list() == [200]
+    [note, *_] = json.loads((run / "manifest.json").read_text())["notes"]
+    others = f"link.csv, {tmp_path}/data.csv"
+    assert note == f"data.csv is read once; other names of the file: {others}"
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "loop.csv", "folder*.csv", "gone.csv"])
+def test_what_is_no_file(fails, tmp_path, data, name):
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "gone.csv").symlink_to("nothing.csv")
+    (tmp_path / "folder.csv").mkdir()
+    output = fails(job(data={"files": name}), 2)
+    assert output.startswith(("error: Cannot list ", "error: 'folder.csv' is a folder"))
+    assert output.count("\n") == 1
+
+
+def test_a_file_that_may_not_be_read(fails, tmp_path, data, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(files, "open_raw", refuse)
+    output = fails(job(), 2)
+    assert output == "error: Cannot read data.csv: [Errno 13] Permission denied: 'data.csv'\n"

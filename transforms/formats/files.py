@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
+import fnmatch
 import glob
 import gzip
 import lzma
 import os
+import re
 import shutil
+import stat
 import tempfile
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -168,7 +172,8 @@ def match(pattern: str) -> dict[str, int]:
 def find(pattern: str) -> dict[str, Stamp]:
     """The stamp of each file that matches a path or glob, sorted by path.
 
-    Raises the filesystem's own errors for an unknown scheme or a failed request.
+    Raises the filesystem's own errors for an unknown scheme or a failed request, and OSError as
+    `expand`.
     """
     if is_remote(pattern):
         [result] = filesystems.FileSystems.match([pattern])
@@ -179,12 +184,87 @@ def find(pattern: str) -> dict[str, Stamp]:
             if not metadata.path.endswith("/")
         }
     else:
-        # Beam's local matching walks all subfolders, and does not match relative globs.
-        paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
         stamps = {
-            os.path.normpath(path): _stamp_local(path) for path in paths if os.path.isfile(path)
+            _normalize(path): _stamp_local(status)
+            for path in expand(pattern)
+            if (status := _status(path)) is not None and stat.S_ISREG(status.st_mode)
         }
     return dict(sorted(stamps.items()))
+
+
+def _normalize(path: str) -> str:
+    # "a/../b" is not "b" if a is a link.
+    return path if ".." in path.split("/") else os.path.normpath(path)
+
+
+def expand(pattern: str) -> Iterator[str]:
+    """The local files and folders that match a path or glob, in any order.
+
+    As `glob.glob`, which passes over what it cannot list, and follows a link to a folder above
+    itself 40 times.
+
+    Raises:
+      OSError: a folder cannot be listed, or a link leads nowhere: data may be missing.
+    """
+    if os.path.lexists(pattern):
+        yield pattern
+        return
+    first, *parts = pattern.split("/")
+    yield from _expand("/", parts, ()) if not first else _expand("", [first, *parts], ())
+
+
+def _expand(folder: str, parts: Sequence[str], above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """What matches the parts in a folder; `above`: the nodes of folders that `**` has passed."""
+    part, *rest = parts
+    if part == "**":
+        status = _status(folder or ".")
+        if status is None or (node := (status.st_dev, status.st_ino)) in above:
+            return
+        yield from _expand(folder, rest or ["*"], ())
+        for path, entry in _scan(folder, "*"):
+            if _is_folder(entry):
+                yield from _expand(path, parts, (*above, node))
+    elif glob.has_magic(part):
+        for path, entry in _scan(folder, part):
+            if not rest:
+                yield path
+            elif _is_folder(entry):
+                yield from _expand(path, rest, ())
+    else:
+        path = os.path.join(folder, part)
+        if _status(path) is not None:
+            yield from _expand(path, rest, ()) if rest else [path]
+
+
+def _scan(folder: str, part: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """A folder's entries that match a part of a glob, hidden ones only if that is hidden, too."""
+    match = re.compile(fnmatch.translate(part)).match
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(folder or ".") as entries,
+    ):
+        for entry in entries:
+            if match(entry.name) and (part.startswith(".") or not entry.name.startswith(".")):
+                yield os.path.join(folder, entry.name), entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():
+        return entry.is_dir()
+    status = _status(entry.path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: str) -> os.stat_result | None:
+    """None if there is nothing; raises OSError if that cannot be known, or for a broken link."""
+    try:
+        return os.stat(path)
+    except NotADirectoryError:
+        return None
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise FileNotFoundError(errno.ENOENT, "it is a link to nothing", path) from None
+        return None
 
 
 def stamp(path: str) -> Stamp:
@@ -195,15 +275,14 @@ def stamp(path: str) -> Stamp:
       JobError: a remote file's metadata cannot be had.
     """
     if not is_remote(path):
-        return _stamp_local(path)
+        return _stamp_local(os.stat(path))
     try:
         return _stamp_remote(filesystems.FileSystems.get_filesystem(path).metadata(path))
     except Exception as error:  # Each filesystem raises its own errors.
         raise errors.JobError(f"cannot read {path}: {reason(error)}") from error
 
 
-def _stamp_local(path: str) -> Stamp:
-    status = os.stat(path)
+def _stamp_local(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino))
 
 
@@ -213,12 +292,15 @@ def _stamp_remote(metadata: filesystem.FileMetadata) -> Stamp:
 
 
 @contextlib.contextmanager
-def unchanged(path: str, listed: Stamp) -> Iterator[None]:
+def unchanged(path: str, listed: Stamp | None) -> Iterator[None]:
     """For reading a file: raises JobError, before or after it, if the stamp is no longer `listed`.
 
     A file that changes while it is read may look damaged, or whole: of an error in the block, the
-    change is the reason.
+    change is the reason. Without a stamp, nothing is checked.
     """
+    if listed is None:
+        yield
+        return
     _check_unchanged(path, listed)
     try:
         yield
