@@ -78,6 +78,9 @@ def read(
 def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage]:
     """The lines that are not blank, and a Damage for each that is nested too deeply.
 
+    A line that is not an object is a run by itself: to the parser, lines are mere space, and
+    several that open brackets could together be too deep.
+
     Raises:
       ConfigError: the file is an array.
     """
@@ -86,15 +89,18 @@ def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage]:
         if isinstance(run, files.Damage):
             yield run
             continue
-        kept = list(filter(bytes.strip, run))
+        kept = [stripped for line in run if (stripped := line.strip())]
         if is_first and kept:
             is_first = False
             kept[0] = kept[0].removeprefix(codecs.BOM_UTF8)
             _refuse_array(shard, kept[0])
         good = 0
-        for bad in [i for i, line in enumerate(kept) if _is_too_deep(line)]:
+        for bad in _list_suspects(kept):
             yield kept[good:bad]
-            yield files.Damage(f"an object nested more than {_MAX_DEPTH} levels deep")
+            if _is_too_deep(kept[bad]):
+                yield files.Damage(f"an object nested more than {_MAX_DEPTH} levels deep")
+            else:
+                yield [kept[bad]]
             good = bad + 1
         yield kept[good:]
 
@@ -107,9 +113,22 @@ def _refuse_array(shard: batch.Shard, line: bytes) -> None:
         )
 
 
+def _list_suspects(kept: Sequence[bytes]) -> list[int]:
+    """The lines that are not quickly seen to be objects, and not too deep."""
+    text = b"\n".join(kept)
+    all_objects = _is_object(text) and text.count(b"}\n{") == len(kept) - 1
+    return [
+        i
+        for i, line in enumerate(kept)
+        if line.count(b"[") + line.count(b"{") > _MAX_DEPTH or not (all_objects or _is_object(line))
+    ]
+
+
+def _is_object(line: bytes) -> bool:
+    return line.startswith(b"{") and line.endswith(b"}")
+
+
 def _is_too_deep(line: bytes) -> bool:
-    if line.count(b"[") + line.count(b"{") <= _MAX_DEPTH:
-        return False
     marks = b"".join(_BRACKET.findall(_STRING.sub(b"", line)))
     values = np.frombuffer(marks, np.uint8)
     opening = (values == ord("[")) | (values == ord("{"))
