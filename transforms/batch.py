@@ -166,6 +166,11 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
+class OpenEnd:
+    """Precedes the last row of a text file that ends without a line end: it may be cut off."""
+
+
+@dataclass(frozen=True)
 class Seen:
     """What was seen of a version's scores of one output; merges by adding.
 

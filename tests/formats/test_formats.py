@@ -242,3 +242,23 @@ def test_objects_that_share_a_line_are_unknown(tmp_path):
     path = writers.write(tmp_path, "jsonl", b'{"n": 1}\n{"n": 2}J{"n": 3}\n{"n": [{}, {}}\n')
     _, letters = writers.read(path, "jsonl", ("n",))
     assert [letter.rows for letter in letters] == [None, 1]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("format_name", ["csv", "jsonl"])
+def test_wherever_a_text_is_cut_it_shows(tmp_path, format_name, zipped):
+    table = pa.table({"n": range(100, 120), "word": ["a", "b\nc"] * 10})
+    content = writers.content(table, format_name)
+    end = b"\r\n" if format_name == "csv" else b"\n"
+    for cut in range(content.index(end) + len(end), len(content) + 1):
+        path = writers.write(tmp_path, format_name, content[:cut], zipped=zipped)
+        shard = batch.Shard("eval", path, format_name)
+        items = list(formats.read(shard, batch.Projection(("n", "word")), 100))
+        is_open = not content[:cut].endswith(end)
+        assert is_open == (batch.OpenEnd() in items)
+        parts = [item for item in items if isinstance(item, batch.Batch)]
+        letters = [item for item in items if isinstance(item, batch.DeadLetter)]
+        complete = sum(map(len, parts)) - (is_open and not letters)
+        assert writers.values(parts, "n")[:complete] == list(range(100, 100 + complete))
+        if is_open:
+            assert all(letter.rows is None for letter in letters)

@@ -1,6 +1,7 @@
 """Every mistake is reported with its location, value and remedy; nothing is published."""
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -318,6 +319,21 @@ def test_an_unknown_number_of_lost_rows_exceeds_any_limit(fails, tmp_path, data)
     path.write_bytes(path.read_bytes()[:-200])
     output = fails(job(data={"files": "data.csv.gz", "max_dead_letters": 0.9}), 2)
     assert "the number of rows after the damage is unknown" in output
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.csv.gz"])
+def test_a_text_without_a_last_line_end_is_noted(evalbeam, fails, tmp_path, data, name):
+    write = data.to_json if "json" in name else data.to_csv
+    text = write(**({"orient": "records", "lines": True} if "json" in name else {"index": False}))
+    compress = gzip.compress if name.endswith("gz") else bytes
+    (tmp_path / name).write_bytes(compress(text.encode()[:-1]))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(data={"files": name})))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 0
+    assert f"no line end after the last row, which may be cut off: '{name}'" in result.output
+    (tmp_path / name).write_bytes(compress(text.encode()[:-4]))
+    output = fails(job(data={"files": name, "max_dead_letters": 1.0}), 2)
+    assert "the file ends here, without a line end" in output
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])

@@ -44,8 +44,10 @@ class Format(Protocol):
 
     def read(
         self, shard: batch.Shard, projection: batch.Projection, batch_size: int
-    ) -> Iterator[batch.Batch | batch.DeadLetter]:
+    ) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
         """The shard's rows in batches of `batch_size` (the last may be shorter), and dead letters.
+
+        A text that ends without a line end gives an OpenEnd, too.
 
         A file that cannot be opened raises, so that the runner can retry; damage is permanent.
         Batches may be slices of larger arrays: unpack lists with `flatten()`, not `values`.
@@ -74,7 +76,7 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """What the shard's format reads, with the columns of its folders.
 
     Raises as `reading`; JobError, too, if the file has changed since it was listed, at the latest

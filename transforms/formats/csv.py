@@ -73,7 +73,7 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's rows in batches, and a dead letter for each damaged row.
 
     Positions count the rows below the header, without blank lines. `projection.serialized` has no
@@ -88,11 +88,11 @@ def read(
         yield from rows.read(shard, runs, decoder, batch_size)
 
 
-_Run = list[bytes] | files.Damage
+_Run = list[bytes] | files.Damage | batch.OpenEnd
 
 
 def _split_header(runs: Iterator[_Run], delimiter: str) -> tuple[tuple[str, ...], Iterator[_Run]]:
-    first = next((run for run in runs if run), None)
+    first = next((run for run in runs if run and not isinstance(run, batch.OpenEnd)), None)
     if first is None:
         return (), runs
     if isinstance(first, files.Damage):
@@ -122,8 +122,13 @@ def _runs(shard: batch.Shard) -> Iterator[_Run]:
         if isinstance(run, files.Damage):
             yield run
             return
+        if isinstance(run, batch.OpenEnd):
+            yield run
+            continue
         complete, pending = _split_rows(pending + run, _MAX_ROW_LINES, quoted_row)
         yield complete
+    if len(pending) == 1:  # The last line opens a quote, so what ends it is missing.
+        yield batch.OpenEnd()
     yield _split_rows(pending, 0, quoted_row)[0]
 
 

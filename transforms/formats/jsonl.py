@@ -50,7 +50,7 @@ def columns(shard: batch.Shard) -> tuple[str, ...] | None:
 def first_columns(shard: batch.Shard) -> tuple[str, ...]:
     """The keys of the first line that is an object, those of nested ones by path."""
     for run in _lines(shard):
-        for line in [] if isinstance(run, files.Damage) else run:
+        for line in run if isinstance(run, list) else []:
             with contextlib.suppress(ValueError):
                 return tuple(_keys(dict(json.loads(line))))
     return ()
@@ -66,7 +66,7 @@ def _keys(entry: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's lines in batches, and a dead letter for each malformed line.
 
     Positions count the lines that are not blank. `projection.serialized` has no effect, as there
@@ -75,7 +75,7 @@ def read(
     return rows.read(shard, _lines(shard), _JsonDecoder(projection.columns), batch_size)
 
 
-def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage]:
+def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage | batch.OpenEnd]:
     """The lines that are not blank, and a Damage for each that is nested too deeply.
 
     A line that is not an object is a run by itself: to the parser, lines are mere space, and
@@ -86,7 +86,7 @@ def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage]:
     """
     is_first = True
     for run in lines.runs(files.blocks(shard.path)):
-        if isinstance(run, files.Damage):
+        if not isinstance(run, list):
             yield run
             continue
         kept = [stripped for line in run if (stripped := line.strip())]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from evalbeam.transforms.batch import OpenEnd
 from evalbeam.transforms.formats import files
 
 
-def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
-    """The lines of the blocks, without line ends; the last line need not have one.
+def runs(
+    blocks: Iterator[bytes | files.Damage],
+) -> Iterator[list[bytes] | files.Damage | OpenEnd]:
+    """The lines of the blocks, without line ends; an OpenEnd before a last line that has none.
 
     Lines end in line feeds or, in a file whose first block has none but at its end, in carriage
     returns. A line that is cut off by damage is omitted: the Damage stands for it.
@@ -29,4 +32,5 @@ def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files
             yield lines
             pending = [rest]
     if last := b"".join(pending):
+        yield OpenEnd()
         yield [last]

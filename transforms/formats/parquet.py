@@ -65,7 +65,7 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's row group in batches, or the whole file if its `piece` is None.
 
     Damage loses the rest of its row group, from the first batch that cannot be read: one dead

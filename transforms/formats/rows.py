@@ -183,12 +183,14 @@ class _MisfitError(ValueError):
 
 def read(
     shard: batch.Shard,
-    runs: Iterator[Sequence[bytes] | files.Damage],
+    runs: Iterator[Sequence[bytes] | files.Damage | batch.OpenEnd],
     decoder: Decoder,
     batch_size: int,
     serialized: bool = False,
-) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """Batches of the shard's rows, and a dead letter for each Damage.
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
+    """Batches of the shard's rows, a dead letter for each Damage, and an OpenEnd if there is one.
+
+    Damage after an OpenEnd is where the file was cut off: of an unknown number of rows.
 
     Args:
       shard: where the rows come from.
@@ -202,15 +204,23 @@ def read(
 
 def _decode(
     shard: batch.Shard,
-    runs: Iterator[Sequence[bytes] | files.Damage],
+    runs: Iterator[Sequence[bytes] | files.Damage | batch.OpenEnd],
     decoder: Decoder,
     serialized: bool,
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     position = 0
+    is_open = False
     for run in (run for run in runs if run):
+        if isinstance(run, batch.OpenEnd):
+            is_open = True
+            yield run
+            continue
         for item in [run] if isinstance(run, files.Damage) else decoder.decode(run):
             if isinstance(item, files.Damage):
-                yield dead_letter(shard, position, item.reason, item.rows)
+                reason, lost = item.reason, item.rows
+                if is_open:
+                    reason, lost = f"{reason}; the file ends here, without a line end", None
+                yield dead_letter(shard, position, reason, lost)
                 position += 1
             else:
                 end = position + len(item.rows)
@@ -238,16 +248,16 @@ def dead_letter(
 
 
 def rebatch(
-    items: Iterable[batch.Batch | batch.DeadLetter], batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The same rows in batches of `batch_size` (the last may be shorter), dead letters in between.
+    items: Iterable[batch.Batch | batch.DeadLetter | batch.OpenEnd], batch_size: int
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
+    """The same rows in batches of `batch_size` (the last may be shorter), the rest in between.
 
     Equal sizes regardless of blocks and damage, as a TensorFlow function is traced for each shape.
     """
     pending: list[batch.Batch] = []
     rows = 0
     for item in items:
-        if isinstance(item, batch.DeadLetter):
+        if not isinstance(item, batch.Batch):
             yield item
             continue
         pending.append(item)

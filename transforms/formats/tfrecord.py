@@ -67,7 +67,7 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's examples in batches, and a dead letter for each damaged record.
 
     Rows from a corrupt length or a truncation on share one dead letter, of an unknown number, as

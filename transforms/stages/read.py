@@ -14,7 +14,7 @@ from apache_beam import pvalue
 from apache_beam.metrics import metric
 
 from evalbeam.transforms import formats
-from evalbeam.transforms.batch import Batch, DeadLetter, Projection, Shard
+from evalbeam.transforms.batch import Batch, DeadLetter, OpenEnd, Projection, Shard
 from evalbeam.transforms.ledger import Ledger, ShardCounts
 from evalbeam.transforms.stages import coders  # noqa: F401  # registers coders
 
@@ -85,13 +85,17 @@ class _ReadShards(beam.DoFn):
 
     def _read(self, shard: Shard) -> Iterator[Batch | DeadLetter | ShardCounts]:
         rows = dead = 0
+        open_end = False
         for item in formats.read(shard, self.projection, self.batch_size):
+            if isinstance(item, OpenEnd):
+                open_end = True
+                continue
             if isinstance(item, Batch):
                 rows += len(item)
             else:
                 dead += item.least
             yield item
-        yield ShardCounts(shard.split, shard.path, shard.piece, rows, dead)
+        yield ShardCounts(shard.split, shard.path, shard.piece, rows, dead, open_end)
 
 
 def _read_ahead(items: Iterator[_T]) -> Iterator[_T]:
