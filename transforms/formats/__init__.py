@@ -99,16 +99,15 @@ def read(
 
 @contextlib.contextmanager
 def reading(what: batch.Shard | str) -> Iterator[None]:
-    """For opening and reading a file or shard.
+    """For opening and reading a file or shard; the block's own EvalbeamErrors pass.
 
     Raises:
-      ConfigError: the block does.
       DataError: the file is at fault, or may not be read.
       JobError: the machine or the network is at fault, so that a retry may succeed.
     """
     try:
         yield
-    except errors.ConfigError:
+    except errors.EvalbeamError:
         raise
     except Exception as error:
         kind = errors.DataError if _is_lasting(error) else errors.JobError
@@ -117,8 +116,6 @@ def reading(what: batch.Shard | str) -> Iterator[None]:
 
 def _is_lasting(error: Exception) -> bool:
     """Whether a retry would fail, too."""
-    if isinstance(error, errors.EvalbeamError):
-        return error.exit_code == errors.DataError.exit_code
     if isinstance(error, OSError):
         return error.errno in _LASTING
     return isinstance(error, ValueError)
