@@ -179,6 +179,28 @@ def test_flipped_bits_of_a_footer_never_end_the_process_or_go_unseen(tmp_path):
     subprocess.run([sys.executable, "-c", FLIPS], check=True, cwd=tmp_path)
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_page_of_another_number_of_rows_is_not_taken_for_all_of_them(tmp_path, version):
+    buffer = io.BytesIO()
+    table = pa.table({"n": range(40)})
+    pyarrow.parquet.write_table(
+        table, buffer, use_dictionary=False, compression="none", data_page_version=version
+    )
+    column = pyarrow.parquet.ParquetFile(buffer).metadata.row_group(0).column(0)
+    start, values = column.data_page_offset, 40 * 8
+    unknown = 0
+    for place in range(start, start + column.total_compressed_size - values):
+        for bit in range(8):
+            damaged = bytearray(buffer.getvalue())
+            damaged[place] ^= 1 << bit
+            path = writers.write(tmp_path, "parquet", bytes(damaged))
+            batches, letters = writers.read(path, "parquet", ("n",))
+            lost = [letter.rows for letter in letters]
+            unknown += None in lost
+            assert None in lost or sum(map(len, batches)) + sum(lost) == 40
+    assert unknown
+
+
 def test_a_column_whose_name_is_damaged_is_not_taken_to_be_absent(tmp_path):
     content = writers.content(pa.table({"n": [1, 2], "word": ["a", "b"]}), "parquet")
     damaged = content.replace(b"\x04word", b"\x04ward", 1)  # in the schema, before the row groups
