@@ -201,6 +201,17 @@ def test_a_page_of_another_number_of_rows_is_not_taken_for_all_of_them(tmp_path,
     assert unknown
 
 
+def test_text_that_is_not_utf_8_is_damage(tmp_path):
+    content = writers.content(
+        pa.table({"n": range(9), "word": ["a"] * 7 + ["b", "grün"]}), "parquet"
+    )
+    damaged = content.replace("grün".encode(), b"gr\xff\xffn")
+    path = writers.write(tmp_path, "parquet", damaged)
+    batches, [letter] = writers.read(path, "parquet", ("n", "word"))
+    assert (writers.positions(batches), letter.rows) == (list(range(7)), 2)
+    assert "UTF8" in letter.reason
+
+
 def test_a_column_whose_name_is_damaged_is_not_taken_to_be_absent(tmp_path):
     content = writers.content(pa.table({"n": [1, 2], "word": ["a", "b"]}), "parquet")
     damaged = content.replace(b"\x04word", b"\x04ward", 1)  # in the schema, before the row groups

@@ -249,14 +249,17 @@ def _paths(name: str, kind: pa.DataType) -> Iterator[str]:
 
 
 def _flatten(record: pa.RecordBatch) -> pa.RecordBatch:
-    """The same rows without dictionaries and structs."""
+    """The same rows without dictionaries and structs. Raises _DamageError for invalid values."""
     names, columns = [], []
-    for top, values in zip(record.schema.names, record.columns, strict=True):
-        for name, column in _fields(top, values):
-            encoded = pa.types.is_dictionary(column.type)
-            names.append(name)
-            columns.append(column.dictionary_decode() if encoded else column)
-    return pa.RecordBatch.from_arrays(columns, names)
+    with _detect_damage():
+        for top, values in zip(record.schema.names, record.columns, strict=True):
+            for name, column in _fields(top, values):
+                encoded = pa.types.is_dictionary(column.type)
+                names.append(name)
+                columns.append(column.dictionary_decode() if encoded else column)
+        flat = pa.RecordBatch.from_arrays(columns, names)
+        flat.validate(full=True)  # Reading lets text through that is not UTF-8.
+    return flat
 
 
 def _fields(name: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
