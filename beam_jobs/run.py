@@ -98,6 +98,7 @@ def run(arguments: Arguments) -> None:
         ledger, index = _gather(job, stage)
         scales = {spec.name: spec.scores for spec in job.models}
         notes = [
+            *verify.note_open_ends(ledger),
             *scores.check(job.evaluation, scales, ledger.seen),
             *verify.note_empty_slices(job.evaluation, index),
             *verify.note_missing_numbers(job.evaluation, index),

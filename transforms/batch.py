@@ -28,11 +28,38 @@ class Dialect:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What differs if a file's content does, known without reading it.
+
+    Attributes:
+      size_bytes: the file's size.
+      modified: nanoseconds since 1970 for a local file; for a remote one its ETag, or seconds since
+        1970 if Beam's filesystem gives no ETag.
+      node: the device and inode of a local file.
+    """
+
+    size_bytes: int
+    modified: int | float | str
+    node: tuple[int, int] | None = None
+
+    def matches(self, other: Stamp) -> bool:
+        """Whether both are of the same content, seen from one machine or from two."""
+        if (self.size_bytes, self.modified) != (other.size_bytes, other.modified):
+            return False
+        if self.node is None or other.node is None:
+            return True
+        # Machines number the device of a shared folder each in their own way, and a FUSE
+        # filesystem its files, too.
+        return self.node == other.node or self.node[0] != other.node[0]
+
+
+@dataclass(frozen=True)
 class Shard:
     """The part of the data that one task reads.
 
     `piece` is the index of a Parquet row group, or None for the whole file. `size_bytes` is the
-    shard's share of the file's size, `dialect` how a CSV file is written.
+    shard's share of the file's size, `dialect` how a CSV file is written. `stamp` is the file's
+    when it was listed; a shard without one is read whatever happens to its file.
     """
 
     split: str
@@ -41,6 +68,7 @@ class Shard:
     piece: int | None = None
     size_bytes: int = 0
     dialect: Dialect = Dialect()
+    stamp: Stamp | None = None
 
     def __str__(self) -> str:
         return self.path if self.piece is None else f"{self.path} row group {self.piece}"
@@ -135,6 +163,11 @@ class DeadLetter:
     def least(self) -> int:
         """The rows lost: at least one if the number is unknown."""
         return self.rows or 1
+
+
+@dataclass(frozen=True)
+class OpenEnd:
+    """Precedes the last row of a text file that ends without a line end: it may be cut off."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ _COUNTERS = ("scored", "fingerprints", "predict_seconds", "workers")
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """The rows of a shard; recorded at its end."""
+    """The rows of a shard; recorded at its end. `open_end`: of a text without a last line end."""
 
     split: str
     path: str
     piece: int | None
     rows: int
     dead_letters: int
+    open_end: bool = False
 
 
 @dataclass

@@ -33,7 +33,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     data = request.settings.data
     # Cheap checks first: models take seconds to load.
     specs = loading.describe(request.settings)
-    shards = _list_shards(data)
+    shards, listing_notes = _list_shards(data)
     if not request.preprocessing:  # whose columns are not in the data
         consistency.check_columns(shards, request.settings, request.slices)
     for i, spec in enumerate(request.metrics or ()):
@@ -75,6 +75,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         preprocessing=transforms.specs,
         open_classes=open_classes,
         notes=(
+            *listing_notes,
             *heads.note(outputs),
             *decision_notes,
             *spelling_notes,
@@ -96,14 +97,16 @@ def _located(*keys: str | int) -> Iterator[None]:
         raise errors.ConfigError(str(error), error.keys or keys) from error
 
 
-def _list_shards(data: config.Data) -> tuple[batch.Shard, ...]:
-    """The shards of all splits, the main split first."""
+def _list_shards(data: config.Data) -> tuple[tuple[batch.Shard, ...], list[str]]:
+    """The shards of all splits, the main split first, and notes on their files."""
     splits = {batch.MAIN_SPLIT: data.files, **data.splits}
-    return tuple(
-        shard
-        for split, listed in splits.items()
-        for shard in file_shards.list_shards(listed, data.format, split, data.csv.dialect())
-    )
+    listings = [
+        file_shards.list_shards(patterns, data.format, split, data.csv.dialect())
+        for split, patterns in splits.items()
+    ]
+    shards = tuple(shard for listing in listings for shard in listing.shards)
+    notes = [note for listing in listings for note in listing.notes]
+    return shards, [*notes, *file_shards.note_shared(shards)]
 
 
 def _read_first(

@@ -83,6 +83,14 @@ def verify(evaluation: Evaluation, index: Index, ledger: Ledger) -> None:
             )
 
 
+def note_open_ends(ledger: Ledger) -> list[str]:
+    """A note on the text files that end without a line end, as files do that are cut off."""
+    paths = sorted({shard.path for shard in ledger.shards if shard.open_end})
+    if not paths:
+        return []
+    return [f"no line end after the last row, which may be cut off: {errors.shortened(paths)}"]
+
+
 def note_missing_numbers(evaluation: Evaluation, index: Index) -> list[str]:
     """A note for each metric by TFMA that has no number in the tables, and the versions without.
 

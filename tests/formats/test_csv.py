@@ -113,3 +113,11 @@ def test_a_damaged_header_is_an_error_or_a_dead_letter(tmp_path, header, reason)
     assert batches == []
     assert letter.position == -1
     assert reason in letter.reason
+
+
+@pytest.mark.parametrize("header", [b"n,x\r1,2\r3,4", b"n" * 200_000 + b",x", b"n,n", b"\xff"])
+def test_a_damaged_header_loses_an_unknown_number_of_rows(tmp_path, header):
+    path = writers.write(tmp_path, "csv", header + b"\n5,6\n7,8\n")
+    batches, [letter] = writers.read(path, "csv", ("n", "x"))
+    assert (batches, letter.rows) == ([], None)
+    assert letter.reason.startswith("the file cannot be read: ")

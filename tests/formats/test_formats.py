@@ -199,3 +199,66 @@ def test_an_unknown_format_names_the_nearest():
         errors.ConfigError, match=r"'tfrecords'; valid formats: .* mean 'tfrecord'\?"
     ):
         formats.get("tfrecords")
+
+
+ROWS = pa.table({"n": range(120)})
+
+
+@pytest.mark.parametrize("place", [0, 3, 119])
+@pytest.mark.parametrize("length", [1 << 20, 1 << 31, 1 << 60])
+def test_a_record_of_a_wrong_length_with_a_right_checksum_loses_an_unknown_number(
+    tmp_path, place, length
+):
+    records = list(map(writers.frame, writers.examples(ROWS)))
+    records[place] = writers.frame_length(length) + records[place][12:]
+    path = writers.write(tmp_path, "tfrecord", b"".join(records))
+    batches, [letter] = writers.read(path, "tfrecord", ("n",))
+    assert (writers.positions(batches), letter.rows) == (list(range(place)), None)
+
+
+@pytest.mark.parametrize("format_name", ["csv", "jsonl"])
+@pytest.mark.parametrize("line_end", ["\r", "\r\n", "\r\r\n"])
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_carriage_returns_end_lines(tmp_path, format_name, line_end, last):
+    lines = writers.content(ROWS, format_name).decode().splitlines()
+    path = writers.write(tmp_path, format_name, (line_end.join(lines) + last).encode())
+    batches, letters = writers.read(path, format_name, ("n",))
+    assert (writers.values(batches, "n"), letters) == (list(range(120)), [])
+
+
+@pytest.mark.parametrize("format_name", ["csv", "jsonl"])
+@pytest.mark.parametrize(("line_end", "lost"), [("\r", 60), ("\r;", None), ("\u2028", None)])
+def test_rows_in_one_line_are_counted_or_unknown(tmp_path, format_name, line_end, lost):
+    content = writers.content(pa.table({"n": range(120), "x": range(120)}), format_name).decode()
+    lines = content.splitlines()
+    mixed = "\n".join([*lines[:40], line_end.join(lines[40:100]), *lines[100:]])
+    path = writers.write(tmp_path, format_name, mixed.encode())
+    batches, letters = writers.read(path, format_name, ("n", "x"))
+    assert sum(map(len, batches)) == len(lines) - (format_name == "csv") - 60
+    assert [letter.rows for letter in letters] == [lost]
+
+
+def test_objects_that_share_a_line_are_unknown(tmp_path):
+    path = writers.write(tmp_path, "jsonl", b'{"n": 1}\n{"n": 2}J{"n": 3}\n{"n": [{}, {}}\n')
+    _, letters = writers.read(path, "jsonl", ("n",))
+    assert [letter.rows for letter in letters] == [None, 1]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("format_name", ["csv", "jsonl"])
+def test_wherever_a_text_is_cut_it_shows(tmp_path, format_name, zipped):
+    table = pa.table({"n": range(100, 120), "word": ["a", "b\nc"] * 10})
+    content = writers.content(table, format_name)
+    end = b"\r\n" if format_name == "csv" else b"\n"
+    for cut in range(content.index(end) + len(end), len(content) + 1):
+        path = writers.write(tmp_path, format_name, content[:cut], zipped=zipped)
+        shard = batch.Shard("eval", path, format_name)
+        items = list(formats.read(shard, batch.Projection(("n", "word")), 100))
+        is_open = not content[:cut].endswith(end)
+        assert is_open == (batch.OpenEnd() in items)
+        parts = [item for item in items if isinstance(item, batch.Batch)]
+        letters = [item for item in items if isinstance(item, batch.DeadLetter)]
+        complete = sum(map(len, parts)) - (is_open and not letters)
+        assert writers.values(parts, "n")[:complete] == list(range(100, 100 + complete))
+        if is_open:
+            assert all(letter.rows is None for letter in letters)

@@ -82,3 +82,12 @@ def test_whole_numbers_widen_to_fractions_in_lists_as_deep_as_images(tmp_path, d
     assert batches[0].columns.column("n").to_pylist() == [
         nested(n) for n in (*map(float, range(1200)), 0.5)
     ]
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]"), ('{"a": [', "]}")])
+def test_lines_that_are_too_deep_together_do_not_end_the_process(tmp_path, opening, closing):
+    rows = ['{"n": 1}', '{"x": ' + opening * 30, *[opening * 30] * 1000]
+    rows += ["1" + closing * 30, *[closing * 30] * 1000, "}", '{"n": 2}']
+    batches, letters = read(tmp_path, rows)
+    assert writers.values(batches, "n") == [1, 2]
+    assert len(letters) == len(rows) - 2

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,101 @@ def test_a_failed_request_is_not_damage(memory, monkeypatch):
     monkeypatch.setattr(files, "open_raw", lambda path: Failing(memory[path]))
     with pytest.raises(ConnectionError, match="reset by peer"):
         writers.read("memory://data", "parquet", ("n",))
+
+
+FLIPS = """
+import random, sys
+from evalbeam.transforms import batch, formats
+content, columns = open("good", "rb").read(), ("n", "x", "word")
+footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+def read(content):
+    open("flipped", "wb").write(content)
+    parquet = formats.get("parquet")
+    return [
+        item
+        for piece, _ in parquet.pieces("flipped", 1)
+        for item in parquet.read(
+            batch.Shard("eval", "flipped", "parquet", piece), batch.Projection(columns), 16
+        )
+    ]
+
+def values(items):
+    text = str([(part.positions.tolist(), part.columns.to_pylist()) for part in items])
+    return text.replace("b'", "'")  # of a column whose text is no longer marked as text
+
+expected = values(read(content))
+for seed in range(2 * (len(content) - footer)):
+    random.seed(seed)
+    flipped = bytearray(content)
+    places = [footer + seed // 2] + random.choices(range(footer, len(content) - 8), k=seed % 2 * 2)
+    for place in places:
+        flipped[place] ^= 1 << random.randrange(8)
+    items = read(flipped)
+    parts = [item for item in items if isinstance(item, batch.Batch)]
+    letters = [item for item in items if isinstance(item, batch.DeadLetter)]
+    if not letters:
+        assert values(items) == expected, (seed, places)
+    elif all(letter.rows for letter in letters):
+        # Columns that cannot be read lose the rows that all of the footer counts.
+        assert sum(map(len, parts)) + sum(letter.rows for letter in letters) == 40, seed
+"""
+
+
+def test_flipped_bits_of_a_footer_never_end_the_process_or_go_unseen(tmp_path):
+    table = pa.table(
+        {
+            "n": range(40),
+            "x": np.arange(40) / 8,
+            "word": ["ab"[n % 2] for n in range(40)],
+            "list": [[n, 1] for n in range(40)],
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "good", row_group_size=16)
+    subprocess.run([sys.executable, "-c", FLIPS], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_page_of_another_number_of_rows_is_not_taken_for_all_of_them(tmp_path, version):
+    buffer = io.BytesIO()
+    table = pa.table({"n": range(40)})
+    pyarrow.parquet.write_table(
+        table, buffer, use_dictionary=False, compression="none", data_page_version=version
+    )
+    column = pyarrow.parquet.ParquetFile(buffer).metadata.row_group(0).column(0)
+    start, values = column.data_page_offset, 40 * 8
+    unknown = 0
+    for place in range(start, start + column.total_compressed_size - values):
+        for bit in range(8):
+            damaged = bytearray(buffer.getvalue())
+            damaged[place] ^= 1 << bit
+            path = writers.write(tmp_path, "parquet", bytes(damaged))
+            batches, letters = writers.read(path, "parquet", ("n",))
+            lost = [letter.rows for letter in letters]
+            unknown += None in lost
+            assert None in lost or sum(map(len, batches)) + sum(lost) == 40
+    assert unknown
+
+
+def test_text_that_is_not_utf_8_is_damage(tmp_path):
+    content = writers.content(
+        pa.table({"n": range(9), "word": ["a"] * 7 + ["b", "grün"]}), "parquet"
+    )
+    damaged = content.replace("grün".encode(), b"gr\xff\xffn")
+    path = writers.write(tmp_path, "parquet", damaged)
+    batches, [letter] = writers.read(path, "parquet", ("n", "word"))
+    assert (writers.positions(batches), letter.rows) == (list(range(7)), 2)
+    assert "UTF8" in letter.reason
+
+
+def test_a_column_whose_name_is_damaged_is_not_taken_to_be_absent(tmp_path):
+    content = writers.content(pa.table({"n": [1, 2], "word": ["a", "b"]}), "parquet")
+    damaged = content.replace(b"\x04word", b"\x04ward", 1)  # in the schema, before the row groups
+    batches, [letter] = writers.read(
+        writers.write(tmp_path, "parquet", damaged), "parquet", ("n", "word")
+    )
+    assert (batches, letter.rows) == ([], None)
+    assert "a column 'word' in its row groups, but not in its schema" in letter.reason
+    whole = writers.write(tmp_path, "parquet", content)
+    batches, letters = writers.read(whole, "parquet", ("n", "ward"))
+    assert (writers.values(batches, "n"), letters) == ([1, 2], [])

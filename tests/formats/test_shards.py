@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pyarrow as pa
 import pytest
 import writers
 
 from evalbeam.transforms import batch, errors
-from evalbeam.transforms.formats import shards
+from evalbeam.transforms.formats import files, shards
 
 TABLE = pa.table({"n": list(range(9))})
 
@@ -25,7 +28,7 @@ def names(found) -> list[str]:
 
 def test_each_file_once_and_sorted(folder):
     patterns = [f"{folder}/eval-1.csv", f"{folder}/eval-*.csv", f"{folder}/./eval-0.csv"]
-    found = shards.list_shards(patterns, "csv", "eval")
+    found = shards.list_shards(patterns, "csv", "eval").shards
     assert names(found) == ["eval-0.csv", "eval-1.csv", "eval-2.csv"]
     assert found[0].size_bytes == (folder / "eval-0.csv").stat().st_size
     assert {(shard.split, shard.format, shard.piece) for shard in found} == {("eval", "csv", None)}
@@ -33,7 +36,7 @@ def test_each_file_once_and_sorted(folder):
 
 def test_relative_globs(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert len(shards.list_shards("*-1.csv", "csv", "eval")) == 1
+    assert len(shards.list_shards("*-1.csv", "csv", "eval").shards) == 1
 
 
 @pytest.mark.parametrize("pattern", ["day=*", "day=*/", "*=2026-1*", "day=2026-1*/**"])
@@ -61,7 +64,7 @@ def test_remote_folders_that_a_glob_matches(memory):
 
 
 def test_row_groups_are_shards(folder):
-    found = shards.list_shards(f"{folder}/train.parquet", None, "train")
+    found = shards.list_shards(f"{folder}/train.parquet", None, "train").shards
     assert [shard.piece for shard in found] == [0, 1]
 
 
@@ -72,13 +75,14 @@ def test_row_groups_are_shards(folder):
 )  # fmt: skip
 def test_the_format_is_inferred_from_the_suffix(tmp_path, name, expected):
     (tmp_path / name).write_bytes(b"x")
-    [shard] = shards.list_shards(str(tmp_path / name), None, "eval")
+    [shard] = shards.list_shards(str(tmp_path / name), None, "eval").shards
     assert shard.format == expected
 
 
 def test_remote_files(memory):
     memory["memory://bucket/a.csv"] = memory["memory://bucket/b.csv"] = b"n\n1\n"
-    found = shards.list_shards("memory://bucket/*.csv", None, "eval")
+    patterns = ["memory://bucket/*.csv", "memory://bucket/a.csv"]
+    found = shards.list_shards(patterns, None, "eval").shards
     assert [shard.path for shard in found] == ["memory://bucket/a.csv", "memory://bucket/b.csv"]
 
 
@@ -149,3 +153,130 @@ def test_tasks_of_many_gigabytes():
 def test_shards_of_unknown_size_are_spread_too():
     assert len(shards.tasks([shard("a", 0), shard("b", 0)], 4)) == 2
     assert shards.tasks([], 4) == []
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder with a file, a.csv."""
+    monkeypatch.chdir(tmp_path)
+    writers.write(tmp_path, "csv", TABLE, "a")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("patterns", "paths"),
+    [
+        (["a.csv", "sub/../a.csv"], ["a.csv"]),
+        (["a.csv", "{here}/a.csv"], ["a.csv"]),
+        (["sub/soft.csv", "a.csv"], ["a.csv"]),
+        (["sub/hard.csv", "sub/soft.csv"], ["sub/hard.csv"]),
+        (["a.csv", "sub"], ["a.csv"]),
+        (["**/*.csv"], ["a.csv"]),
+    ],
+)
+def test_a_file_of_several_names_is_read_once(here, patterns, paths):
+    (here / "sub").mkdir()
+    (here / "sub" / "hard.csv").hardlink_to(here / "a.csv")
+    (here / "sub" / "soft.csv").symlink_to("../a.csv")
+    listing = shards.list_shards([each.format(here=here) for each in patterns], None, "eval")
+    assert [shard.path for shard in listing.shards] == paths
+    [note] = listing.notes
+    assert note.startswith(f"{paths[0]} is read once; other names of the file: ")
+
+
+def test_a_glob_of_one_file_twice_needs_no_note(here):
+    listing = shards.list_shards(["a.csv", "./a.csv", "*.csv"], None, "eval")
+    assert (len(listing.shards), listing.notes) == (1, ())
+
+
+def test_copies_are_other_files(here):
+    (here / "b.csv").write_bytes((here / "a.csv").read_bytes())
+    listing = shards.list_shards("*.csv", None, "eval")
+    assert (names_of(listing), listing.notes) == (["a.csv", "b.csv"], ())
+
+
+@pytest.mark.parametrize("pattern", [".", "**", "**/*.csv", "sub/**"])
+def test_links_in_a_circle_end(here, pattern):
+    (here / "sub").mkdir()
+    writers.write(here / "sub", "csv", TABLE, "b")
+    for name in ("one", "two"):
+        (here / name).symlink_to(".")
+        (here / "sub" / name).symlink_to("..")
+    listing = shards.list_shards(pattern, None, "eval")
+    assert len(listing.shards) == 2
+
+
+def names_of(listing) -> list[str]:
+    return [shard.path for shard in listing.shards]
+
+
+def test_a_file_in_two_splits_is_noted(here):
+    (here / "b.csv").symlink_to("a.csv")
+    both = [
+        shard
+        for split, path in (("eval", "a.csv"), ("train", "b.csv"))
+        for shard in shards.list_shards(path, None, split).shards
+    ]
+    assert shards.note_shared(both) == ["a.csv is in the splits 'eval', 'train'"]
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "**", "*/x.csv", "loop.csv", "gone.csv", "dt/*.csv"])
+def test_links_to_nothing_are_refused(here, pattern):
+    (here / "loop.csv").symlink_to("loop.csv")
+    (here / "gone.csv").symlink_to("nothing")
+    (here / "dt").symlink_to("unmounted")
+    with pytest.raises(errors.ConfigError, match=r"Cannot list .*: \[Errno (2|40)\]"):
+        shards.list_shards(pattern, None, "eval")
+
+
+@pytest.mark.parametrize("pattern", ["*", "**"])
+def test_links_to_nothing_are_no_matter_where_they_are_hidden(here, pattern):
+    (here / ".gone.csv").symlink_to("nothing")
+    assert names_of(shards.list_shards(pattern, None, "eval")) == ["a.csv"]
+
+
+def test_a_folder_named_like_a_file(here):
+    (here / "spark.csv").mkdir()
+    writers.write(here / "spark.csv", "csv", TABLE, "part-0")
+    with pytest.raises(errors.ConfigError, match=r"'spark\.csv' is a folder.*'\*\.csv/\*'"):
+        shards.list_shards("*.csv", None, "eval")
+    for pattern in ("spark.csv", "*.csv/*"):
+        assert names_of(shards.list_shards(pattern, None, "eval")) == ["spark.csv/part-0.csv"]
+    for pattern in ("**", "**/*.csv"):
+        assert len(shards.list_shards(pattern, None, "eval").shards) == 2
+
+
+def test_a_folder_or_file_that_may_not_be_read(here, monkeypatch):
+    (here / "sub").mkdir()
+    scan, open_local = os.scandir, files.open_raw
+
+    def refuse(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    def refuse_file(path):
+        if path.endswith("plain"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return open_local(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for pattern in ("sub/*.csv", "**/*.csv", "*/*.csv", "sub"):
+        with pytest.raises(errors.ConfigError, match=r"Cannot list .*Permission denied: 'sub'"):
+            shards.list_shards(pattern, None, "eval")
+    (here / "plain").write_bytes(b"n")
+    monkeypatch.setattr(files, "open_raw", refuse_file)
+    with pytest.raises(errors.DataError, match=r"Cannot read plain: .*Permission denied: 'plain'"):
+        shards.list_shards("plain", None, "eval")
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])
+def test_names_that_cannot_be(here, name):
+    with pytest.raises(errors.ConfigError, match="Cannot list "):
+        shards.list_shards(name, None, "eval")
+
+
+def test_names_that_are_not_utf_8(here):
+    writers.write(here, "csv", TABLE, os.fsdecode(b"b\xff"))
+    with pytest.raises(errors.ConfigError, match=r"'b\\udcff\.csv' is not UTF-8: rename it"):
+        shards.list_shards("*.csv", None, "eval")

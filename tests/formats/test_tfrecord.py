@@ -63,6 +63,7 @@ def test_behind_a_lost_frame_nothing_can_be_read(tmp_path, rest, reason):
     [letter] = dead
     assert letter.position == 3
     assert letter.reason == f"{reason}; the rest of the file cannot be read"
+    assert letter.rows is None
 
 
 def test_a_record_vouches_for_its_own_length(tmp_path):

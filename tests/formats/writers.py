@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from tfx_bsl.coders import example_coder
@@ -20,10 +21,21 @@ from evalbeam.transforms import batch, formats
 SUFFIXES = {"tfrecord": ".tfrecord", "parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl"}
 
 
+def noise(rows: int, seed: int) -> pa.Table:
+    """Random numbers, which fill many of the blocks that a reader reads ahead."""
+    rng = np.random.default_rng(seed)
+    return pa.table({"n": rng.random(rows), "x": rng.random((rows, 8)).tolist()})
+
+
 def frame(data: bytes) -> bytes:
     """A TFRecord."""
-    length = struct.pack("<Q", len(data))
-    return length + _masked_crc(length) + data + _masked_crc(data)
+    return frame_length(len(data)) + data + _masked_crc(data)
+
+
+def frame_length(length: int) -> bytes:
+    """The start of a TFRecord of this length."""
+    packed = struct.pack("<Q", length)
+    return packed + _masked_crc(packed)
 
 
 def _masked_crc(data: bytes) -> bytes:

@@ -1,5 +1,9 @@
 """Every mistake is reported with its location, value and remedy; nothing is published."""
 
+import errno
+import gzip
+import io
+import json
 import os
 import re
 import signal
@@ -13,6 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tfx_bsl.coders import example_coder
+
+from evalbeam.transforms.examples import scoring
+from evalbeam.transforms.formats import files, tfrecord
+from evalbeam.transforms.stages import predict
 
 
 @pytest.fixture
@@ -396,6 +405,33 @@ def test_an_unknown_number_of_lost_rows_exceeds_any_limit(fails, tmp_path, data)
     assert "the number of rows after the damage is unknown" in output
 
 
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.csv.gz"])
+def test_a_text_without_a_last_line_end_is_noted(evalbeam, fails, tmp_path, data, name):
+    write = data.to_json if "json" in name else data.to_csv
+    text = write(**({"orient": "records", "lines": True} if "json" in name else {"index": False}))
+    compress = gzip.compress if name.endswith("gz") else bytes
+    (tmp_path / name).write_bytes(compress(text.encode()[:-1]))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(data={"files": name})))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 0
+    assert f"no line end after the last row, which may be cut off: '{name}'" in result.output
+    (tmp_path / name).write_bytes(compress(text.encode()[:-4]))
+    output = fails(job(data={"files": name, "max_dead_letters": 1.0}), 2)
+    assert "the file ends here, without a line end" in output
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_truncated_file_of_records_exceeds_any_limit(fails, tmp_path, cut):
+    label = pa.array([[n % 2] for n in range(120)])
+    score = pa.array([[n / 120] for n in range(120)], pa.list_(pa.float32()))
+    examples = pa.RecordBatch.from_arrays([label, score], ["label", "score"])
+    content = io.BytesIO()
+    tfrecord.write(content, example_coder.RecordBatchToExamplesEncoder().encode(examples))
+    (tmp_path / "d.tfrecord").write_bytes(content.getvalue()[:-cut])
+    output = fails(job(data={"files": "d.tfrecord", "max_dead_letters": 1.0}), 2)
+    assert "the number of rows after the damage is unknown" in output
+
+
 def test_output_that_is_not_a_folder(fails, tmp_path, data):
     (tmp_path / "taken").write_text("")
     assert "taken is a file" in fails(job(output="taken"), 2)
@@ -475,3 +511,58 @@ def test_a_bad_label_beyond_the_first_examples(evalbeam, tmp_path):
     assert result.exit_code == 2
     assert "data.csv, row 701 (counted from 1): label column 'label' is 3.0" in result.output
     assert len(result.output.splitlines()) < 10
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet"])
+def test_a_file_that_is_replaced_while_it_is_read(
+    evalbeam, fails, tmp_path, data, monkeypatch, name
+):
+    """Of two versions of the data, no mixture is published; the next run is of the new ones."""
+    big = pd.concat([data] * 20)
+    write = pd.DataFrame.to_csv if name == "data.csv" else pd.DataFrame.to_parquet
+    more = {} if name == "data.csv" else {"row_group_size": 500}
+    write(big, tmp_path / name, index=False, **more)
+    write(big.assign(label=1 - big["label"]), tmp_path / "new", index=False, **more)
+    score = scoring.score
+
+    def replace_and_score(*arguments):
+        if (tmp_path / "new").exists():
+            os.replace(tmp_path / "new", tmp_path / name)
+        return score(*arguments)
+
+    config = job(data={"files": name, "batch_size": 10})
+    monkeypatch.setattr(predict.scoring, "score", replace_and_score)
+    output = fails(config, 4)
+    assert f"{name} has changed since this run listed it: it is " in output
+    assert len(output.splitlines()) < 6
+    assert evalbeam("run", "job.yaml").exit_code == 0
+
+
+def test_a_file_of_two_names_counts_once(run_job, evalbeam, tmp_path, data):
+    (tmp_path / "link.csv").symlink_to("data.csv")
+    (tmp_path / "again").symlink_to(".")
+    config = job(data={"files": ["data.csv", str(tmp_path / "data.csv"), "link.csv", "**/*.csv"]})
+    run = run_job(config)
+    assert pd.read_parquet(run / "metrics.parquet")["n"].to_list() == [200]
+    [note, *_] = json.loads((run / "manifest.json").read_text())["notes"]
+    others = f"link.csv, {tmp_path}/data.csv"
+    assert note == f"data.csv is read once; other names of the file: {others}"
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "loop.csv", "folder*.csv", "gone.csv"])
+def test_what_is_no_file(fails, tmp_path, data, name):
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "gone.csv").symlink_to("nothing.csv")
+    (tmp_path / "folder.csv").mkdir()
+    output = fails(job(data={"files": name}), 2)
+    assert output.startswith(("error: Cannot list ", "error: 'folder.csv' is a folder"))
+    assert output.count("\n") == 1
+
+
+def test_a_file_that_may_not_be_read(fails, tmp_path, data, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(files, "open_raw", refuse)
+    output = fails(job(), 2)
+    assert output == "error: Cannot read data.csv: [Errno 13] Permission denied: 'data.csv'\n"

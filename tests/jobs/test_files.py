@@ -56,7 +56,7 @@ def expect(frame, column="seg"):
         ("d.csv", lambda text: text.encode()),
         ("d.csv", lambda text: text.replace("\n", "\r").encode()),
         ("d.csv", lambda text: text.replace("\n", "\r\n").rstrip().encode()),
-        ("d.csv.gz", lambda text: b"".join(map(gzip.compress, text.encode().splitlines(True)))),
+        ("d.csv.gz", lambda text: gzip.compress(text.encode())),
         ("d.csv.bz2", lambda text: bz2.compress(text.encode())),
         ("d.csv.xz", lambda text: lzma.compress(text.encode())),
         ("d.csv.zst", lambda text: pa.compress(text.encode(), "zstd", asbytes=True)),
@@ -69,7 +69,35 @@ def test_line_ends_and_compression(run_job, frame, tmp_path, name, write):
     assert results(run_job(config(name))) == expect(frame)
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zlib.compress])
+def zstd(content):
+    return pa.compress(content, "zstd", asbytes=True)
+
+
+COMPRESSIONS = [gzip.compress, bz2.compress, lzma.compress, zlib.compress, zstd]
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
+def test_streams_one_after_the_other_are_one_file(run_job, frame, tmp_path, compress):
+    text = frame.to_csv(index=False).encode()
+    streams = [compress(line) for line in text.splitlines(keepends=True)]
+    padding = bytes(8) if compress in (gzip.compress, lzma.compress) else b""
+    (tmp_path / "d.csv").write_bytes(b"".join(streams) + padding)
+    assert results(run_job(config("d.csv"))) == expect(frame)
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
+def test_damage_of_a_later_stream_is_not_the_end_of_the_file(evalbeam, frame, tmp_path, compress):
+    text = frame.to_csv(index=False).encode()
+    later = bytearray(compress(text[3000:]))
+    later[0] ^= 1
+    (tmp_path / "d.csv").write_bytes(compress(text[:3000]) + later)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config("d.csv", max_dead_letters=1.0)))
+    result = evalbeam("run", "job.yaml")
+    assert result.exit_code == 2
+    assert "the rest of the file cannot be read" in result.output
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
 def test_a_truncated_file_is_refused(evalbeam, frame, tmp_path, compress):
     (tmp_path / "d.csv").write_bytes(compress(frame.to_csv(index=False).encode())[:-30])
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(config("d.csv", max_dead_letters=1.0)))

@@ -17,7 +17,9 @@ from apache_beam.options import pipeline_options
 from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
 
+from evalbeam.transforms.examples import scoring
 from evalbeam.transforms.formats import files
+from evalbeam.transforms.stages import predict
 
 TABLES = ("metrics.parquet", "confusion.parquet", "comparisons.parquet")
 KEY, SECRET = "not-so-secret-key", "very-secret-key"
@@ -264,6 +266,25 @@ def test_damaged_rows_are_listed_or_fail_the_run(run, store, world):
     assert run(config, "--run-id=one", *store.flags()).exit_code == 0
     letter = json.loads(store.get("results/runs/one/dead_letter/rows.jsonl"))
     assert (letter["path"], letter["position"]) == ("s3://bucket/bad.csv", 16)
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet"])
+def test_an_object_that_is_replaced_while_it_is_read(run, store, world, monkeypatch, name):
+    """By one of the same size within a second, which is all that S3's times tell."""
+    content = (world / name).read_bytes()
+    score = scoring.score
+
+    def replace_and_score(*arguments):
+        store.put(name, content[:-8] + b"x" + content[-7:])
+        return score(*arguments)
+
+    config = stored(f"s3://bucket/{name}")
+    config["data"]["batch_size"] = 10
+    monkeypatch.setattr(predict.scoring, "score", replace_and_score)
+    result = run(config, *store.flags())
+    assert result.exit_code == 4, result.output
+    assert f"s3://bucket/{name} has changed since this run listed it: it is " in result.output
+    assert store.keys("results/runs") == set()
 
 
 @pytest.mark.parametrize("denied", ["runs/two/tfma/*", "latest"])

@@ -73,7 +73,7 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's rows in batches, and a dead letter for each damaged row.
 
     Positions count the rows below the header, without blank lines. `projection.serialized` has no
@@ -82,17 +82,17 @@ def read(
     try:
         names, runs = _split_header(_runs(shard), shard.dialect.delimiter)
     except ValueError as error:
-        yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}")
+        yield rows.dead_letter(shard, -1, f"the file cannot be read: {error}", None)
     else:
         decoder = _CsvDecoder(projection, names, shard.dialect.delimiter)
         yield from rows.read(shard, runs, decoder, batch_size)
 
 
-_Run = list[bytes] | files.Damage
+_Run = list[bytes] | files.Damage | batch.OpenEnd
 
 
 def _split_header(runs: Iterator[_Run], delimiter: str) -> tuple[tuple[str, ...], Iterator[_Run]]:
-    first = next((run for run in runs if run), None)
+    first = next((run for run in runs if run and not isinstance(run, batch.OpenEnd)), None)
     if first is None:
         return (), runs
     if isinstance(first, files.Damage):
@@ -104,7 +104,10 @@ def _split_header(runs: Iterator[_Run], delimiter: str) -> tuple[tuple[str, ...]
             f"its header is not UTF-8 text ({error.reason}); set the encoding, such as "
             "`data: {csv: {encoding: latin-1}}` or utf-16"
         ) from error
-    names = tuple(next(csv.reader([header], delimiter=delimiter)))
+    try:
+        names = tuple(next(csv.reader([header], delimiter=delimiter)))
+    except csv.Error as error:
+        raise ValueError(f"its header is not one row of names: {error}") from error
     duplicates = {name for name in names if names.count(name) > 1}
     if duplicates:
         raise ValueError(f"columns appear twice in the header: {sorted(duplicates)}")
@@ -119,8 +122,13 @@ def _runs(shard: batch.Shard) -> Iterator[_Run]:
         if isinstance(run, files.Damage):
             yield run
             return
+        if isinstance(run, batch.OpenEnd):
+            yield run
+            continue
         complete, pending = _split_rows(pending + run, _MAX_ROW_LINES, quoted_row)
         yield complete
+    if len(pending) == 1:  # The last line opens a quote, so what ends it is missing.
+        yield batch.OpenEnd()
     yield _split_rows(pending, 0, quoted_row)[0]
 
 
@@ -227,7 +235,9 @@ class _CsvDecoder(rows.TextDecoder):
                 reason += "; if the file has another encoding, set `data: {csv: {encoding: ...}}`"
             raise ValueError(reason) from error
         if table.num_rows != len(run):
-            raise ValueError(f"parsed {table.num_rows} rows, expected {len(run)}")
+            raise rows.MiscountError(
+                f"parsed {table.num_rows} rows, expected {len(run)}", table.num_rows
+            )
         projected = rows.record_batch(table.select(self.columns))
         return pa.RecordBatch.from_arrays(
             [_empty_to_null(column) for column in projected.columns], projected.schema.names

@@ -27,6 +27,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 _MAX_DEPTH = 64
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _ARRAY = re.compile(rb"\[\s*(\{.*)?", re.DOTALL)
+# Between two objects of one line, which an array would separate by a comma.
+_NEXT_OBJECT = re.compile(rb"\}[^,\[\]{}]*\{")
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -48,7 +50,7 @@ def columns(shard: batch.Shard) -> tuple[str, ...] | None:
 def first_columns(shard: batch.Shard) -> tuple[str, ...]:
     """The keys of the first line that is an object, those of nested ones by path."""
     for run in _lines(shard):
-        for line in [] if isinstance(run, files.Damage) else run:
+        for line in run if isinstance(run, list) else []:
             with contextlib.suppress(ValueError):
                 return tuple(_keys(dict(json.loads(line))))
     return ()
@@ -64,7 +66,7 @@ def _keys(entry: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's lines in batches, and a dead letter for each malformed line.
 
     Positions count the lines that are not blank. `projection.serialized` has no effect, as there
@@ -73,26 +75,32 @@ def read(
     return rows.read(shard, _lines(shard), _JsonDecoder(projection.columns), batch_size)
 
 
-def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage]:
+def _lines(shard: batch.Shard) -> Iterator[list[bytes] | files.Damage | batch.OpenEnd]:
     """The lines that are not blank, and a Damage for each that is nested too deeply.
+
+    A line that is not an object is a run by itself: to the parser, lines are mere space, and
+    several that open brackets could together be too deep.
 
     Raises:
       ConfigError: the file is an array.
     """
     is_first = True
     for run in lines.runs(files.blocks(shard.path)):
-        if isinstance(run, files.Damage):
+        if not isinstance(run, list):
             yield run
             continue
-        kept = list(filter(bytes.strip, run))
+        kept = [stripped for line in run if (stripped := line.strip())]
         if is_first and kept:
             is_first = False
             kept[0] = kept[0].removeprefix(codecs.BOM_UTF8)
             _refuse_array(shard, kept[0])
         good = 0
-        for bad in [i for i, line in enumerate(kept) if _is_too_deep(line)]:
+        for bad in _list_suspects(kept):
             yield kept[good:bad]
-            yield files.Damage(f"an object nested more than {_MAX_DEPTH} levels deep")
+            if _is_too_deep(kept[bad]):
+                yield files.Damage(f"an object nested more than {_MAX_DEPTH} levels deep")
+            else:
+                yield [kept[bad]]
             good = bad + 1
         yield kept[good:]
 
@@ -105,9 +113,22 @@ def _refuse_array(shard: batch.Shard, line: bytes) -> None:
         )
 
 
+def _list_suspects(kept: Sequence[bytes]) -> list[int]:
+    """The lines that are not quickly seen to be objects, and not too deep."""
+    text = b"\n".join(kept)
+    all_objects = _is_object(text) and text.count(b"}\n{") == len(kept) - 1
+    return [
+        i
+        for i, line in enumerate(kept)
+        if line.count(b"[") + line.count(b"{") > _MAX_DEPTH or not (all_objects or _is_object(line))
+    ]
+
+
+def _is_object(line: bytes) -> bool:
+    return line.startswith(b"{") and line.endswith(b"}")
+
+
 def _is_too_deep(line: bytes) -> bool:
-    if line.count(b"[") + line.count(b"{") <= _MAX_DEPTH:
-        return False
     marks = b"".join(_BRACKET.findall(_STRING.sub(b"", line)))
     values = np.frombuffer(marks, np.uint8)
     opening = (values == ord("[")) | (values == ord("{"))
@@ -128,10 +149,16 @@ class _JsonDecoder(rows.TextDecoder):
         except pa.ArrowInvalid as error:
             raise ValueError(str(error).removesuffix(" in row 0")) from error
         if table.num_rows != len(run):
-            raise ValueError(
-                f"parsed {table.num_rows} JSON objects, expected {len(run)}, one per line"
+            raise rows.MiscountError(
+                f"parsed {table.num_rows} JSON objects, expected {len(run)}, one per line",
+                table.num_rows,
             )
         return self._project(table)
+
+    def count(self, damaged: bytes, error: ValueError) -> int | None:
+        """Unknown, too, if another object seems to start in the line."""
+        count = super().count(damaged, error)
+        return None if count == 1 and _NEXT_OBJECT.search(damaged) else count
 
     def _read(self, text: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         complete = all(name in types for name in self.columns)

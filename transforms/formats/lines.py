@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from evalbeam.transforms.batch import OpenEnd
 from evalbeam.transforms.formats import files
 
 
-def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files.Damage]:
-    """The lines of the blocks, without line ends; the last line need not have one.
+def runs(
+    blocks: Iterator[bytes | files.Damage],
+) -> Iterator[list[bytes] | files.Damage | OpenEnd]:
+    """The lines of the blocks, without line ends; an OpenEnd before a last line that has none.
 
-    Lines end in line feeds or, in a file whose first block has none, in carriage returns. A line
-    that is cut off by damage is omitted: the Damage stands for it.
+    Lines end in line feeds or, in a file whose first block has none but at its end, in carriage
+    returns. A line that is cut off by damage is omitted: the Damage stands for it.
     """
     pending: list[bytes] = []
     old: bool | None = None
@@ -20,7 +23,7 @@ def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files
             yield block
             return
         if old is None:
-            old = b"\n" not in block and b"\r" in block
+            old = b"\r" in block and b"\n" not in block.rstrip()
         if old:
             block = block.replace(b"\r", b"\n")
         pending.append(block)
@@ -29,4 +32,5 @@ def runs(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | files
             yield lines
             pending = [rest]
     if last := b"".join(pending):
+        yield OpenEnd()
         yield [last]

@@ -20,6 +20,14 @@ from evalbeam.transforms.formats import files
 _VOTERS = 1000
 
 
+class MiscountError(ValueError):
+    """A row that holds this number of rows."""
+
+    def __init__(self, message: str, rows: int) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 @dataclass(frozen=True)
 class Decoded:
     """Consecutive undamaged rows: their bytes and their columns."""
@@ -55,6 +63,10 @@ class Decoder(abc.ABC):
         """The final type of a column of inferred type; None while the column has no value."""
         return None if pa.types.is_null(column.type) else column.type
 
+    def count(self, damaged: bytes, error: ValueError) -> int | None:
+        """The number of rows that are lost with a damaged one; None if unknown."""
+        return 1
+
     def decode(self, run: Sequence[bytes]) -> Iterator[Decoded | files.Damage]:
         """The rows in order, each in a Decoded or as its own Damage."""
         try:
@@ -71,7 +83,7 @@ class Decoder(abc.ABC):
             decoded = self._parse_settled(run)
         except ValueError as error:
             if len(run) == 1:
-                yield from self._salvage_row(run[0], str(error))
+                yield from self._salvage_row(run[0], error)
             else:
                 middle = len(run) // 2
                 yield from self._salvage(run[:middle])
@@ -79,15 +91,15 @@ class Decoder(abc.ABC):
         else:
             yield Decoded(run, decoded)
 
-    def _salvage_row(self, row: bytes, reason: str) -> Iterator[Decoded | files.Damage]:
+    def _salvage_row(self, row: bytes, error: ValueError) -> Iterator[Decoded | files.Damage]:
         """A row that does not match the types: widens its columns, or reports the damage."""
         try:
             self._widen(row)
             decoded = self._parse_settled([row])
-        except _MisfitError as error:
-            yield files.Damage(str(error))
+        except _MisfitError as misfit:
+            yield files.Damage(str(misfit))
         except ValueError:
-            yield files.Damage(reason)
+            yield files.Damage(str(error), self.count(row, error))
         else:
             yield Decoded([row], decoded)
 
@@ -165,6 +177,13 @@ class TextDecoder(Decoder):
         pa.list_(pa.list_(pa.list_(pa.int64()))): pa.list_(pa.list_(pa.list_(pa.float64()))),
     }
 
+    def count(self, damaged: bytes, error: ValueError) -> int | None:
+        """Several if it is parsed as several; unknown if a character may end lines elsewhere."""
+        if isinstance(error, MiscountError):
+            return max(1, error.rows)
+        lines = damaged.decode(errors="replace").splitlines()
+        return 1 if len(lines) == 1 else None
+
     def settle(self, column: pa.Array) -> pa.DataType | None:
         """Dates and times stay text: whether all values parse as dates is a matter of chance."""
         if pa.types.is_list(column.type):
@@ -181,12 +200,14 @@ class _MisfitError(ValueError):
 
 def read(
     shard: batch.Shard,
-    runs: Iterator[Sequence[bytes] | files.Damage],
+    runs: Iterator[Sequence[bytes] | files.Damage | batch.OpenEnd],
     decoder: Decoder,
     batch_size: int,
     serialized: bool = False,
-) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """Batches of the shard's rows, and a dead letter for each Damage.
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
+    """Batches of the shard's rows, a dead letter for each Damage, and an OpenEnd if there is one.
+
+    Damage after an OpenEnd is where the file was cut off: of an unknown number of rows.
 
     Args:
       shard: where the rows come from.
@@ -200,15 +221,23 @@ def read(
 
 def _decode(
     shard: batch.Shard,
-    runs: Iterator[Sequence[bytes] | files.Damage],
+    runs: Iterator[Sequence[bytes] | files.Damage | batch.OpenEnd],
     decoder: Decoder,
     serialized: bool,
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     position = 0
+    is_open = False
     for run in (run for run in runs if run):
+        if isinstance(run, batch.OpenEnd):
+            is_open = True
+            yield run
+            continue
         for item in [run] if isinstance(run, files.Damage) else decoder.decode(run):
             if isinstance(item, files.Damage):
-                yield dead_letter(shard, position, item.reason, item.rows)
+                reason, lost = item.reason, item.rows
+                if is_open:
+                    reason, lost = f"{reason}; the file ends here, without a line end", None
+                yield dead_letter(shard, position, reason, lost)
                 position += 1
             else:
                 end = position + len(item.rows)
@@ -236,16 +265,16 @@ def dead_letter(
 
 
 def rebatch(
-    items: Iterable[batch.Batch | batch.DeadLetter], batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
-    """The same rows in batches of `batch_size` (the last may be shorter), dead letters in between.
+    items: Iterable[batch.Batch | batch.DeadLetter | batch.OpenEnd], batch_size: int
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
+    """The same rows in batches of `batch_size` (the last may be shorter), the rest in between.
 
     Equal sizes regardless of blocks and damage, as a TensorFlow function is traced for each shape.
     """
     pending: list[batch.Batch] = []
     rows = 0
     for item in items:
-        if isinstance(item, batch.DeadLetter):
+        if not isinstance(item, batch.Batch):
             yield item
             continue
         pending.append(item)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import itertools
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from evalbeam.transforms import batch, errors, formats
 from evalbeam.transforms.formats import files
+
+_T = TypeVar("_T")
 
 _TASK_BYTES = 256 << 20
 _PLAIN = batch.Dialect()
@@ -19,13 +24,21 @@ _PLAIN = batch.Dialect()
 _NUMBERING = re.compile(r"-\d+-of-\d+")
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The shards of a split, sorted by path, and notes on what was found on the way."""
+
+    shards: tuple[batch.Shard, ...]
+    notes: tuple[str, ...] = ()
+
+
 def list_shards(
     patterns: str | Sequence[str],
     format_name: str | None,
     split: str,
     dialect: batch.Dialect = _PLAIN,
-) -> tuple[batch.Shard, ...]:
-    """The shards of all the files, sorted by path, each file once.
+) -> Listing:
+    """The shards of all the files, each file once, whatever its names.
 
     Args:
       patterns: one or several paths, folders or globs, local or URLs of Beam's filesystems. Of
@@ -35,25 +48,61 @@ def list_shards(
       dialect: how CSV files are written.
 
     Raises:
-      ConfigError: a path or glob that matches no file, only empty files, an unknown format or
-        suffix, or a filesystem that cannot be used.
+      ConfigError: a path or glob that matches no file, only empty files, what is no file or cannot
+        be listed; an unknown format or suffix; or a filesystem that cannot be used.
+      DataError: a file that may not be read.
     """
     if format_name is not None:
         formats.get(format_name)
-    sizes: dict[str, int] = {}
+    stamps: dict[str, batch.Stamp] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        sizes |= _find(pattern)
-    if not any(sizes.values()):
+        stamps |= _find(pattern)
+    if not any(stamp.size_bytes for stamp in stamps.values()):
         raise errors.ConfigError(
-            f"There is no data for split {split!r}: all of its {len(sizes)} files are empty "
-            f"({_some(sizes)})."
+            f"There is no data for split {split!r}: all of its {len(stamps)} files are empty "
+            f"({_some(stamps)})."
         )
-    return tuple(
-        batch.Shard(split, path, name, piece, size_bytes, dialect)
-        for path in sorted(sizes)
+    stamps, notes = _drop_repeated(stamps)
+    shards = tuple(
+        batch.Shard(split, path, name, piece, size_bytes, dialect, stamp)
+        for path, stamp in sorted(stamps.items())
         for name in [format_name or _infer_format(path)]
-        for piece, size_bytes in formats.get(name).pieces(path, sizes[path])
+        for piece, size_bytes in formats.pieces(name, path, stamp.size_bytes)
     )
+    return Listing(shards, notes)
+
+
+def note_shared(listed: Iterable[batch.Shard]) -> list[str]:
+    """A note for each file that several splits have."""
+    splits: dict[object, dict[str, str]] = {}
+    for shard in listed:
+        splits.setdefault(_identify(shard.path, shard.stamp), {})[shard.split] = shard.path
+    return [
+        f"{next(iter(paths.values()))} is in the splits {errors.listed(paths)}"
+        for paths in splits.values()
+        if len(paths) > 1
+    ]
+
+
+def _drop_repeated(
+    stamps: Mapping[str, batch.Stamp],
+) -> tuple[dict[str, batch.Stamp], tuple[str, ...]]:
+    """Each file under its shortest path only, and a note for each that has others, too."""
+    paths: dict[object, list[str]] = {}
+    for path, stamp in stamps.items():
+        paths.setdefault(_identify(path, stamp), []).append(path)
+    kept, notes = {}, []
+    for names in paths.values():
+        first, *others = sorted(names, key=lambda path: (path.count("/"), path))
+        kept[first] = stamps[first]
+        if others:
+            notes.append(f"{first} is read once; other names of the file: {_some(others)}")
+    return kept, tuple(notes)
+
+
+def _identify(path: str, stamp: batch.Stamp | None) -> object:
+    """What two names of one file share; a remote file's URL, as its store lists it."""
+    return stamp if stamp is not None and stamp.node is not None else path
 
 
 def tasks(shards: Sequence[batch.Shard], least: int) -> list[tuple[batch.Shard, ...]]:
@@ -74,17 +123,20 @@ def tasks(shards: Sequence[batch.Shard], least: int) -> list[tuple[batch.Shard, 
     return [tuple(group) for group in groups]
 
 
-def _find(pattern: str) -> dict[str, int]:
-    sizes = _match(pattern)
+def _find(pattern: str) -> dict[str, batch.Stamp]:
+    stamps = _match(pattern)
     if glob.has_magic(pattern):
-        sizes = _drop_hidden(sizes, pattern)
-    if not sizes:  # Of folders, then.
+        stamps = _drop_hidden(stamps, pattern)
+    if not stamps:  # Of folders, then.
         folders = pattern.rstrip("/")
         literal = not (files.is_remote(folders) or glob.has_magic(folders))
         escaped = glob.escape(folders) if literal else folders
-        sizes = _drop_hidden(_match(f"{escaped}/**"), folders)
-    if sizes:
-        return sizes
+        stamps = _drop_hidden(_match(f"{escaped}/**"), folders)
+    if not files.is_remote(pattern):
+        _refuse_folders(pattern, stamps)
+        _refuse_undecodable(stamps)
+    if stamps:
+        return stamps
     folder, name = _find_folder(pattern)
     names = _list(folder)
     where = repr(folder or ".")
@@ -108,21 +160,45 @@ def _find_folder(pattern: str) -> tuple[str, str]:
 
 def _list(folder: str) -> list[str]:
     """The names in a folder; those of folders in it end with a slash if it is local."""
-    if files.is_remote(folder):
-        return [posixpath.basename(path) for path in _match(posixpath.join(folder, "*"))]
-    try:
+    # It may not be read, or have files that cannot be listed, or be a URL's scheme.
+    with contextlib.suppress(errors.ConfigError, OSError):
+        if files.is_remote(folder):
+            return [posixpath.basename(path) for path in _match(posixpath.join(folder, "*"))]
         with os.scandir(folder or ".") as entries:
             return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
-    except OSError:  # It may not be read, or is a URL's scheme.
-        return []
+    return []
 
 
-def _drop_hidden(sizes: dict[str, int], pattern: str) -> dict[str, int]:
+def _refuse_folders(pattern: str, found: Iterable[str]) -> None:
+    """Raises ConfigError for a folder that a glob matches as if it were a file, as Spark's are."""
+    suffixes = tuple(_list_suffixes())
+    if not glob.has_magic(pattern) or pattern.endswith("**"):
+        return
+    named = {path for path in files.expand(pattern) if path.lower().endswith(suffixes)}
+    for path in sorted(_drop_hidden(dict.fromkeys(named), pattern)):
+        if os.path.isdir(path) and not any(each.startswith(f"{path}/") for each in found):
+            raise errors.ConfigError(
+                f"{path!r} is a folder, and {pattern!r} does not match the files in it: name the "
+                f"folder itself, or write {pattern + '/*'!r}"
+            )
+
+
+def _refuse_undecodable(found: Iterable[str]) -> None:
+    for path in found:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise errors.ConfigError(
+                f"the name of the file {path!r} is not UTF-8: rename it"
+            ) from error
+
+
+def _drop_hidden(stamps: Mapping[str, _T], pattern: str) -> dict[str, _T]:
     """Without files that are hidden, or in hidden folders, beyond the pattern's fixed part."""
     fixed = len(list(itertools.takewhile(lambda part: not glob.has_magic(part), _split(pattern))))
     return {
-        path: size
-        for path, size in sizes.items()
+        path: stamp
+        for path, stamp in stamps.items()
         if not any(part.startswith(("_", ".")) for part in _split(path)[fixed:])
     }
 
@@ -131,9 +207,9 @@ def _split(path: str) -> list[str]:
     return [part for part in os.path.normpath(path).split("/") if part]
 
 
-def _match(pattern: str) -> dict[str, int]:
+def _match(pattern: str) -> dict[str, batch.Stamp]:
     try:
-        return files.match(pattern)
+        return files.find(pattern)
     except Exception as error:  # Each filesystem raises its own errors.
         raise errors.ConfigError(f"Cannot list {pattern!r}: {files.reason(error)}") from error
 
@@ -143,11 +219,7 @@ def _infer_format(path: str) -> str:
     for compressed in files.COMPRESSED:
         name = name.removesuffix(compressed)
     name = _NUMBERING.sub("", name)
-    suffixes = {
-        suffix: format_name
-        for format_name in formats.REGISTRY
-        for suffix in formats.get(format_name).SUFFIXES
-    }
+    suffixes = _list_suffixes()
     for suffix, format_name in suffixes.items():
         if name.endswith(suffix):
             return format_name
@@ -159,9 +231,19 @@ def _infer_format(path: str) -> str:
     )
 
 
+def _list_suffixes() -> dict[str, str]:
+    """The format of each suffix."""
+    return {
+        suffix: format_name
+        for format_name in formats.REGISTRY
+        for suffix in formats.get(format_name).SUFFIXES
+    }
+
+
 def _infer_from_content(path: str) -> str | None:
     """The format whose files start as this one does; None if unknown or empty."""
-    block = next(files.blocks(path), b"")
+    with formats.reading(path):
+        block = next(files.blocks(path), b"")
     if isinstance(block, files.Damage) or not block:
         return None
     for name in formats.REGISTRY:

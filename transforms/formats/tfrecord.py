@@ -34,6 +34,9 @@ _FIRST = 256
 _LENGTH = struct.Struct("<Q")
 _HEADER, _FOOTER = 12, 4  # bytes
 
+# No tf.Example is larger; without a limit, a length could ask for all of the memory.
+_MAX_BYTES = (1 << 31) - 1
+
 _REST = "the rest of the file cannot be read"
 _CORRUPT_LENGTH = f"corrupt length of a record (CRC mismatch); {_REST}"
 
@@ -64,11 +67,11 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
 
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
-) -> Iterator[batch.Batch | batch.DeadLetter]:
+) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
     """The shard's examples in batches, and a dead letter for each damaged record.
 
-    Rows after a corrupt length or a truncation share one dead letter, as there is no way to find
-    the next record.
+    Rows from a corrupt length or a truncation on share one dead letter, of an unknown number, as
+    there is no way to find the next record.
     """
     runs = records(files.blocks(shard.path))
     decoder = _ExampleDecoder(projection.columns)
@@ -128,10 +131,15 @@ def records(blocks: Iterator[bytes | files.Damage]) -> Iterator[list[bytes] | fi
                 yield run
                 yield files.Damage(_CORRUPT_LENGTH, rows=None)
                 return
-            needed += _LENGTH.unpack_from(rest)[0] + _FOOTER
+            length = _LENGTH.unpack_from(rest)[0]
+            if length > _MAX_BYTES:
+                yield run
+                yield files.Damage(f"a record of {length:,} bytes; {_REST}", rows=None)
+                return
+            needed += length + _FOOTER
     yield run
     if size:
-        yield files.Damage(f"truncated record; {_REST}")
+        yield files.Damage(f"truncated record; {_REST}", rows=None)
 
 
 def _starts(buffer: bytes) -> list[int]:

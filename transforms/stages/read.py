@@ -13,8 +13,8 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import metric
 
-from evalbeam.transforms import errors, formats
-from evalbeam.transforms.batch import Batch, DeadLetter, Projection, Shard
+from evalbeam.transforms import formats
+from evalbeam.transforms.batch import Batch, DeadLetter, OpenEnd, Projection, Shard
 from evalbeam.transforms.ledger import Ledger, ShardCounts
 from evalbeam.transforms.stages import coders  # noqa: F401  # registers coders
 
@@ -85,26 +85,17 @@ class _ReadShards(beam.DoFn):
 
     def _read(self, shard: Shard) -> Iterator[Batch | DeadLetter | ShardCounts]:
         rows = dead = 0
-        try:
-            for item in formats.read(shard, self.projection, self.batch_size):
-                if isinstance(item, Batch):
-                    rows += len(item)
-                else:
-                    dead += item.least
-                yield item
-        except Exception as error:
-            kind = errors.DataError if _is_damage(error) else errors.JobError
-            raise kind(f"Cannot read {shard}: {error}") from error
-        yield ShardCounts(shard.split, shard.path, shard.piece, rows, dead)
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether the file is at fault, not the machine or the network."""
-    if isinstance(error, errors.EvalbeamError):
-        return error.exit_code == errors.DataError.exit_code
-    if isinstance(error, OSError):
-        return error.errno is None  # Arrow's, of damaged files.
-    return isinstance(error, ValueError)
+        open_end = False
+        for item in formats.read(shard, self.projection, self.batch_size):
+            if isinstance(item, OpenEnd):
+                open_end = True
+                continue
+            if isinstance(item, Batch):
+                rows += len(item)
+            else:
+                dead += item.least
+            yield item
+        yield ShardCounts(shard.split, shard.path, shard.piece, rows, dead, open_end)
 
 
 def _read_ahead(items: Iterator[_T]) -> Iterator[_T]:
