@@ -46,7 +46,7 @@ def test_folders_that_a_glob_matches_are_read_as_folders(tmp_path, pattern):
         writers.write(tmp_path / "days" / f"day={day}" / "part", "csv", TABLE, "a")
     (tmp_path / "days" / "day=2026-12" / "_SUCCESS").touch()
     (tmp_path / "days" / "_SUCCESS").touch()
-    found = shards.list_shards(f"{tmp_path}/days/{pattern}", None, "eval")
+    found = shards.list_shards(f"{tmp_path}/days/{pattern}", None, "eval").shards
     assert [shard.path.split("/")[-3] for shard in found] == [
         "day=2026-10",
         "day=2026-11",
@@ -56,7 +56,7 @@ def test_folders_that_a_glob_matches_are_read_as_folders(tmp_path, pattern):
 
 def test_remote_folders_that_a_glob_matches(memory):
     memory["memory://bucket/day=1/a.csv"] = memory["memory://bucket/day=2/b.csv"] = b"n\n1\n"
-    found = shards.list_shards("memory://bucket/day=*", None, "eval")
+    found = shards.list_shards("memory://bucket/day=*", None, "eval").shards
     assert [shard.path for shard in found] == [
         "memory://bucket/day=1/a.csv",
         "memory://bucket/day=2/b.csv",
