@@ -27,6 +27,11 @@ def name(value: str | int | float) -> str:
     return texts(pa.array([value]))[0].as_py()
 
 
+def text(value: object) -> str:
+    """A class as messages write it, which may be the bytes of its name."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def texts(values: pa.Array) -> pa.Array:
     """string[N]: the names of the classes that text, bytes, numbers or booleans stand for.
 

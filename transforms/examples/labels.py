@@ -164,9 +164,10 @@ def _numbers(
     """Finite numbers, float64[N] or float64[N, K]."""
     _refuse_missing(examples, where, lengths)
     if not arrow.is_number(values.type):
+        example = classes.text(values[0].as_py())
         raise errors.DataError(
-            f"{examples.shard}: {where} holds {values.type}, such as {values[0].as_py()!r}; it "
-            "must be numeric"
+            f"{examples.shard}: {where} holds {values.type}, such as {example!r}; it must be "
+            "numeric"
         )
     size = int(np.bincount(lengths).argmax())
     _refuse(
@@ -200,7 +201,7 @@ def _named(
     if head.unknown:
         index[unknown] = len(head.names) - 1
     elif unknown.any():
-        first = values[int(unknown.argmax())].as_py()
+        first = classes.text(values[int(unknown.argmax())].as_py())
         rows = np.repeat(np.arange(len(examples)), lengths)[unknown]
         _refuse(
             examples,

@@ -205,7 +205,7 @@ def _one_hot(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, dict[int,
     index = classes.indices(values, names)
     unknown = {
         int(row): (
-            f"the prediction {_name(values[int(row)].as_py())!r} is none of the classes "
+            f"the prediction {classes.text(values[int(row)].as_py())!r} is none of the classes "
             f"{classes.describe(names)}"
         )
         for row in np.flatnonzero(index < 0)
@@ -244,7 +244,7 @@ def _spread(predictions: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray
         times > 0,
         wrong
         | {
-            int(rows[at]): f"{_name(values[int(at)].as_py())!r} is none of the classes "
+            int(rows[at]): f"{classes.text(values[int(at)].as_py())!r} is none of the classes "
             f"{classes.describe(names)}"
             for at in np.flatnonzero(~known)[::-1]
         },
@@ -264,12 +264,7 @@ def _names_of(values: pa.Array, head: Head) -> tuple[str, ...]:
 
 
 def _example(predictions: np.ndarray) -> str:
-    return _name(predictions.reshape(-1)[0])
-
-
-def _name(value: object) -> str:
-    """A class as messages write it, which may be the bytes of its name."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return classes.text(predictions.reshape(-1)[0])
 
 
 def _check_shape(predictions: np.ndarray, head: Head) -> None:
