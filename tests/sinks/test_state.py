@@ -96,11 +96,12 @@ def _edit(path: pathlib.Path, **changes: object) -> None:
         ),
         (
             lambda run: _edit(run / "state" / "evaluation.json", version=1),
-            "written in version 1 of the state's format; this evalbeam reads version 4",
+            "written in version 1 of the state's format; this evalbeam reads version "
+            f"{state.VERSION}",
         ),
         (
-            lambda run: _edit(run / "state" / "evaluation.json", version=5),
-            "written in version 5 .* Use the evalbeam that wrote it",
+            lambda run: _edit(run / "state" / "evaluation.json", version=state.VERSION + 1),
+            f"written in version {state.VERSION + 1} .* Use the evalbeam that wrote it",
         ),
         (
             lambda run: _edit(run / "state" / "evaluation.json", evaluation={"models": 5}),
