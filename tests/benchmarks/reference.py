@@ -6,6 +6,7 @@ device (3), age (4) and country x device: 208 slice keys.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def _write_shard(path: Path, examples: int, seed: int, wide: bool) -> None:
 def write_examples(folder: Path, examples: int, wide: bool = False) -> Path:
     """Makes TFRecord files in a folder below `folder`, and gives their glob.
 
-    Shards have 100,000 examples. They are links to a single one, whose examples so repeat, except
+    Shards have 100,000 examples. They are copies of a single one, whose examples so repeat, except
     for `wide` data: there a slice of 20 examples is to have 20 different ones.
     """
     data = folder / f"{'wide' if wide else 'data'}-{examples}"
@@ -95,7 +96,7 @@ def write_examples(folder: Path, examples: int, wide: bool = False) -> Path:
         shared = folder / f"shard-{rows}-{shard if wide else 0}{'-wide' if wide else ''}.tfrecord"
         if not shared.exists():
             _write_shard(shared, rows, shard, wide)
-        (data / f"eval-{shard:05d}-of-{shards:05d}.tfrecord").symlink_to(shared)
+        shutil.copyfile(shared, data / f"eval-{shard:05d}-of-{shards:05d}.tfrecord")
     return glob
 
 
