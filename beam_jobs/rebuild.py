@@ -130,6 +130,7 @@ def merge(arguments: Arguments) -> None:
         index = stage.read_index()
         verify.verify(evaluation, index, ledger)
         notes += assemble.note_plots(evaluation, index)
+        notes += assemble.note_baselines(index)
         description = _describe_merged(states, notes)
         description["run_id"] = run_id
         description["runner"] = runner.name(options)
@@ -192,6 +193,7 @@ def _check_eval_config(path: str, request: resolve.Request, kept: Evaluation) ->
     for what, wanted, found in (
         ("slices", set(request.slices), {tuple(map(_without_edges, s)) for s in kept.slices}),
         ("labels", set(data.label_columns()), {head.column for head in kept.heads}),
+        ("comparisons of slices", request.slice_comparisons, kept.slice_comparisons),
         ("the weight", data.weight, kept.weight),
         ("the baseline", request.settings.baseline or kept.baseline, kept.baseline),
     ):

@@ -103,6 +103,7 @@ def run(arguments: Arguments) -> None:
             *verify.note_empty_slices(job.evaluation, index),
             *verify.note_missing_numbers(job.evaluation, index),
             *assemble.note_plots(job.evaluation, index),
+            *assemble.note_baselines(index),
         ]
         terminal.note(*notes)
         description = manifest.describe(

@@ -152,6 +152,7 @@ def _make_evaluation(
         engine=engine,
         eval_config=request.eval_config,
         tfma_metrics=request.tfma_metrics,
+        slice_comparisons=request.slice_comparisons,
     )
     return evaluation, notes
 

@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from evalbeam.beam_jobs.config.settings import Config, Model
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples.slices import Spec
-from evalbeam.transforms.metrics.evaluation import Engine, MetricSpec
+from evalbeam.transforms.metrics.evaluation import Engine, MetricSpec, SliceComparison
 from evalbeam.transforms.tfma import eval_config
 
 
@@ -25,6 +25,7 @@ class Request:
       preprocessing: by version, the signatures whose outputs are columns.
       tfma_metrics: MetricsSpecs, as JSON, that only TFMA computes.
       eval_config: the EvalConfig, as JSON.
+      slice_comparisons: the slices to compare with each other.
       notes: what the EvalConfig requests but is not evaluated.
     """
 
@@ -35,6 +36,7 @@ class Request:
     preprocessing: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tfma_metrics: tuple[str, ...] = ()
     eval_config: str | None = None
+    slice_comparisons: tuple[SliceComparison, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -63,13 +65,17 @@ def resolve(settings: Config, engine: Engine) -> Request:
             f"{settings.eval_config}: supported by `--engine tfma` only: "
             + "; ".join(contents.tfma_only)
         )
+    min_slice_size = max(contents.min_slice_size, settings.min_slice_size)
+    if contents.slice_comparisons and engine == "tfma" and min_slice_size > 1:
+        raise errors.ConfigError(
+            f"{settings.eval_config}: TFMA cannot compare slices (cross_slicing_specs) with a "
+            f"min_slice_size, here {min_slice_size}: remove one of them, or `--engine tfma`"
+        )
     notes = []
-    if contents.thresholds:
+    if contents.thresholds or contents.bounds_differences:
         notes.append("this version of evalbeam does not check the EvalConfig's thresholds")
     if contents.intervals:
         notes.append("this version of evalbeam does not compute confidence intervals")
-    if parsed.cross_slicing_specs:
-        notes.append("comparisons of slices (cross_slicing_specs) are in tfma/ only")
     is_empty = not contents.metrics and not contents.tfma_metrics
     if is_empty:
         notes.append("the EvalConfig has no metrics: evaluating the usual ones of the task")
@@ -77,10 +83,11 @@ def resolve(settings: Config, engine: Engine) -> Request:
         _merge(settings, contents),
         tuple(dict.fromkeys(((), *contents.slices))),
         None if is_empty else contents.metrics,
-        max(contents.min_slice_size, settings.min_slice_size),
+        min_slice_size,
         _list_preprocessing(settings, contents),
         contents.tfma_metrics,
         None if is_empty else json_format.MessageToJson(parsed, indent=None),
+        contents.slice_comparisons,
         tuple(notes),
     )
 

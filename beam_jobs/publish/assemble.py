@@ -15,7 +15,7 @@ from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.results.finish import PLOTTED
-from evalbeam.transforms.results.index import Index
+from evalbeam.transforms.results.index import BASELINES, Index
 from evalbeam.transforms.sinks import state, tables
 from evalbeam.transforms.stages import finish
 from evalbeam.transforms.tfma import eval_config, result_files
@@ -85,6 +85,16 @@ def note_plots(evaluation: Evaluation, index: Index) -> list[str]:
         return []
     count = f"{index.plottable:,}"
     return [f"only the {PLOTTED:,} largest of {count} slices have plots; all have metrics"]
+
+
+def note_baselines(index: Index) -> list[str]:
+    """A note if not all baseline slices of comparisons are compared with."""
+    if index.baseline_slices <= BASELINES:
+        return []
+    return [
+        f"cross_slicing_specs: slices are compared with the {BASELINES:,} largest of "
+        f"{index.baseline_slices:,} baseline slices only"
+    ]
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -102,7 +102,9 @@ def show(results: Path, published: str, seconds: float) -> None:
     letters = _count(dead, "dead letter")
     console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {letters}")
     console.print(f"{seconds:.1f} s; results in {published}", soft_wrap=True)
-    worst_slices = _find_worst_slices(stored, heading)
+    worst_slices = _find_worst_slices(stored, heading, "value")
+    compared = tables.read(results / "slice_comparisons.parquet")
+    worst_differences = _find_worst_slices(compared, heading, "difference", ("baseline_slice",))
     for split in frame["split"].unique():
         overall = _add_names(frame[frame["split"] == split])
         of_class = overall["class_id"].notna()
@@ -116,9 +118,10 @@ def show(results: Path, published: str, seconds: float) -> None:
             worst_classes = _find_worst_classes(by_class, heading)
             build = functools.partial(_tabulate_classes, worst_classes, by_class, examples, heading)
             _print_side_by_side(console, heading.models, build)
-        worst = _tabulate_worst(worst_slices[worst_slices["split"] == split], overall, heading)
-        if worst is not None:
-            console.print(worst)
+        for worst, value in ((worst_slices, "value"), (worst_differences, "difference")):
+            rows = worst[worst["split"] == split]
+            if len(rows):
+                console.print(_tabulate_worst(rows, overall, heading, value))
     if any(model["measures"] for model in manifest["models"].values()):
         build = functools.partial(_tabulate_costs, manifest["models"])
         _print_side_by_side(console, heading.models, build)
@@ -165,6 +168,7 @@ def describe_plan(job: Job) -> str:
         f"baseline  {job.evaluation.baseline or 'none'}",
         *(f"images    {line}" for line in _describe_images(job)),
         f"slices    {'; '.join(map(slices.describe, job.evaluation.slices))}",
+        *(f"compared  {comparison}" for comparison in job.evaluation.slice_comparisons),
         f"metrics   {', '.join(names)}",
     ]
     for each in planned.by_tfma:
@@ -498,21 +502,31 @@ def _format_signed(value: float) -> str:
     return "0" if value == 0 else ("+" if value > 0 else "") + _format_number(value)
 
 
-def _find_worst_slices(stored: Dataset, heading: Heading) -> pd.DataFrame:
+def _find_worst_slices(
+    stored: Dataset, heading: Heading, value: str, more: Sequence[str] = ()
+) -> pd.DataFrame:
     """For each metric with a preferred direction, each version's worst slice in each split.
 
     Reads the table in pieces, as it may be larger than memory.
+
+    Args:
+      stored: a table of results.
+      heading: what tables have in common.
+      value: the column by which a slice is the worst.
+      more: further columns to read.
     """
     directed = [name for name, direction in heading.directions.items() if direction]
     # For a metric by class, the average suffices here.
     wanted = (pc.field("slice") != "overall") & pc.field("class_id").is_null()
     wanted &= pc.field("n") >= conversion.FEWEST_EXAMPLES
-    wanted &= pc.field("metric").isin(pa.array(directed, pa.string())) & ~pc.field("value").is_nan()
-    columns = ["split", "slice", "model", *tables.WHICH, "value", "n"]
+    wanted &= pc.field("metric").isin(pa.array(directed, pa.string())) & ~pc.field(value).is_nan()
+    columns = ["split", "slice", "model", *tables.WHICH, value, "n", *more]
     kept = stored.schema.empty_table().select(columns).to_pandas()
     for piece in stored.to_batches(columns=columns, filter=wanted):
         kept = _keep_worst(
-            pd.concat([kept, _decode_categories(piece.to_pandas())], ignore_index=True), heading
+            pd.concat([kept, _decode_categories(piece.to_pandas())], ignore_index=True),
+            heading,
+            value,
         )
     return kept
 
@@ -523,31 +537,33 @@ def _decode_categories(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(texts, object))
 
 
-def _keep_worst(frame: pd.DataFrame, heading: Heading) -> pd.DataFrame:
-    loss = frame["value"] * -frame["metric"].map(heading.directions).astype(float)
+def _keep_worst(frame: pd.DataFrame, heading: Heading, value: str) -> pd.DataFrame:
+    loss = frame[value] * -frame["metric"].map(heading.directions).astype(float)
     keys = ["split", "model", *tables.WHICH]
     order = loss.sort_values(ascending=False, kind="stable").index
     return frame.loc[order].drop_duplicates(keys).sort_index() if len(frame) else frame
 
 
 def _tabulate_worst(
-    frame: pd.DataFrame, overall: pd.DataFrame, heading: Heading
-) -> rich.table.Table | None:
-    """For each metric with a preferred direction, each version's worst slice.
+    frame: pd.DataFrame, overall: pd.DataFrame, heading: Heading, value: str
+) -> rich.table.Table:
+    """For each metric with a preferred direction, each version's worst slice by its `value`.
 
-    The order and names of metrics are those in `overall`.
+    The order and names of metrics are those in `overall`. Differences are from a baseline slice.
     """
-    if not len(frame):
-        return None
+    of_difference = value == "difference"
     variants = overall[[*tables.WHICH, "name"]].drop_duplicates()
     frame = _decode_categories(variants).merge(
         frame, on=list(tables.WHICH), how="inner", sort=False
     )
-    table = _make_table(f"Worst slices of at least {conversion.FEWEST_EXAMPLES} examples")
+    what = "Slices furthest behind their baseline slice," if of_difference else "Worst slices"
+    table = _make_table(f"{what} of at least {conversion.FEWEST_EXAMPLES} examples")
     for column in ("metric", "version"):
         table.add_column(column, no_wrap=True)
-    table.add_column("value", justify="right")
+    table.add_column(value, justify="right")
     table.add_column("slice", overflow="fold")
+    if of_difference:
+        table.add_column("baseline slice", overflow="fold")
     table.add_column("examples", justify="right")
     for name in list(dict.fromkeys(frame["name"]))[
         : max(1, _MAX_WORST_ROWS // len(heading.models))
@@ -558,6 +574,9 @@ def _tabulate_worst(
             if len(model_rows):
                 row = model_rows.iloc[0]
                 label = name if model == heading.models[0] else ""
-                cells = _format_number(row["value"]), str(row["slice"]), f"{row['n']:,}"
-                table.add_row(label, model, *cells)
+                formatted = (_format_signed if of_difference else _format_number)(row[value])
+                names = [str(row["slice"])]
+                if of_difference:
+                    names.append(str(row["baseline_slice"]))
+                table.add_row(label, model, formatted, *names, f"{row['n']:,}")
     return table

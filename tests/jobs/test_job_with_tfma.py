@@ -88,6 +88,120 @@ def test_engine_tfma_agrees(run_job, data):
     assert tfma_values(run, "v2").items() <= by_tfma.items()
 
 
+CROSS_SLICES = """
+slicing_specs {}
+slicing_specs { feature_keys: "country" }
+slicing_specs { feature_keys: ["country", "vip"] }
+cross_slicing_specs { baseline_spec {} slicing_specs { feature_keys: "country" } }
+cross_slicing_specs { baseline_spec { feature_values { key: "country" value: "de" } } }
+metrics_specs {
+  model_names: ["v1", "v2"]
+  metrics { class_name: "ExampleCount" }
+  metrics { class_name: "AUC" }
+  metrics { class_name: "Recall" config: '"thresholds": [0.4, 0.6]' }
+  metrics { class_name: "ScoreSum" module: "score_metrics" }
+}
+"""
+
+
+def cross_slice_values(run):
+    """TFMA's differences of slices: (baseline, slice, model, metric, whether of versions)."""
+    found = {}
+    for message in tfma.load_metrics(str(run / "tfma")):
+        if not message.HasField("cross_slice_key"):
+            continue
+        pair = tuple(
+            ";".join(f"{part.column}={part.bytes_value.decode()}" for part in key.single_slice_keys)
+            or "overall"
+            for key in (
+                message.cross_slice_key.baseline_slice_key,
+                message.cross_slice_key.comparison_slice_key,
+            )
+        )
+        for entry in message.metric_keys_and_values:
+            which = (*pair, entry.key.model_name, entry.key.name, entry.key.is_diff)
+            array = entry.value.array_value.float64_values or entry.value.array_value.float32_values
+            assert which not in found
+            found[which] = list(array) or [entry.value.double_value.value]
+    return found
+
+
+def test_slices_are_compared_with_baseline_slices(
+    run_job, rejected, score_metrics, data, tmp_path, assert_rebuilds
+):
+    rng = np.random.default_rng(1)
+    for path in tmp_path.glob("data-*.parquet"):
+        frame = pd.read_parquet(path)
+        frame["vip"] = np.where(rng.random(len(frame)) < 0.15, "yes", "no")
+        frame.to_parquet(path)
+    (tmp_path / "cross.pbtxt").write_text(CROSS_SLICES)
+    config = job(eval_config="cross.pbtxt")
+    runs = [
+        run_job(config, "--engine", engine, "--run-id", engine) for engine in ("columnar", "tfma")
+    ]
+    metrics = pd.read_parquet(runs[0] / "metrics.parquet").astype({"slice": str})
+    reported = set(metrics["slice"])
+    assert len(reported) == 1 + 3 + 6
+    which = ["model", "metric", "threshold"]
+    value = metrics.set_index([*which, "slice"])
+    for run in runs:
+        table = pd.read_parquet(run / "slice_comparisons.parquet")
+        table = table.astype({"slice": str, "baseline_slice": str})
+        pairs = set(zip(table["baseline_slice"], table["slice"], strict=True))
+        countries = {"country=de", "country=fr", "country=it"}
+        assert pairs == {
+            *(("overall", country) for country in countries),
+            *(("country=de", name) for name in reported - {"country=de"}),
+        }
+        assert set(table["metric"]) == {"example_count", "auc", "recall", "score_sum"}
+        for column, name, examples in (
+            ("before", "baseline_slice", "baseline_n"),
+            ("after", "slice", "n"),
+        ):
+            rows = value.loc[pd.MultiIndex.from_frame(table[[*which, name]])]
+            np.testing.assert_allclose(table[column], rows["value"], rtol=1e-9)
+            assert table[examples].tolist() == rows["n"].tolist()
+        np.testing.assert_array_equal(table["difference"], table["after"] - table["before"])
+    ours, theirs = map(cross_slice_values, runs)
+    assert ours.keys() == theirs.keys()
+    for key, numbers in ours.items():
+        assert numbers == pytest.approx(theirs[key], rel=1e-6, abs=1e-6), key
+    assert_rebuilds(runs[0])
+    (tmp_path / "cross.pbtxt").write_text(CROSS_SLICES + "options { min_slice_size { value: 40 } }")
+    run = run_job(config, "--run-id", "large-slices")
+    table = pd.read_parquet(run / "slice_comparisons.parquet").astype({"slice": str})
+    assert "country=de;vip=no" in set(table["slice"])
+    assert "country=de;vip=yes" not in set(table["slice"])
+    assert {pair[1] for pair in cross_slice_values(run)} == set(table["slice"])
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+    message = "TFMA cannot compare slices (cross_slicing_specs) with a min_slice_size, here 40"
+    assert message in rejected("run", "job.yaml", "--engine", "tfma")
+
+
+def test_merged_runs_compare_slices_as_one_run(run_job, evalbeam, data, tmp_path):
+    (tmp_path / "cross.pbtxt").write_text(
+        'slicing_specs { feature_keys: "country" }'
+        'cross_slicing_specs { baseline_spec { feature_keys: "country" } slicing_specs {} }'
+    )
+    config = job(eval_config="cross.pbtxt")
+    whole = run_job(config, "--run-id", "whole")
+    for part in ("0", "1"):
+        run_job(
+            {**config, "data": {**config["data"], "files": f"data-{part}.parquet"}},
+            "--run-id",
+            f"part-{part}",
+        )
+    runs = [f"results/runs/part-{part}" for part in ("0", "1")]
+    result = evalbeam("merge", *runs, "--output", "merged")
+    assert result.exit_code == 0, result.output
+    one, other = (
+        pd.read_parquet(run / "slice_comparisons.parquet")
+        for run in (whole, tmp_path / "merged" / "latest")
+    )
+    assert set(one["baseline_slice"]) == {"country=de", "country=fr", "country=it"}
+    pd.testing.assert_frame_equal(one, other, rtol=1e-12)
+
+
 MY_METRIC = pathlib.Path(__file__).with_name("score_sum.py").read_text()
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from evalbeam.transforms.examples.slices import Term
 from evalbeam.transforms.metrics import metric, plan
-from evalbeam.transforms.metrics.evaluation import MetricSpec
+from evalbeam.transforms.metrics.evaluation import MetricSpec, SliceComparison
 from evalbeam.transforms.results import finish, index
 from evalbeam.transforms.stages import aggregate
 
@@ -115,3 +116,31 @@ def test_the_number_of_partitions_grows_up_to_a_limit():
     assert counts == sorted(counts)
     assert counts[-1] == 4096
     assert all(np.log2(count).is_integer() for count in counts)
+
+
+def test_baseline_slices_are_the_largest_and_come_with_their_parts(monkeypatch):
+    monkeypatch.setattr(index, "BASELINES", 2)
+    data = metric_cases.DATA["binary"]
+    planned = plan.plan(metric_cases.evaluation(data, [MetricSpec("AUC")]))
+    table = metric_cases.added(data, planned.statistics)
+    comparison = SliceComparison((Term("country"),))
+    indexes = [
+        index.index_table(
+            index.Part(f"table-{number}", "table", number, len(part.slices), 1, 1, f"sha{number}"),
+            part,
+            comparisons=[comparison],
+        )
+        for number, part in aggregate.split(table, 8)
+    ]
+    merged = index.merge_all(indexes)
+    counts = dict(zip(table.slices, table.dense("examples")[:, 0], strict=True))
+    countries = {key: n for key, n in counts.items() if [c for c, _ in key.pairs] == ["country"]}
+    assert merged.baseline_slices == len(countries) > 2
+    assert [each.examples for each in merged.baselines] == sorted(countries.values(), reverse=True)[
+        :2
+    ]
+    for task in merged.tasks():
+        assert task.baselines == tuple(each.key for each in merged.baselines)
+        assert {part.partition for part in task.baseline_parts} == {
+            each.partition for each in merged.baselines
+        }

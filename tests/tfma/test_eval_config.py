@@ -230,18 +230,42 @@ def test_what_only_tfma_supports() -> None:
     config = text_format.Parse(
         """
         model_specs { padding_options {} preprocessing_function_names: "f" }
-        cross_slicing_specs { baseline_spec {} slicing_specs { feature_keys: "a" } }
         options { include_default_metrics { value: true } }
         """,
         protos.config_pb2.EvalConfig(),
     )
     contents = eval_config.interpret(config)
     assert [sentence.split()[0] for sentence in contents.tfma_only] == [
-        "cross_slicing_specs",
         "options.include_default_metrics",
         "model_specs",
     ]
     assert contents.models[0].preprocessing == ("f",)
+
+
+def test_comparisons_of_slices_are_of_slices_that_there_are() -> None:
+    from google.protobuf import text_format
+
+    def interpret(text: str) -> eval_config.Contents:
+        return eval_config.interpret(text_format.Parse(text, protos.config_pb2.EvalConfig()))
+
+    contents = interpret(
+        """
+        slicing_specs { feature_keys: ["b", "a"] }
+        cross_slicing_specs {
+          baseline_spec {}
+          slicing_specs { feature_keys: "a" feature_values { key: "b" value: "1" } }
+        }
+        metrics_specs { cross_slice_thresholds { key: "auc" value {} } }
+        """
+    )
+    (comparison,) = contents.slice_comparisons
+    assert str(comparison) == "a x b=1 with overall"
+    assert contents.bounds_differences
+    with pytest.raises(
+        errors.ConfigError,
+        match="cross_slicing_specs has the slices 'c', which slicing_specs does not: add them",
+    ):
+        interpret('cross_slicing_specs { baseline_spec { feature_keys: "c" } }')
 
 
 def test_a_built_eval_config_is_interpreted_as_it_was_given() -> None:

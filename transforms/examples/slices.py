@@ -465,6 +465,20 @@ def describe(spec: Spec) -> str:
     return " x ".join(map(str, spec)) or "overall"
 
 
+def is_of(key: SliceKey, spec: Spec) -> bool:
+    """Whether a slice is one of a spec's, whose terms are columns or values of columns.
+
+    >>> key = SliceKey("eval", (("age", 5), ("plan", "a")))
+    >>> is_of(key, (Term("age", "5"), Term("plan"))), is_of(key, (Term("plan"),))
+    (True, False)
+    """
+    terms = sorted(spec, key=lambda term: term.column)
+    return len(terms) == len(key.pairs) and all(
+        column == term.column and (term.value is None or canonical(term.value) == value)
+        for term, (column, value) in zip(terms, key.pairs, strict=True)
+    )
+
+
 def columns(specs: Iterable[Spec]) -> tuple[str, ...]:
     """The columns that the specs read, sorted."""
     return tuple(sorted({term.column for spec in specs for term in spec}))

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from evalbeam.transforms.examples import labels
-from evalbeam.transforms.examples.slices import Spec, Term, Value, canonical
+from evalbeam.transforms.examples import labels, slices
+from evalbeam.transforms.examples.slices import SliceKey, Spec, Term, Value, canonical
 from evalbeam.transforms.metrics.metric import ZeroDivision
 
 Engine = Literal["columnar", "tfma"]
@@ -116,6 +116,34 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class SliceComparison:
+    """Slices to compare with baseline slices of the same split, as in TFMA's CrossSlicingSpec.
+
+    Attributes:
+      baseline: the spec of the baseline slices.
+      compared: the specs of the slices to compare with each; none: all that are not baselines.
+    """
+
+    baseline: Spec
+    compared: tuple[Spec, ...] = ()
+
+    def __str__(self) -> str:
+        """The comparison as shown in plans."""
+        compared = "; ".join(map(slices.describe, self.compared)) or "all others"
+        return f"{compared} with {slices.describe(self.baseline)}"
+
+    def has_baseline(self, key: SliceKey) -> bool:
+        """Whether a slice is one of the baselines."""
+        return slices.is_of(key, self.baseline)
+
+    def compares(self, key: SliceKey) -> bool:
+        """Whether a slice is one of those to compare with the baselines."""
+        if self.compared:
+            return any(slices.is_of(key, spec) for spec in self.compared)
+        return not self.has_baseline(key)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What is evaluated, and how: with the table of sums, all that results are made of.
 
@@ -135,6 +163,7 @@ class Evaluation:
       engine: "columnar", or "tfma", where TFMA computes all metrics.
       eval_config: the user's TFMA EvalConfig as JSON, if that is where the metrics come from.
       tfma_metrics: TFMA MetricsSpecs, as JSON, that only TFMA computes whatever the engine.
+      slice_comparisons: the slices to compare with each other.
     """
 
     models: tuple[str, ...]
@@ -152,6 +181,7 @@ class Evaluation:
     engine: Engine = "columnar"
     eval_config: str | None = None
     tfma_metrics: tuple[str, ...] = ()
+    slice_comparisons: tuple[SliceComparison, ...] = ()
 
     @property
     def weighted(self) -> bool:

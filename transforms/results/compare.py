@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evalbeam.transforms.metrics import metric
-from evalbeam.transforms.metrics.evaluation import Bounds, Pair
+from evalbeam.transforms.metrics.evaluation import Bounds, Pair, SliceComparison
 from evalbeam.transforms.metrics.plan import Plan
 from evalbeam.transforms.results.finish import Block
 
@@ -76,6 +76,44 @@ def compare(block: Block, planned: Plan, pairs: Sequence[Pair]) -> Iterator[Diff
                 relative=relative,
                 verdicts=verdicts,
             )
+
+
+@dataclass(frozen=True)
+class SliceDifference:
+    """Slices of a block that are compared with a baseline slice.
+
+    Attributes:
+      baseline: a block of the baseline slice alone.
+      rows: int64[R], the rows of the slices in their block, ascending.
+    """
+
+    baseline: Block
+    rows: np.ndarray
+
+
+def compare_slices(
+    block: Block, baselines: Iterable[Block], comparisons: Sequence[SliceComparison]
+) -> Iterator[SliceDifference]:
+    """The slices of a block to compare with each baseline slice; none too small to be reported.
+
+    Args:
+      block: the slices.
+      baselines: a block for each baseline slice.
+      comparisons: which slices to compare with which.
+    """
+    compared = [np.array([each.compares(key) for key in block.slices]) for each in comparisons]
+    splits = np.array([key.split for key in block.slices])
+    for baseline in baselines:
+        (key,) = baseline.slices
+        chosen = np.zeros(len(block.slices), bool)
+        for comparison, of_comparison in zip(comparisons, compared, strict=True):
+            if comparison.has_baseline(key):
+                chosen |= of_comparison
+        chosen &= block.reported & baseline.reported[0] & (splits == key.split)
+        if key in block.slices:
+            chosen[block.slices.index(key)] = False
+        if chosen.any():
+            yield SliceDifference(baseline, np.flatnonzero(chosen))
 
 
 def measure_changes(before: np.ndarray, after: np.ndarray, direction: int) -> np.ndarray:

@@ -19,6 +19,7 @@ import pydantic
 
 from evalbeam.transforms.examples.slices import SliceKey, Value
 from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics.evaluation import SliceComparison
 from evalbeam.transforms.metrics.table import Table, sort_key
 from evalbeam.transforms.results import finish
 
@@ -26,6 +27,9 @@ _T = TypeVar("_T")
 
 # A task has parts of up to about this many sums, each of which takes about 100 bytes of memory.
 _TASK_CELLS = 1 << 22
+
+# Each slice may have a row for each baseline slice, so only this many are compared with.
+BASELINES = 100
 
 Kind = Literal["table", "metrics", "plots"]  # sums, or what TFMA computed
 
@@ -61,6 +65,15 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A slice that others are compared with, its number of examples, and where its sums are."""
+
+    key: SliceKey
+    examples: int
+    partition: int
+
+
+@dataclass(frozen=True)
 class Task:
     """Parts to finish together, and what cannot be known from these parts alone.
 
@@ -69,6 +82,8 @@ class Task:
       parts: all parts of some partitions.
       plotted: the slices of all parts that have plots.
       numbers: what TFMA computed for any slice of all parts.
+      baselines: the slices that others are compared with.
+      baseline_parts: the parts that they are in.
     """
 
     number: int
@@ -76,6 +91,8 @@ class Task:
     parts: tuple[Part, ...]
     plotted: tuple[SliceKey, ...]
     numbers: tuple[Number, ...]
+    baselines: tuple[SliceKey, ...]
+    baseline_parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,8 @@ class Index:
       plottable: the number of slices that may have plots.
       largest: the largest of these, as (examples, slice); at most PLOTTED.
       numbers: what TFMA computed.
+      baseline_slices: the number of slices that others are to be compared with.
+      baselines: the largest of these; at most BASELINES.
     """
 
     parts: tuple[Part, ...] = ()
@@ -99,6 +118,8 @@ class Index:
     plottable: int = 0
     largest: tuple[tuple[int, SliceKey], ...] = ()
     numbers: tuple[Number, ...] = ()
+    baseline_slices: int = 0
+    baselines: tuple[Baseline, ...] = ()
 
     @property
     def slices(self) -> int:
@@ -126,8 +147,14 @@ class Index:
             groups[-1] += parts
             cells += added
         plotted = tuple(key for _, key in self.largest)
+        baselines = tuple(baseline.key for baseline in self.baselines)
+        theirs = {baseline.partition for baseline in self.baselines}
+        baseline_parts = tuple(part for part in self.parts if part.partition in theirs)
         for number, parts in enumerate(groups):
-            yield Task(number, len(groups), tuple(parts), plotted, self.numbers)
+            yield Task(
+                *(number, len(groups), tuple(parts), plotted, self.numbers),
+                *(baselines, baseline_parts),
+            )
 
     def to_json(self) -> str:
         """The index as JSON; `from_json` gives an equal one."""
@@ -142,11 +169,28 @@ class Index:
 _ADAPTER = pydantic.TypeAdapter(Index)
 
 
-def index_table(part: Part, table: Table, wanted: Collection[tuple[str, Value]] = ()) -> Index:
-    """The index of a part with sums; `wanted` are the pairs that the config names."""
+def index_table(
+    part: Part,
+    table: Table,
+    wanted: Collection[tuple[str, Value]] = (),
+    comparisons: Collection[SliceComparison] = (),
+) -> Index:
+    """The index of a part with sums.
+
+    Args:
+      part: the part.
+      table: its sums.
+      wanted: the (column, value) pairs that the config names.
+      comparisons: the comparisons of slices that it asks for.
+    """
     examples = table.dense(statistics.Examples.name)[:, 0].astype(int).tolist()
     counts = list(zip(examples, table.slices, strict=True))
     plottable = [(n, key) for n, key in counts if finish.may_be_plotted(key)]
+    baselines = [
+        Baseline(key, n, part.partition)
+        for n, key in counts
+        if any(comparison.has_baseline(key) for comparison in comparisons)
+    ]
     return Index(
         parts=(part,),
         examples={key.split: n for n, key in counts if not key.pairs},
@@ -156,6 +200,8 @@ def index_table(part: Part, table: Table, wanted: Collection[tuple[str, Value]] 
         ),
         plottable=len(plottable),
         largest=_select_largest(plottable),
+        baseline_slices=len(baselines),
+        baselines=_select_baselines(baselines),
     )
 
 
@@ -173,6 +219,8 @@ def merge_all(indexes: Iterable[Index]) -> Index:
         plottable=sum(index.plottable for index in indexes),
         largest=_select_largest(itertools.chain.from_iterable(i.largest for i in indexes)),
         numbers=tuple(sorted(_distinct(index.numbers for index in indexes), key=str)),
+        baseline_slices=sum(index.baseline_slices for index in indexes),
+        baselines=_select_baselines(_distinct(index.baselines for index in indexes)),
     )
 
 
@@ -186,4 +234,11 @@ def _select_largest(
     """The slices with the most examples; ties go to the first in slice order."""
     return tuple(
         heapq.nsmallest(finish.PLOTTED, counts, key=lambda pair: (-pair[0], sort_key(pair[1])))
+    )
+
+
+def _select_baselines(baselines: Iterable[Baseline]) -> tuple[Baseline, ...]:
+    """Those with the most examples; ties go to the first in slice order."""
+    return tuple(
+        heapq.nsmallest(BASELINES, baselines, key=lambda each: (-each.examples, sort_key(each.key)))
     )

@@ -34,7 +34,7 @@ from evalbeam.transforms.metrics.table import Layout, Sums, Table
 from evalbeam.transforms.results.index import Index, Kind, Part
 
 # The version of the state's format.
-VERSION = 5
+VERSION = 6
 
 EVALUATION = "evaluation.json"
 INDEX = "index.json"

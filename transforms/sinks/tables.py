@@ -86,9 +86,30 @@ COMPARISONS = pa.schema(
         ("n", pa.int64()),
     ]
 )
+# A row for a slice, a baseline slice and a metric; empty unless slices are to be compared.
+SLICE_COMPARISONS = pa.schema(
+    [
+        *_WHERE,
+        ("baseline_slice", _NAME),
+        ("model", _NAME),
+        *_WHICH,
+        ("before", pa.float64()),
+        ("after", pa.float64()),
+        ("difference", pa.float64()),
+        ("ci_lower", pa.float64()),
+        ("ci_upper", pa.float64()),
+        ("method", _NAME),
+        ("n", pa.int64()),
+        ("baseline_n", pa.int64()),
+    ]
+)
 
-
-SCHEMAS = {"metrics": METRICS, "confusion": CONFUSION, "comparisons": COMPARISONS}
+SCHEMAS = {
+    "metrics": METRICS,
+    "confusion": CONFUSION,
+    "comparisons": COMPARISONS,
+    "slice_comparisons": SLICE_COMPARISONS,
+}
 
 # A table with more rows is a folder of parts instead of a file.
 _FILE_ROWS = 500_000
@@ -115,14 +136,23 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         }
         self.rows = dict.fromkeys(SCHEMAS, 0)
 
-    def add(self, block: finish.Block, differences: Sequence[compare.Difference]) -> None:
+    def add(
+        self,
+        block: finish.Block,
+        differences: Sequence[compare.Difference],
+        between_slices: Sequence[compare.SliceDifference] = (),
+    ) -> None:
         """Writes a block's rows."""
         kept = block.reported
         names = _Names.of(block)
+        slice_comparisons = [
+            _tabulate_slice_comparison(block, names, self._heads, each) for each in between_slices
+        ]
         for name, rows in (
             ("metrics", _tabulate_metrics(block, names, kept, self._heads)),
             ("confusion", _tabulate_confusion(block, names, kept, self._heads)),
             ("comparisons", _tabulate_comparisons(block, names, kept, self._heads, differences)),
+            *(("slice_comparisons", rows) for rows in slice_comparisons),
         ):
             self._writers[name].write_table(rows)
             self.rows[name] += len(rows)
@@ -261,6 +291,44 @@ def _tabulate_comparisons(
             "verdict": [d.verdicts for d in differences],
         },
         {"n": block.examples},
+    )
+
+
+def _tabulate_slice_comparison(
+    block: finish.Block,
+    names: _Names,
+    heads: Mapping[str, Head],
+    between: compare.SliceDifference,
+) -> pa.Table:
+    values = {
+        key: (before, after)
+        for key, after in block.results.items()
+        if isinstance(after, metric.Values)
+        and isinstance(before := between.baseline.results.get(key), metric.Values)
+    }
+    befores = [np.broadcast_to(b.values, a.values.shape) for b, a in values.values()]
+    afters = [after.values for _, after in values.values()]
+    with np.errstate(invalid="ignore"):  # inf - inf: NaN is correct.
+        differences = [after - before for before, after in zip(befores, afters, strict=True)]
+    return _tabulate(
+        SLICE_COMPARISONS,
+        names,
+        between.rows,
+        [
+            {
+                "baseline_slice": str(between.baseline.slices[0]),
+                "model": key.model,
+                "decision": after.decision or None,
+                **_identify(key, heads),
+            }
+            for key, (_, after) in values.items()
+        ],
+        [after.thresholds for _, after in values.values()],
+        {"before": befores, "after": afters, "difference": differences},
+        {
+            "n": block.examples,
+            "baseline_n": np.full(len(block.slices), between.baseline.examples[0]),
+        },
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,12 @@ from apache_beam import pvalue
 
 from evalbeam.transforms.checks import conversion
 from evalbeam.transforms.formats import files
-from evalbeam.transforms.metrics import adding
+from evalbeam.transforms.metrics import adding, metric
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.metrics.table import Table
 from evalbeam.transforms.results import compare, finish, rebin
-from evalbeam.transforms.results.index import Index, Task
+from evalbeam.transforms.results.index import Index, Part, Task
 from evalbeam.transforms.sinks import state, tables
 from evalbeam.transforms.stages import write
 from evalbeam.transforms.tfma import eval_config, result_files
@@ -86,21 +86,16 @@ _FINISHED = pydantic.TypeAdapter(Finished)
 def _finish(
     task: Task, kept: Evaluation, wanted: Evaluation, folder: str, places: Places
 ) -> Finished:
-    by_kind = {kind: [part for part in task.parts if part.kind == kind] for kind in _KINDS}
-    # TFMA's results of two slices may be all that a partition has.
-    empty = Table.empty(adding.layouts(plan(kept).statistics, kept.units))
-    table = Table.join([empty, *(state.read_table(folder, part) for part in by_kind["table"])])
-    table = rebin.rebin(table, plan(kept), plan(wanted))
-    messages, numbers, tfma_config = result_files.Messages(), {}, None
-    if eval_config.build_for_tfma(wanted) is not None:
-        messages = result_files.Messages.parse(
-            *(
-                [record for part in by_kind[kind] for record in state.read_records(folder, part)]
-                for kind in result_files.KINDS
-            )
-        )
-        tfma_config = eval_config.build_for_tfma(kept)
-        numbers = result_files.read_numbers(messages, tfma_config, wanted.models)
+    table, messages, numbers = _read(task.parts, kept, wanted, folder)
+    expected = () if eval_config.build_for_tfma(wanted) is None else task.numbers
+    baselines = []
+    if wanted.slice_comparisons and task.baselines:
+        theirs, _, their_numbers = _read(task.baseline_parts, kept, wanted, folder)
+        baselines = [
+            result_files.join(block, their_numbers, expected)
+            for row in map(theirs.slices.index, task.baselines)
+            for block in finish.finish(theirs.block(row, row + 1), wanted, ())
+        ]
     config = eval_config.describe_run(wanted)
     evidence = conversion.Evidence()
     with contextlib.ExitStack() as stack:
@@ -127,12 +122,36 @@ def _finish(
             for block in finish.finish(table, wanted, task.plotted):
                 # Before TFMA's numbers join the block: the TFMA result has its messages already.
                 tfma_writer.add(block)
-                if tfma_config is not None:
-                    block = result_files.join(block, numbers, task.numbers)
+                block = result_files.join(block, numbers, expected)
                 differences = list(compare.compare(block, plan(wanted), wanted.pairs))
-                writer.add(block, differences)
+                between = list(compare.compare_slices(block, baselines, wanted.slice_comparisons))
+                if wanted.engine != "tfma":  # its messages have them
+                    tfma_writer.add_slice_differences(block, between)
+                writer.add(block, differences, between)
                 evidence = evidence.merge(conversion.collect_evidence(block, differences, wanted))
     return Finished(writer.rows, evidence)
 
 
-_KINDS = ("table", *result_files.KINDS)
+def _read(
+    parts: Sequence[Part], kept: Evaluation, wanted: Evaluation, folder: str
+) -> tuple[Table, result_files.Messages, Mapping[metric.Key, result_files.SliceValues]]:
+    """The sums of some parts, and TFMA's messages and the numbers in them if they are wanted."""
+    # TFMA's results of two slices may be all that a partition has.
+    empty = Table.empty(adding.layouts(plan(kept).statistics, kept.units))
+    tables_ = [state.read_table(folder, part) for part in parts if part.kind == "table"]
+    table = rebin.rebin(Table.join([empty, *tables_]), plan(kept), plan(wanted))
+    if eval_config.build_for_tfma(wanted) is None:
+        return table, result_files.Messages(), {}
+    messages = result_files.Messages.parse(
+        *(
+            [
+                record
+                for part in parts
+                if part.kind == kind
+                for record in state.read_records(folder, part)
+            ]
+            for kind in result_files.KINDS
+        )
+    )
+    config = eval_config.build_for_tfma(kept)
+    return table, messages, result_files.read_numbers(messages, config, wanted.models)

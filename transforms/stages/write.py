@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
 
-from evalbeam.transforms.examples import slices
 from evalbeam.transforms.formats import files
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.metrics.table import Table
@@ -32,7 +31,7 @@ class WriteTables(beam.PTransform):
     def expand(self, tables: pvalue.PCollection[tuple[int, Table]]) -> pvalue.PCollection:
         """One file for each partition that has slices."""
         return tables | "Write table" >> beam.Map(
-            _write_table, self.folder, self.partitions, self.evaluation.named_values()
+            _write_table, self.folder, self.partitions, self.evaluation
         )
 
 
@@ -40,12 +39,12 @@ def _write_table(
     numbered: tuple[int, Table],
     folder: str,
     partitions: int,
-    wanted: Collection[tuple[str, slices.Value]],
+    evaluation: Evaluation,
 ) -> Index:
     number, table = numbered
     table = table.sort()
     part = state.write_table(table, folder, number, partitions)
-    return index.index_table(part, table, wanted)
+    return index.index_table(part, table, evaluation.named_values(), evaluation.slice_comparisons)
 
 
 @dataclass(eq=False)  # Not frozen: Beam sets a transform's label.

@@ -15,7 +15,7 @@ from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics import plan as planning
-from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
+from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec, SliceComparison
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import protos
 
@@ -80,6 +80,8 @@ class Contents:
       thresholds: the bounds on metrics, for gates.
       min_slice_size: slices of fewer examples are omitted, except the overall one.
       intervals: whether confidence intervals are requested, by any method; None if not specified.
+      slice_comparisons: the slices to compare with each other.
+      bounds_differences: whether there are bounds on the differences of slices.
       tfma_only: sentences on what only `--engine tfma` supports.
     """
 
@@ -90,6 +92,8 @@ class Contents:
     thresholds: tuple[Threshold, ...]
     min_slice_size: int
     intervals: bool | None
+    slice_comparisons: tuple[SliceComparison, ...]
+    bounds_differences: bool
     tfma_only: tuple[str, ...]
 
 
@@ -183,9 +187,10 @@ def interpret(config: Any, versions: Sequence[str] = ()) -> Contents:
             thresholds += _bound_slices(Threshold(None, name, None), per_slice.thresholds)
     options = config.options
     _check_outputs(options)
+    slicing_specs = tuple(dict.fromkeys(map(_interpret_slices, config.slicing_specs))) or ((),)
     return Contents(
         models=models,
-        slices=tuple(dict.fromkeys(map(_interpret_slices, config.slicing_specs))) or ((),),
+        slices=slicing_specs,
         metrics=tuple(dict.fromkeys(metric_specs)),
         tfma_metrics=tuple(tfma_metrics),
         thresholds=tuple(thresholds),
@@ -194,6 +199,11 @@ def interpret(config: Any, versions: Sequence[str] = ()) -> Contents:
             options.compute_confidence_intervals.value
             if options.HasField("compute_confidence_intervals")
             else None
+        ),
+        slice_comparisons=_interpret_comparisons(config.cross_slicing_specs, slicing_specs),
+        bounds_differences=any(
+            spec.cross_slice_thresholds or any(m.cross_slice_thresholds for m in spec.metrics)
+            for spec in config.metrics_specs
         ),
         tfma_only=tuple(_list_tfma_only(config)),
     )
@@ -400,6 +410,34 @@ def _interpret_slices(spec: Any) -> slices.Spec:
     return tuple(sorted(terms, key=lambda term: term.column))
 
 
+def _interpret_comparisons(
+    cross_specs: Iterable[Any], specs: Sequence[slices.Spec]
+) -> tuple[SliceComparison, ...]:
+    comparisons = [
+        SliceComparison(
+            _interpret_slices(cross_spec.baseline_spec),
+            tuple(map(_interpret_slices, cross_spec.slicing_specs)),
+        )
+        for cross_spec in cross_specs
+    ]
+    for comparison in comparisons:
+        for compared in (comparison.baseline, *comparison.compared):
+            if not any(_includes(spec, compared) for spec in [(), *specs]):
+                raise errors.ConfigError(
+                    f"cross_slicing_specs has the slices {slices.describe(compared)!r}, which "
+                    "slicing_specs does not: add them there"
+                )
+    return tuple(dict.fromkeys(comparisons))
+
+
+def _includes(spec: slices.Spec, other: slices.Spec) -> bool:
+    """Whether a spec has all slices of another one."""
+    return len(spec) == len(other) and all(
+        one.column == two.column and one.value in (None, two.value)
+        for one, two in zip(spec, other, strict=True)
+    )
+
+
 def _check_outputs(options: Any) -> None:
     for name in options.disabled_outputs.values:
         if name not in _OUTPUTS:
@@ -410,18 +448,12 @@ def _check_outputs(options: Any) -> None:
 
 
 def _list_tfma_only(config: Any) -> Iterator[str]:
-    if config.cross_slicing_specs:
-        yield "cross_slicing_specs (comparisons of slices)"
     options = config.options
     if options.include_default_metrics.value:
         yield "options.include_default_metrics (metrics compiled into tf_keras models)"
     for spec in config.model_specs:
         if spec.HasField("padding_options"):
             yield f"model_specs {spec.name!r}: padding_options"
-    for spec in config.metrics_specs:
-        across_slices = [m for m in spec.metrics if m.cross_slice_thresholds]
-        if across_slices or spec.cross_slice_thresholds:
-            yield "cross_slice_thresholds (bounds on the difference of two slices)"
 
 
 def _interpret_metric(spec: Any, metric_config: Any, models: tuple[str, ...]) -> list[MetricSpec]:

@@ -24,7 +24,7 @@ from evalbeam.transforms import batch
 from evalbeam.transforms.examples import slices
 from evalbeam.transforms.formats import tfrecord
 from evalbeam.transforms.metrics import metric
-from evalbeam.transforms.results import finish
+from evalbeam.transforms.results import compare, finish
 from evalbeam.transforms.results.index import Number
 from evalbeam.transforms.tfma import eval_config, protos
 
@@ -138,6 +138,34 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             records["plots"].append(head + encode_plots(plotted.get(row), extra["plots"]))
         for kind, file in self._files.items():
             tfrecord.write(file, records[kind])
+
+    def add_slice_differences(
+        self, block: finish.Block, between: Sequence[compare.SliceDifference]
+    ) -> None:
+        """Writes how baseline slices differ from a block's: the baseline's minus each, as TFMA."""
+        file = self._files.get("metrics")
+        if file is None:
+            return
+        for each in between:
+            differences = {
+                key: difference
+                for key, result in block.results.items()
+                if (before := each.baseline.results.get(key)) is not None
+                and (difference := _subtract(before, result)) is not None
+            }
+            encode_metrics = _make_metrics_encoder(differences, self._config)
+            baseline = each.baseline.slices[0]
+            if baseline.split != _SPLIT:
+                continue
+            head = _field(1, _serialize_slice_key(baseline))
+            keys = {row: _serialize_slice_key(block.slices[row]) for row in each.rows.tolist()}
+            tfrecord.write(
+                file,
+                [
+                    _field(3, head + _field(2, key)) + encode_metrics(row)
+                    for row, key in keys.items()
+                ],
+            )
 
     def __exit__(self, *_: object) -> None:
         for kind, file in self._files.items():
@@ -330,19 +358,24 @@ def _add_differences(
         before = None if baseline is None else results.get(replace(key, model=baseline))
         if before is None or is_diff or key.model == baseline:
             continue
-        if isinstance(result, metric.Values) and isinstance(before, metric.Values):
-            with np.errstate(invalid="ignore"):  # inf - inf: NaN is correct.
-                change = result.values - before.values
-            yield key, True, replace(result, values=change)
-        elif isinstance(result, metric.Confusions) and isinstance(before, metric.Confusions):
-            counts = {
-                name: getattr(result, name) - getattr(before, name)
-                for name in ("tp", "tn", "fp", "fn")
-            }
-            yield key, True, replace(result, **counts)
-        elif isinstance(result, metric.ClassMatrices) and isinstance(before, metric.ClassMatrices):
-            pairs = zip(result.counts, before.counts, strict=True)
-            yield key, True, replace(result, counts=tuple(after - old for after, old in pairs))
+        if (difference := _subtract(result, before)) is not None:
+            yield key, True, difference
+
+
+def _subtract(result: metric.Result, other: metric.Result) -> metric.Result | None:
+    """A result minus another one of its kind; None for results that cannot be subtracted."""
+    if isinstance(result, metric.Values) and isinstance(other, metric.Values):
+        with np.errstate(invalid="ignore"):  # inf - inf: NaN is correct.
+            return replace(result, values=result.values - other.values)
+    if isinstance(result, metric.Confusions) and isinstance(other, metric.Confusions):
+        counts = {
+            name: getattr(result, name) - getattr(other, name) for name in ("tp", "tn", "fp", "fn")
+        }
+        return replace(result, **counts)
+    if isinstance(result, metric.ClassMatrices) and isinstance(other, metric.ClassMatrices):
+        pairs = zip(result.counts, other.counts, strict=True)
+        return replace(result, counts=tuple(after - before for after, before in pairs))
+    return None
 
 
 def _find_baseline(config: Any) -> str | None:
