@@ -13,7 +13,7 @@ from evalbeam.beam_jobs.check import versions as loading
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.config.resolve import Request, resolve
 from evalbeam.beam_jobs.job import Job
-from evalbeam.transforms import batch, errors, metrics, models
+from evalbeam.transforms import batch, errors, formats, metrics, models
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.formats import shards as file_shards
 from evalbeam.transforms.metrics import glossary
@@ -76,6 +76,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         open_classes=open_classes,
         notes=(
             *listing_notes,
+            *_note_shadowed(shards[0], projection),
             *heads.note(outputs),
             *decision_notes,
             *spelling_notes,
@@ -167,6 +168,11 @@ def _pair_versions(settings: config.Config, baseline: str | None) -> tuple[Pair,
         if baseline not in (None, model.name, model.conversion_of):
             compared.append(Pair(str(baseline), model.name))
     return tuple(compared)
+
+
+def _note_shadowed(shard: batch.Shard, projection: batch.Projection) -> Iterator[str]:
+    for column in sorted(formats.shadowed_columns(shard).intersection(projection.columns)):
+        yield f"column {column!r} of the files is used, not that of their folders ({shard.path})"
 
 
 def _note_images(data: config.Data, versions: Versions) -> Iterator[str]:

@@ -163,6 +163,19 @@ def test_partitions_are_columns_of_any_role(run_job, frame, tmp_path):
     assert results(run)["overall", "binary_accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "json"])
+def test_columns_of_files_come_before_those_of_folders(run_job, frame, tmp_path, form):
+    frame["day"] = np.arange(240) % 2
+    write_parts(frame, tmp_path / "scored", form)
+    # The files are now in folders of another column, which they have as well.
+    (tmp_path / "scored").rename(tmp_path / "seg=Basel")
+    run = run_job({**config("seg=Basel"), "slices": [["seg"], ["day"]]})
+    assert results(run).items() >= expect(frame).items()
+    notes = json.loads((run / "manifest.json").read_text())["notes"]
+    (note,) = (note for note in notes if "folders" in note)
+    assert note.startswith("column 'seg' of the files is used, not that of their folders (seg=Base")
+
+
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
 def test_files_without_a_suffix(run_job, frame, tmp_path, form):
     if form == "parquet":

@@ -74,6 +74,15 @@ def first_columns(shard: batch.Shard) -> tuple[str, ...]:
     return (*first, *partitions.parse(shard.path))
 
 
+def shadowed_columns(shard: batch.Shard) -> set[str]:
+    """The columns that both the shard's file and its folders have: the file's are read."""
+    folders = partitions.parse(shard.path).keys()
+    if not folders:
+        return set()
+    with reading(shard):
+        return folders & set(get(shard.format).first_columns(shard))
+
+
 def read(
     shard: batch.Shard, projection: batch.Projection, batch_size: int
 ) -> Iterator[batch.Batch | batch.DeadLetter | batch.OpenEnd]:
