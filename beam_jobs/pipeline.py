@@ -66,7 +66,8 @@ def evaluate(
         | "Read" >> read.Read(job.projection, job.batch_size)
     )
     predicted = read_out[read.BATCHES] | "Predict" >> predict.Predict(
-        job.models, evaluation.heads, evaluation.weight, evaluation.id, job.preprocessing
+        *(job.models, evaluation.heads, evaluation.weight, evaluation.id, job.preprocessing),
+        strict=job.max_dead_letters == 0,
     )
     added = predicted.scored | "Aggregate" >> aggregate.Aggregate(evaluation, partitions, progress)
     indexes = [

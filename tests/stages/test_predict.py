@@ -43,8 +43,9 @@ def rows(count, **more):
     return examples(x=np.arange(float(count)), y=np.arange(count) % 2, **more)
 
 
-def score(data, versions, heads=(HEAD,), weight=None):
-    return scoring.score(data, versions, heads, weight, None, dict.fromkeys(versions, ""))
+def score(data, versions, heads=(HEAD,), weight=None, *, strict=True):
+    scales = dict.fromkeys(versions, "")
+    return scoring.score(data, versions, heads, weight, None, scales, strict=strict)
 
 
 def positions(letters):
@@ -126,6 +127,21 @@ def test_a_model_that_fails_on_everything_fails_the_job_at_once():
     with pytest.raises(errors.JobError, match=message):
         score(rows(4096), {"v1": model})
     assert len(model.calls) < 20
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 128])
+def test_under_a_tolerance_a_row_is_scored_whatever_its_batch(size):
+    bad = {*range(40, 104), 110}  # whole batches of them
+    data = rows(128)
+    versions = {"v1": Linear(rejected=tuple(bad)), "v2": Linear(0.02, rejected=(3.0,))}
+    scored, dead = [], []
+    for start in range(0, 128, size):
+        taken = np.arange(start, min(128, start + size))
+        part, letters = score(data.take(taken), versions, strict=False)
+        scored += [] if part is None else part.batch.positions.tolist()
+        dead += positions(letters)
+    assert dead == sorted(1000 + row for row in bad | {3})
+    assert sorted(scored + dead) == list(range(1000, 1128))
 
 
 def test_a_last_batch_of_bad_rows_does_not_fail_the_job():

@@ -27,14 +27,26 @@ def score(
     weight: str | None,
     id_column: str | None,
     scales: Mapping[str, scores.Scale],
+    *,
+    strict: bool = True,
 ) -> tuple[batch.Scored | None, list[batch.DeadLetter]]:
     """The rows that every version can score, or None if there are none; and the others.
 
-    `scales` has the scale of each version's scores.
+    Which rows these are depends on each row alone, not on the batch that it is in.
+
+    Args:
+      examples: the rows.
+      versions: the models.
+      heads: the outputs to evaluate.
+      weight: the column of the example weights, if any.
+      id_column: the column that identifies an example, if any.
+      scales: the scale of each version's scores.
+      strict: whether any row without scores fails the run, so that a version that seems to fail on
+        all rows need not be called for each of them.
 
     Raises:
       DataError: labels, weights or ids are missing or invalid; a version's output does not match
-        the head's task; or a version fails on all rows that were tried.
+        the head's task; or, if `strict`, a version fails on all rows that were tried.
     """
     if not len(examples):
         return None, []
@@ -47,7 +59,9 @@ def score(
     for version, model in versions.items():
         failed: dict[int, str] = {}
         try:
-            results[version] = _predict(model, examples, rows, heads, scales[version], failed)
+            results[version] = _predict(
+                model, examples, rows, heads, scales[version], failed, strict=strict
+            )
         except errors.JobError as error:
             raise type(error)(f"Version {version!r}, {examples.shard}: {error}") from error
         reasons |= {row: f"version {version!r}: {why}" for row, why in failed.items()}
@@ -78,17 +92,17 @@ def score(
 
 
 def transform(
-    examples: batch.Batch, transforms: Sequence[models.Model]
+    examples: batch.Batch, transforms: Sequence[models.Model], *, strict: bool = True
 ) -> tuple[batch.Batch | None, list[batch.DeadLetter]]:
     """The rows that all transforms can take, with their outputs as columns, and the others.
 
     Raises:
-      DataError: a transform fails on all rows that were tried.
+      DataError: a transform fails on all rows that were tried, if `strict`, see `score`.
     """
     letters: list[batch.DeadLetter] = []
     for model in transforms:
         failed: dict[int, str] = {}
-        pieces = _attempt(model, examples, np.arange(len(examples)), failed)
+        pieces = _attempt(model, examples, np.arange(len(examples)), failed, probe=strict)
         letters += [_dead_letter(examples, row, why) for row, why in sorted(failed.items())]
         if not pieces:
             return None, letters
@@ -109,7 +123,7 @@ def predictions(model: models.Model, examples: batch.Batch) -> Mapping[str, np.n
       DataError: it cannot score any of them.
     """
     failed: dict[int, str] = {}
-    pieces = _attempt(model, examples, np.arange(len(examples)), failed)
+    pieces = _attempt(model, examples, np.arange(len(examples)), failed, probe=True)
     if not pieces:
         raise errors.DataError(
             f"the model cannot score any of the first {len(examples)} examples of "
@@ -143,10 +157,12 @@ def _predict(
     heads: Sequence[labels.Head],
     scale: scores.Scale,
     failed: dict[int, str],
+    *,
+    strict: bool,
 ) -> _Predictions:
     """The predictions for all rows but those that it adds to `failed`, as heads take them."""
     pieces = []
-    for piece in _attempt(model, examples, rows, failed):
+    for piece in _attempt(model, examples, rows, failed, probe=strict):
         try:
             pieces.append(_convert(piece, heads, scale, failed))
         # The fault of these rows, not of the version, if others of the data fit.
@@ -202,9 +218,14 @@ def _attempt(
     rows: np.ndarray,
     failed: dict[int, str],
     *,
+    probe: bool,
     halved: bool = False,
 ) -> list[_Predictions]:
-    """Predicts the rows together or, if that fails, in ever smaller halves down to the bad rows."""
+    """Predicts the rows together or, if that fails, in ever smaller halves down to the bad rows.
+
+    Raises:
+      DataError: `probe`, and the model fails on single rows as it does on all.
+    """
     if not len(rows):
         return []
     try:
@@ -214,21 +235,21 @@ def _attempt(
     except arrow.UnscorableRowsError as error:
         failed |= {int(rows[row]): why for row, why in error.reasons.items()}
         rest = np.delete(rows, list(error.reasons))
-        return _attempt(model, examples, rest, failed, halved=halved)
+        return _attempt(model, examples, rest, failed, probe=probe, halved=halved)
     except arrow.UnequalRowsError as error:
         pieces = []
         for group in error.groups:
-            pieces += _attempt(model, examples, rows[group], failed, halved=halved)
+            pieces += _attempt(model, examples, rows[group], failed, probe=probe, halved=halved)
         return pieces
     except Exception as error:  # A model can raise anything, perhaps because of some rows.
         if len(rows) == 1:
             failed[int(rows[0])] = _reason(error)
             return []
-        if not halved:
+        if probe:
             _refuse_broken(model, examples, rows, error)
     pieces = []
     for half in np.array_split(rows, 2):
-        pieces += _attempt(model, examples, half, failed, halved=True)
+        pieces += _attempt(model, examples, half, failed, probe=False, halved=True)
     return pieces
 
 

@@ -32,6 +32,7 @@ class Predict(beam.PTransform[pvalue.PCollection[Batch], pvalue.DoOutputsTuple])
       weight: the column of the example weights, if any.
       id: the column that identifies an example, if any.
       preprocessing: the signatures whose outputs are columns, too.
+      strict: whether any dead letter fails the run, see `scoring.score`.
     """
 
     models: tuple[ModelSpec, ...]
@@ -39,11 +40,12 @@ class Predict(beam.PTransform[pvalue.PCollection[Batch], pvalue.DoOutputsTuple])
     weight: str | None
     id: str | None
     preprocessing: tuple[ModelSpec, ...] = ()
+    strict: bool = True
 
     def expand(self, batches: pvalue.PCollection[Batch]) -> pvalue.DoOutputsTuple:
         """A single fused step; batches are never shuffled."""
         return batches | "Score" >> beam.ParDo(
-            _Score(self.models, self.heads, self.weight, self.id, self.preprocessing)
+            _Score(self.models, self.heads, self.weight, self.id, self.preprocessing, self.strict)
         ).with_output_types(Scored).with_outputs(LEDGERS, main="scored")
 
 
@@ -55,8 +57,10 @@ class _Score(beam.DoFn):
         weight: str | None,
         id_column: str | None,
         preprocessing: tuple[ModelSpec, ...],
+        strict: bool,
     ) -> None:
         self._preprocessing = preprocessing
+        self._strict = strict
         self._specs = specs
         self._scales: dict[str, scores.Scale] = {spec.name: spec.scores for spec in specs}
         self._heads = heads
@@ -73,11 +77,12 @@ class _Score(beam.DoFn):
         self._transforms = [models.load(spec) for spec in self._preprocessing]
 
     def process(self, batch: Batch) -> Iterator[Scored | pvalue.TaggedOutput[str, Ledger]]:
-        transformed, letters = scoring.transform(batch, self._transforms)
+        transformed, letters = scoring.transform(batch, self._transforms, strict=self._strict)
         scored = None
         if transformed is not None:
             scored, more = scoring.score(
-                transformed, self._models, self._heads, self._weight, self._id, self._scales
+                *(transformed, self._models, self._heads, self._weight, self._id, self._scales),
+                strict=self._strict,
             )
             letters += more
         self._dead.inc(len(letters))
