@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import io
 import os
 import signal
 import sys
@@ -27,6 +28,10 @@ def main() -> None:
     Exit codes: 0 done, 1 a gate failed, 2 a usage or config error, 3 not comparable or not enough
     data, 4 the job failed.
     """
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of data and models may have characters that the terminal's encoding lacks.
+            stream.reconfigure(errors="backslashreplace")
 
 
 @main.command(context_settings=_RUN_FLAGS)

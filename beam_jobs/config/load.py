@@ -51,6 +51,10 @@ _PARTS: dict[str, type[BaseModel]] = {
 _LATER = {"gates": "gates", "checks": "checks"}
 
 
+# More than a person writes; a few lines of aliases can stand for billions of values.
+_MOST_VALUES = 1_000_000
+
+
 class _Loader(yaml.SafeLoader):
     """Leaves dates as they are written: no key takes anything but text or a number for them."""
 
@@ -69,7 +73,7 @@ def load(path: str | Path) -> tuple[Config, str]:
       ConfigError: the config is invalid; names the file, the line, the value and what to do.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as e:
         raise errors.ConfigError(f"{path}: cannot read the config: {e.strerror}") from e
     except UnicodeDecodeError as e:
@@ -78,8 +82,19 @@ def load(path: str | Path) -> tuple[Config, str]:
             f"at {e.start:,}). Save it as UTF-8"
         ) from e
     try:
-        raw = parse(text)
         tree = yaml.compose(text, Loader=_Loader)
+        values = _count_values(tree, {})
+        if values > _MOST_VALUES:
+            raise errors.ConfigError(
+                f"{path}: its aliases (*name) stand for more than {_MOST_VALUES:,} values; write "
+                "out those that are needed"
+            )
+        raw = parse(text)
+    except RecursionError as e:
+        raise errors.ConfigError(
+            f"{path}: not a config: lists and mappings are nested too deeply, or an alias (*name) "
+            "is in what it names"
+        ) from e
     except (yaml.YAMLError, ValueError) as e:
         place = getattr(e, "problem_mark", None)
         line = f":{place.line + 1}" if place else ""
@@ -125,6 +140,20 @@ def locate(path: str, text: str, error: errors.ConfigError) -> str:
         node = node[part] if _holds(node, part) else None
     line = _line(yaml.compose(text, Loader=_Loader), error.keys)
     return f"{path}:{line}: {error}"
+
+
+def _count_values(node: yaml.Node | None, counts: dict[int, float]) -> float:
+    """The number of values in a node, those that aliases repeat each time.
+
+    Raises RecursionError for a node that holds itself.
+    """
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    else:
+        children = node.value if isinstance(node, yaml.SequenceNode) else []
+    if id(node) not in counts:
+        counts[id(node)] = 1.0 + sum(_count_values(child, counts) for child in children)
+    return counts[id(node)]
 
 
 def _check_keys(path: str, node: yaml.Node | None) -> None:
@@ -263,10 +292,11 @@ _TYPES = {
 }
 # The text of a bound, and the name of the bound in the error.
 _BOUNDS = {
-    "greater_than": ("must be greater than {}", "gt"),
-    "greater_than_equal": ("must be at least {}", "ge"),
-    "less_than": ("must be less than {}", "lt"),
-    "less_than_equal": ("must be at most {}", "le"),
+    "greater_than": ("must be greater than {:,}", "gt"),
+    "greater_than_equal": ("must be at least {:,}", "ge"),
+    "less_than": ("must be less than {:,}", "lt"),
+    "less_than_equal": ("must be at most {:,}", "le"),
+    "too_long": ("must have at most {:,} entries", "max_length"),
     "too_short": ("must have {} or more entries", "min_length"),
     "string_too_short": ("must have {} or more characters", "min_length"),
 }

@@ -307,6 +307,7 @@ class Data(_Strict):
     batch_size: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="Examples per batch; if omitted: 16,384, or fewer if they are large.",
     )
     max_dead_letters: float = Field(
@@ -472,7 +473,9 @@ class Edges(_Strict):
     edges: list[FiniteFloat] | None = Field(
         None, min_length=1, description="The lower edges of bins, ascending."
     )
-    quantiles: int | None = Field(None, ge=2, description="The number of bins of equal size.")
+    quantiles: int | None = Field(
+        None, ge=2, le=1000, description="The number of bins of equal size."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Edges:
@@ -698,7 +701,7 @@ class Config(_Strict):
         Field(min_length=1, description="If omitted: the usual ones for the task."),
     ] = None
     thresholds: list[FiniteFloat] = Field(
-        [0.5], min_length=1, description="Thresholds of the confusion matrices."
+        [0.5], min_length=1, max_length=10_000, description="Thresholds of the confusion matrices."
     )
     min_slice_size: int = Field(
         1, ge=1, description="Slices with fewer examples have no results; whole splits always do."

@@ -92,6 +92,16 @@ def test_the_base_is_right(tmp_path):
         (b"data:\n\tfiles: x\n", "job.yaml:2: not valid YAML: a tab; YAML is indented with spaces"),
         (b"data: [\n", "job.yaml:2: not valid YAML: "),
         (b"hello", "a config is a mapping of keys, not 'hello'"),
+        (b"data: &d {files: [*d]}", r"or an alias \(\*name\) is in what it names"),
+        (b"data: " + b"[" * 5000 + b"]" * 5000, "lists and mappings are nested too deeply"),
+        (
+            b"a0: &a0 [x]\n"
+            + b"".join(
+                b"a%d: &a%d [%s]\n" % (i, i, b",".join([b"*a%d" % (i - 1)] * 9))
+                for i in range(1, 12)
+            ),
+            r"its aliases \(\*name\) stand for more than 1,000,000 values",
+        ),
     ],
 )
 def test_files_that_are_no_config(tmp_path, content, message):
@@ -106,6 +116,15 @@ HEAD = "data: {files: d.csv, label: y}\nmodels:\n  - {name: v1, predictions: p}\
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        # What would not fit into memory.
+        (
+            HEAD + "slices: [{key: age, quantiles: 1000000000}]",
+            r"4: slices.0.quantiles: must be at most 1,000, not 1000000000",
+        ),
+        (
+            HEAD.replace("y}", "y, batch_size: 1000000000000}"),
+            "1: data.batch_size: must be at most 1,000,000, not 1000000000000",
+        ),
         # A value that may have several forms is judged by the one that it comes closest to.
         (
             HEAD.replace("label: y", "label: 3"),

@@ -75,6 +75,24 @@ def test_unknown_config_key(fails, data):
     assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
 
 
+@pytest.mark.parametrize(
+    "metric",
+    [
+        {"class_name": "AUC", "config": {"num_thresholds": 10**11}},
+        {"class_name": "AUC", "config": {"num_thresholds": 1e11}},
+        {"class_name": "CalibrationPlot", "config": {"num_buckets": 10**11}},
+        {"class_name": "ConfusionMatrixPlot", "config": {"num_thresholds": 10**11}},
+        {"class_name": "ExpectedCalibrationError", "config": {"num_bins": 10**11}},
+    ],
+    ids=str,
+)
+def test_what_would_not_fit_into_memory(fails, data, metric):
+    printed = fails(job(metrics=[metric]), 2)
+    assert re.search(
+        r"has num_\w+ 100,000,000,000.*would not fit into memory; at most 1,0", printed
+    )
+
+
 def test_config_that_is_not_yaml(fails):
     assert "not valid YAML" in fails("data: [", 2)
 
@@ -525,10 +543,10 @@ def test_a_file_that_is_replaced_while_it_is_read(
     write(big.assign(label=1 - big["label"]), tmp_path / "new", index=False, **more)
     score = scoring.score
 
-    def replace_and_score(*arguments):
+    def replace_and_score(*arguments, **more):
         if (tmp_path / "new").exists():
             os.replace(tmp_path / "new", tmp_path / name)
-        return score(*arguments)
+        return score(*arguments, **more)
 
     config = job(data={"files": name, "batch_size": 10})
     monkeypatch.setattr(predict.scoring, "score", replace_and_score)

@@ -274,9 +274,9 @@ def test_an_object_that_is_replaced_while_it_is_read(run, store, world, monkeypa
     content = (world / name).read_bytes()
     score = scoring.score
 
-    def replace_and_score(*arguments):
+    def replace_and_score(*arguments, **more):
         store.put(name, content[:-8] + b"x" + content[-7:])
-        return score(*arguments)
+        return score(*arguments, **more)
 
     config = stored(f"s3://bucket/{name}")
     config["data"]["batch_size"] = 10

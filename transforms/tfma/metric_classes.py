@@ -16,6 +16,9 @@ from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.models import callable, quiet
 from evalbeam.transforms.tfma import catalog, protos
 
+# Each slice and version has so many sums.
+_MOST = 1_000_000
+
 
 def check_metric(spec: MetricSpec) -> None:
     """Checks that a metric exists and takes its arguments; imports TFMA only if needed.
@@ -26,6 +29,7 @@ def check_metric(spec: MetricSpec) -> None:
     if not spec.module:
         catalog.refuse(spec.class_name)
     arguments = _parse_arguments(spec)
+    _check_counts(spec.class_name, arguments)
     if not spec.module:
         reason = _find_reason(spec.class_name, arguments)
         if reason is None:
@@ -51,6 +55,16 @@ def _parse_arguments(spec: MetricSpec) -> Mapping[str, Any]:
             f"Metric {spec.class_name}: config must map arguments to values, not be {spec.config}"
         )
     return spec.arguments
+
+
+def _check_counts(class_name: str, arguments: Mapping[str, Any]) -> None:
+    """Raises ConfigError for numbers of thresholds, buckets or classes that nothing can hold."""
+    for name, value in arguments.items():
+        if name.startswith("num_") and isinstance(value, int | float) and value > _MOST:
+            raise errors.ConfigError(
+                f"metrics: {class_name} has {name} {value:,}, which would not fit into memory; at "
+                f"most {_MOST:,}"
+            )
 
 
 def _find_reason(class_name: str, arguments: Mapping[str, Any]) -> str | None:
