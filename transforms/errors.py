@@ -48,6 +48,23 @@ class DataError(JobError):
     exit_code = 2
 
 
+def escape(text: str) -> str:
+    """Text to print, with its control characters, which may come from data, escaped.
+
+    A name could otherwise clear the screen, move the cursor, or look like a line of ours. Lines of
+    `text` stay lines.
+
+    >>> print(escape("\\x1b[2J0 dead letters"))
+    \\x1b[2J0 dead letters
+    """
+    return text.translate(_ESCAPES)
+
+
+# Control characters, separators of lines, and marks of direction; not the line feed.
+_CONTROLS = ((0, 10), (11, 32), (127, 160), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
+_ESCAPES = {code: repr(chr(code))[1:-1] for first, end in _CONTROLS for code in range(first, end)}
+
+
 def listed(names: Iterable[str]) -> str:
     """Quoted names, separated by commas, for an error message."""
     return ", ".join(repr(name) for name in names)

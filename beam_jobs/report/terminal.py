@@ -23,7 +23,7 @@ from pyarrow import compute as pc
 from pyarrow.dataset import Dataset
 
 from evalbeam.beam_jobs.job import Job
-from evalbeam.transforms import metrics
+from evalbeam.transforms import errors, metrics
 from evalbeam.transforms.checks import conversion
 from evalbeam.transforms.examples import slices
 from evalbeam.transforms.metrics import metric
@@ -57,10 +57,23 @@ class Heading:
     classes: Mapping[str, int | None]
 
 
+def _escape(text: str) -> str:
+    """Text on one line, without control characters, which names in the data may have."""
+    return errors.escape(text).replace("\n", "\\n")
+
+
+class _Console(rich.console.Console):
+    """Escapes all text that is printed, in tables, too."""
+
+    def render_str(self, text: str, **more: Any) -> rich.text.Text:
+        """The text as rich prints it."""
+        return super().render_str(_escape(text), **more)
+
+
 def note(*notes: str | None) -> None:
     """Prints notes on stderr, those that there are."""
     for text in filter(None, notes):
-        print(text, file=sys.stderr)
+        print(_escape(text), file=sys.stderr)
 
 
 def show_published(results: Path, published: str, seconds: float) -> None:
@@ -97,7 +110,7 @@ def show(results: Path, published: str, seconds: float) -> None:
     # Lines in a file or pipe may be long, so that tables are not cut.
     # No markup: a slice may have the name [b].
     width = None if sys.stdout.isatty() else 200
-    console = rich.console.Console(highlight=False, markup=False, width=width)
+    console = _Console(highlight=False, markup=False, width=width)
     console.print(manifest["name"], style="bold")
     letters = _count(dead, "dead letter")
     console.print(f"{read:,} rows read, {scored:,} scored by {versions}, {letters}")
@@ -173,7 +186,7 @@ def describe_plan(job: Job) -> str:
     ]
     for each in planned.by_tfma:
         lines.append(f"by TFMA   {each.spec.class_name}, which is slower: {each.reason}")
-    return "\n".join(lines)
+    return "\n".join(map(_escape, lines))
 
 
 def _describe_images(job: Job) -> Iterator[str]:
@@ -273,7 +286,7 @@ def _make_table(title: str) -> rich.table.Table:
 
 def _line(text: str) -> rich.text.Text:
     """A title or caption on one line, however narrow its table is."""
-    return rich.text.Text(text, no_wrap=True, overflow="ignore")
+    return rich.text.Text(_escape(text), no_wrap=True, overflow="ignore")
 
 
 def _tabulate_overall(
@@ -285,7 +298,7 @@ def _tabulate_overall(
     table.add_column("metric", no_wrap=True)
     for model in models:
         note = "\n(baseline)" if model == heading.baseline and len(heading.models) > 1 else ""
-        table.add_column(f"{model}{note}", justify="right")
+        table.add_column(rich.text.Text(f"{_escape(model)}{note}"), justify="right")
     candidates = [model for model in models if model != heading.baseline]
     # For more versions, differences would take too much room.
     differences = heading.baseline in models and len(candidates) <= _MAX_DIFFERENCES
@@ -434,7 +447,7 @@ def _tabulate_conversions(findings: Sequence[Mapping[str, Any]]) -> rich.table.T
         table.add_column(column, overflow="fold")
     table.add_column("verdict", no_wrap=True)
     for column in ("decisions\nchanged", "largest\nchange", "size", "speed"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(rich.text.Text(column), justify="right", no_wrap=True)
     for finding in findings:
         evidence = finding["evidence"]
         largest = evidence["largest_difference"]

@@ -75,6 +75,26 @@ def test_unknown_config_key(fails, data):
     assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
 
 
+def test_names_in_data_cannot_control_the_terminal(fails, evalbeam, tmp_path):
+    evil = "\x1b[2J\x1b[1;1Hall good\n0 dead letters\u202e\x9b"
+    rows = {"label": [0, 1] * 40, "score": [0.2, 0.7] * 40, evil: [evil] * 80}
+    pd.DataFrame(rows).to_parquet(tmp_path / "data.parquet")
+    pd.DataFrame(rows).assign(label=[evil, "no"] * 40).to_parquet(tmp_path / "named.parquet")
+    config = job(data={"files": "data.parquet"}, slices=[[evil]])
+    for content in (config, job(data={"files": "named.parquet"})):
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(content))
+        printed = [evalbeam("run", "job.yaml", *flags) for flags in (["--dry-run"], [])]
+        assert [result.exit_code for result in printed] == [0, 0]
+        for result in printed:
+            assert "\\x1b[2J" in result.output
+            assert "\n0 dead" not in result.output
+            assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", result.output)
+    config["data"]["label"] = "lable"
+    printed = fails(config, 2)
+    assert "'\\x1b[2J" in printed
+    assert "\x1b" not in printed
+
+
 @pytest.mark.parametrize(
     "metric",
     [
