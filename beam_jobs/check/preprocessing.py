@@ -64,7 +64,10 @@ def load(request: Request, specs: Sequence[models.ModelSpec]) -> Preprocessing:
                 "model_specs of such versions only"
             )
         described = tuple(
-            models.ModelSpec(f"preprocessing of {version}", "transform", spec.path, name)
+            models.ModelSpec(
+                *(f"preprocessing of {version}", "transform", spec.path, name),
+                allow_unsafe=spec.allow_unsafe,
+            )
             for name in names
         )
         found.append((version, described))

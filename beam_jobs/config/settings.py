@@ -412,7 +412,9 @@ class Model(_Strict):
         None, description="The model's expected digest; others are rejected."
     )
     allow_unsafe: bool = Field(
-        False, description="Whether to run code inside a .keras file (a Lambda layer)."
+        False,
+        description="Whether to run code inside a .keras file (a Lambda layer), and operations of "
+        "a SavedModel that reach files, the network or Python.",
     )
     signature: str = Field(
         models.ModelSpec.signature, description="The signature of a SavedModel or .tflite file."

@@ -47,7 +47,7 @@ REGISTRY = {
         "evalbeam.transforms.models.saved_model",
         marker="saved_model.pb",
         runs_in=("TensorFlow", "TensorFlow Serving"),
-        options=("signature",),
+        options=("signature", "allow_unsafe"),
     ),
     "keras": Kind(
         "evalbeam.transforms.models.keras",
@@ -111,7 +111,8 @@ class ModelSpec:
       images: (name, image) pairs; inputs with these names take the image instead of a column.
       function: for a callable, "module:function".
       sha256: the required digest of its files; "" to accept any.
-      allow_unsafe: whether code inside a `.keras` file may run.
+      allow_unsafe: whether code inside a `.keras` file may run, and operations of a SavedModel that
+        reach files, the network or Python.
       predictions: for stored predictions, (output, columns) pairs; output "" if there is only one.
         Several columns hold a score for each class.
       classes: the column of the classes of each score, if predictions are lists of the largest

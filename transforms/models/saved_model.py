@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from evalbeam.transforms import errors, models
-from evalbeam.transforms.models import signature
+from evalbeam.transforms.models import signature, unsafe
 
 
 def load(spec: models.ModelSpec, path: str) -> signature.Signature:
@@ -22,7 +22,7 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     Raises:
       ConfigError: it is not a SavedModel, or has no such signature; or as in signature.Signature.
     """
-    loaded = read(path)
+    loaded = read(path, allow_unsafe=spec.allow_unsafe)
     if spec.signature not in loaded.signatures:
         names = errors.listed(loaded.signatures) or "none"
         raise errors.ConfigError(f"unknown signature {spec.signature!r}; it has {names}")
@@ -39,15 +39,22 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     return signature.Signature(spec, call, inputs, outputs, serialized, parameters)
 
 
-def read(path: str) -> Any:
-    """The SavedModel in a local folder; raises ConfigError if it is none."""
+def read(path: str, *, allow_unsafe: bool) -> Any:
+    """The SavedModel in a local folder; raises ConfigError if it is none, or unsafe."""
     if not os.path.exists(os.path.join(path, "saved_model.pb")):
         raise errors.ConfigError(
             "it is not a SavedModel, that is a folder with saved_model.pb. A `.keras` file is of "
             "kind keras; Keras 3 writes a SavedModel with `model.export(folder)`"
         )
     try:
+        if not allow_unsafe and (found := unsafe.find(path)):
+            raise errors.ConfigError(
+                f"it has operations that reach files, the network or Python code: "
+                f"{', '.join(found)}. If you trust whoever made it, set `allow_unsafe: true`"
+            )
         return tf.saved_model.load(path)
+    except errors.ConfigError:
+        raise
     except Exception as error:  # TensorFlow raises many kinds, from OSError to its own NotFound.
         raise errors.ConfigError(f"TensorFlow cannot load it: {error}") from error
 

@@ -27,7 +27,7 @@ class Transform:
     parameters = None
 
     def __init__(self, spec: models.ModelSpec, path: str) -> None:
-        loaded = saved_model.read(path)
+        loaded = saved_model.read(path, allow_unsafe=spec.allow_unsafe)
         if spec.signature not in loaded.signatures:
             raise errors.ConfigError(
                 f"preprocessing_function_names has {spec.signature!r}, but the model's signatures "
