@@ -484,3 +484,20 @@ def test_mismatches_are_reported_before_the_job(network, examples, one, data, sa
     wrong = spec(network, **one)
     with pytest.raises(errors.ConfigError, match=f"Version 'v1' .*{said}"):
         models.check_inputs(wrong, models.load(wrong), examples(**data), ())
+
+
+def test_a_batch_of_large_images_is_halved(monkeypatch):
+    blobs = [encoded(np.full((40, 30), value, np.uint8)) for value in range(16)]
+    monkeypatch.setattr(images, "_BATCH_BYTES", 5 * 40 * 30)
+
+    def halve(rows):
+        try:
+            return [pixels(*(blobs[row] for row in rows))]
+        except arrow.UnequalRowsError as error:
+            return [part for group in error.groups for part in halve(rows[group])]
+
+    parts = halve(np.arange(16))
+    assert [len(part) for part in parts] == [4, 4, 4, 4]
+    np.testing.assert_array_equal(np.concatenate(parts)[:, 0, 0, 0], np.arange(16))
+    monkeypatch.setattr(images, "_BATCH_BYTES", 10)
+    assert pixels(blobs[3]).shape == (1, 40, 30, 1)  # a single image need not be halved

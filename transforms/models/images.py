@@ -35,6 +35,8 @@ _OPENERS: dict[bytes, Callable[[io.BytesIO], PIL.ImageFile.ImageFile]] = {
 }
 # A file of a few kilobytes can decode to gigabytes. This is the size at which Pillow warns.
 MAX_PIXELS = 89_478_485
+# A batch of more decoded bytes is halved; they are copied, and take four times as much as float32.
+_BATCH_BYTES = 1 << 28
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -87,8 +89,10 @@ class Image:
     def decode(self, column: pa.Array) -> np.ndarray:
         """The images before scaling, uint8 or float32 [N, height, width, channels].
 
-            Raises:
-        XX's type is not supported.
+        Raises:
+          UnscorableRowsError: rows without an image, or with a damaged one.
+          UnequalRowsError: images of different sizes, or too many large ones.
+          DataError: the column's type is not supported.
         """
         values, lengths = arrow.flatten(column)
         if not pa.types.is_null(values.type):
@@ -313,10 +317,21 @@ def _opener(blob: bytes) -> Callable[[io.BytesIO], PIL.ImageFile.ImageFile] | No
 
 
 def _map(decode: Callable[[bytes], np.ndarray | str], blobs: np.ndarray) -> list[np.ndarray | str]:
-    """Results in order; in threads where they help, as Pillow releases the interpreter lock."""
+    """Results in order; in threads where they help, as Pillow releases the interpreter lock.
+
+    Raises UnequalRowsError, two halves, where the results are larger than a batch may be.
+    """
+    nbytes = 0
 
     def run(chunk: np.ndarray) -> list[np.ndarray | str]:
-        return [decode(blob) for blob in chunk]
+        nonlocal nbytes
+        results = []
+        for blob in chunk:
+            results.append(result := decode(blob))
+            nbytes += result.nbytes if isinstance(result, np.ndarray) else 0
+            if nbytes > _BATCH_BYTES and len(blobs) > 1:
+                raise arrow.UnequalRowsError(np.array_split(np.arange(len(blobs)), 2))
+        return results
 
     workers = min(_MAX_THREADS, threads.share())
     if workers == 1 or sum(map(len, blobs)) < _THREADED_BYTES * max(2, len(blobs)):
