@@ -238,7 +238,7 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except errors.EvalbeamError as error:
-        click.echo(f"error: {errors.escape(str(error))}", err=True)
+        click.echo(f"error: {errors.printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was published", err=True)

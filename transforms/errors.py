@@ -1,6 +1,7 @@
 """Errors meant for the user, each with the exit code of the command line."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 # The most names that `shortened` lists.
@@ -48,16 +49,21 @@ class DataError(JobError):
     exit_code = 2
 
 
-def escape(text: str) -> str:
-    """Text to print, with its control characters, which may come from data, escaped.
+def printable(text: str) -> str:
+    """Text to print: its control characters are escaped, and passwords in its URLs are hidden.
 
-    A name could otherwise clear the screen, move the cursor, or look like a line of ours. Lines of
-    `text` stay lines.
+    A name in data could otherwise clear the screen, move the cursor, or look like a line of ours.
+    Lines of `text` stay lines.
 
-    >>> print(escape("\\x1b[2J0 dead letters"))
+    >>> print(printable("\\x1b[2J0 dead letters"))
     \\x1b[2J0 dead letters
+    >>> print(printable("s3://key:secret@bucket/data.csv"))
+    s3://(hidden)@bucket/data.csv
     """
-    return text.translate(_ESCAPES)
+    return _CREDENTIALS.sub("://(hidden)@", text.translate(_ESCAPES))
+
+
+_CREDENTIALS = re.compile(r"://[^/@\s]*@")
 
 
 # Control characters, separators of lines, and marks of direction; not the line feed.

@@ -27,8 +27,8 @@ def check(inputs: Iterable[str], output: str | None, options: PipelineOptions) -
     rejects the credentials.
 
     Raises:
-      ConfigError: a scheme is unknown or needs another package, or a store cannot be listed; says
-        what to do.
+      ConfigError: a URL holds a password, a scheme is unknown or needs another package, or a store
+        cannot be listed; says what to do.
     """
     inputs = tuple(inputs)
     for path in (*inputs, output):
@@ -36,6 +36,11 @@ def check(inputs: Iterable[str], output: str | None, options: PipelineOptions) -
             scheme, rest = half.groups()
             raise errors.ConfigError(
                 f"{path}: a URL has two slashes after the colon. Did you mean '{scheme}://{rest}'?"
+            )
+        if path and re.match(r"\w+://[^/]*@", path):
+            raise errors.ConfigError(
+                f"{path}: a URL may not hold a password, as results name it: set it in the "
+                "environment, or by a flag such as --s3_secret_access_key"
             )
     filesystems.FileSystems.set_options(options)
     # Beam's s3io logs tracebacks of the errors that it raises.

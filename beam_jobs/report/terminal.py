@@ -59,7 +59,7 @@ class Heading:
 
 def _escape(text: str) -> str:
     """Text on one line, without control characters, which names in the data may have."""
-    return errors.escape(text).replace("\n", "\\n")
+    return errors.printable(text).replace("\n", "\\n")
 
 
 class _Console(rich.console.Console):

@@ -75,6 +75,22 @@ def test_unknown_config_key(fails, data):
     assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
 
 
+def test_passwords_in_urls_are_refused_and_not_printed(fails, evalbeam, data, tmp_path):
+    url = "s3://key:hidden-word@bucket/results"
+    message = "error: s3://(hidden)@bucket/results: a URL may not hold a password"
+    for config in (job(data={"files": url}), job(models=[{"name": "v1", "path": url}])):
+        assert message in fails(config, 2)
+    for arguments in (("run", "job.yaml", "--output", url), ("results", url)):
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
+        result = evalbeam(*arguments)
+        assert result.exit_code == 2
+        assert message in result.output
+    flags = ("--runner=FlinkRunner", "--flink_master=http://key:hidden-word@localhost:1")
+    printed = fails(job(), 4, *flags)
+    assert "http://(hidden)@localhost:1" in printed
+    assert "hidden-word" not in printed
+
+
 def test_names_in_data_cannot_control_the_terminal(fails, evalbeam, tmp_path):
     evil = "\x1b[2J\x1b[1;1Hall good\n0 dead letters\u202e\x9b"
     rows = {"label": [0, 1] * 40, "score": [0.2, 0.7] * 40, evil: [evil] * 80}
