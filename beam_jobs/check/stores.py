@@ -45,6 +45,8 @@ def check(inputs: Iterable[str], output: str | None, options: PipelineOptions) -
     filesystems.FileSystems.set_options(options)
     # Beam's s3io logs tracebacks of the errors that it raises.
     logging.getLogger().addFilter(_is_not_from_s3io)
+    # Nor those that it retries, such as each search for Google Cloud's credentials.
+    logging.getLogger("apache_beam.utils.retry").setLevel(logging.ERROR)
     # Once per folder: a thousand files in a list need not be checked one by one.
     remote = (path for path in (*inputs, output) if path and files.is_remote(path))
     for path in {_folder(path): path for path in remote}.values():
