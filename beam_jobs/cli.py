@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import os
 import signal
 import sys
@@ -243,7 +242,7 @@ def _exit_codes() -> Iterator[None]:
             os._exit(130)
         sys.exit(130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in errors.UNWRITABLE:
             click.echo(f"error: cannot write: {error}; nothing was published", err=True)
         else:
             traceback.print_exc()
