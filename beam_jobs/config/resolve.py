@@ -80,7 +80,7 @@ def resolve(settings: Config, engine: Engine) -> Request:
         max(contents.min_slice_size, settings.min_slice_size),
         _list_preprocessing(settings, contents),
         contents.tfma_metrics,
-        None if is_empty else json_format.MessageToJson(parsed, indent=None),
+        None if is_empty else json_format.MessageToJson(parsed, indent=None, sort_keys=True),
         tuple(notes),
     )
 

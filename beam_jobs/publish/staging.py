@@ -192,6 +192,7 @@ def check_output(output: str, run_id: str) -> None:
         return
     folder = Path(output).absolute()
     try:
+        str(folder).encode()
         if (folder / "runs" / run_id).exists():
             raise _report_existing(output, run_id)
         for path in (folder, folder / "runs"):
@@ -204,6 +205,8 @@ def check_output(output: str, run_id: str) -> None:
             raise _report_unusable(output, f"{folder / _STAGING} is a file")
     except OSError as e:  # such as a name that is too long
         raise _report_unusable(output, str(e.strerror)) from e
+    except UnicodeEncodeError as e:
+        raise _report_unusable(output, f"{str(folder)!r} is not UTF-8") from e
     latest = folder / "latest"
     if latest.exists() and not latest.is_symlink() and _read_latest(output) is None:
         raise errors.ConfigError(
@@ -245,11 +248,11 @@ def _create_locally(parent: Path, name: str) -> Iterator[Staging]:
     staging = Staging(parent.resolve() / _STAGING / _attempt(name))
     _sweep(staging.folder.parent)
     try:
-        _make_folders(staging)
-    except OSError as e:
-        kind = errors.JobError if e.errno in errors.UNWRITABLE else errors.ConfigError
-        raise kind(f"cannot write results to {parent}: {e}") from e
-    try:
+        try:
+            _make_folders(staging)
+        except OSError as e:
+            kind = errors.JobError if e.errno in errors.UNWRITABLE else errors.ConfigError
+            raise kind(f"cannot write results to {parent}: {e}") from e
         yield staging
     finally:
         shutil.rmtree(staging.folder, ignore_errors=True)
@@ -291,7 +294,8 @@ def check_run_id(run_id: str | None) -> str | None:
 
 def new_run_id(name: str) -> str:
     """A unique id: the name, the time and random digits."""
-    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    return f"{name[:100]}-{stamp}-{os.urandom(2).hex()}"
 
 
 def _attempt(run_id: str) -> str:

@@ -142,10 +142,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                 tfrecord.write(file, records[kind])
 
     def __exit__(self, *_: object) -> None:
-        for kind, file in self._files.items():
-            messages = itertools.chain.from_iterable(self._extra[kind].values())
-            with files.reporting(self._paths[kind]), file:
-                tfrecord.write(file, [message.SerializeToString() for message in messages])
+        with contextlib.ExitStack() as stack:
+            for kind, file in self._files.items():
+                stack.enter_context(files.reporting(self._paths[kind]))
+                stack.enter_context(file)
+            for kind, file in self._files.items():
+                messages = itertools.chain.from_iterable(self._extra[kind].values())
+                with files.reporting(self._paths[kind]):
+                    tfrecord.write(file, [message.SerializeToString() for message in messages])
 
 
 def write_config(
