@@ -135,11 +135,7 @@ def _complete(arguments: Arguments, output: str, run_id: str) -> bool:
 
     latest = staging.complete(output, run_id, is_same)
     if latest is not None:
-        later = "" if latest == run_id else ", a later run"
-        print(
-            f"{staging.run_path(output, run_id)} was already published, by the same config, so "
-            f"nothing was run; `latest` names {latest}{later}. Another --run-id evaluates again"
-        )
+        terminal.show_completed(staging.run_path(output, run_id), latest)
     return latest is not None
 
 

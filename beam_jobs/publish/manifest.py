@@ -131,6 +131,12 @@ def is_of(published: Mapping[str, Any], text: str, engine: Engine) -> bool:
     return run == (_digest(text), engine, None)
 
 
+def is_rebuilt(published: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of the same results: of the same data, by the same config."""
+    keys = ("config", "data", "engine", "merged")
+    return all(published.get(key) == rebuilt.get(key) for key in keys)
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -150,6 +150,26 @@ def test_a_retry_does_not_put_latest_back(evalbeam, output):
     assert os.readlink(output / "latest") == "runs/two"
 
 
+def test_a_retry_completes_what_was_rebuilt_or_merged(evalbeam, output, tmp_path):
+    frame = pd.read_csv(tmp_path / "data.csv")
+    for run_id, rows in (("one", frame[:200]), ("two", frame[200:])):
+        rows.to_csv(tmp_path / "data.csv", index=False)
+        assert evalbeam("run", "job.yaml", "--run-id", run_id).exit_code == 0
+    latest, again = tmp_path / "new" / "latest", ("--output", "new", "--run-id", "again")
+    for command in (("merge", "results/runs/one", "results/runs/two"), ("results", "new/runs/all")):
+        flags = ("--output", "new", "--run-id", "all" if command[0] == "merge" else "copy")
+        assert evalbeam(*command, *flags).exit_code == 0
+        latest.unlink()
+        result = evalbeam(*command, *flags)
+        assert result.exit_code == 0, result.output
+        assert f"new/runs/{flags[-1]} was already published" in result.output
+        assert os.readlink(latest) == f"runs/{flags[-1]}"
+    assert evalbeam("results", "results/runs/one", *again).exit_code == 0
+    result = evalbeam("results", "results/runs/two", *again)
+    assert result.exit_code == 2
+    assert "new/runs/again already exists" in result.output
+
+
 def test_without_latest_nothing_is_published(evalbeam, output, monkeypatch):
     with monkeypatch.context() as patched:
 
