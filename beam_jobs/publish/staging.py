@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import json
 import os
 import re
@@ -39,6 +40,8 @@ _STAGING = ".staging"
 _TRIES = 100
 # More than any `latest` has.
 _LATEST_BYTES = 1 << 12
+# `latest` while it is written.
+_POINTER = ".latest-"
 # In the name of a run's folder while it is replaced.
 _OLD = "@old"
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -339,17 +342,29 @@ def _report_existing(output: str, run_id: str) -> errors.ConfigError:
 def _sweep(folder: Path) -> None:
     """Removes what killed runs on this machine left, and brings back what they were replacing."""
     with contextlib.suppress(OSError):  # there is none, or another run sweeps it
-        for name in fnmatch.filter(os.listdir(folder), f"*@{_machine()}@*"):
-            try:
-                os.kill(int(name.rpartition("@")[2]), 0)
-            except ProcessLookupError:
-                run, _, _ = name.partition(f"{_OLD}@")
-                if run != name and not (folder.parent / run).exists():
-                    os.rename(folder / name, folder.parent / run)
-                else:
-                    shutil.rmtree(folder / name, ignore_errors=True)
-            except (PermissionError, ValueError):
-                pass  # another user's, or not a run's
+        for name in _list_left(folder):
+            run, _, _ = name.partition(f"{_OLD}@")
+            if run != name and not (folder.parent / run).exists():
+                os.rename(folder / name, folder.parent / run)
+            else:
+                shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _list_left(folder: Path) -> list[str]:
+    """The names of what killed attempts on this machine left in a folder; raises OSError."""
+    names = fnmatch.filter(os.listdir(folder), f"*@{glob.escape(_machine())}@*")
+    return [name for name in names if _is_dead(name.rpartition("@")[2])]
+
+
+def _is_dead(process: str) -> bool:
+    """Whether there is no process with this id; not of other users' or what is no id."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        pass
+    return False
 
 
 def _delete(pattern: str) -> None:
@@ -550,9 +565,11 @@ def _point(output: str, run_id: str) -> None:
             file.flush()
             files.upload(file.name, latest)
         return
-    pointer = Path(output, f".latest-{_attempt(run_id)}")
-    pointer.unlink(missing_ok=True)
+    pointer = Path(output, f"{_POINTER}{_attempt(run_id)}")
     try:
+        for left in (pointer.name, *_list_left(pointer.parent)):
+            if left.startswith(_POINTER):
+                pointer.with_name(left).unlink(missing_ok=True)
         try:
             os.symlink(name, pointer)
         except OSError:  # of many kinds, where the filesystem has no links: vfat, SMB

@@ -138,6 +138,7 @@ def test_a_retry_completes_a_run_that_was_killed_before_latest(evalbeam, output,
         "results/runs/one was already published, by the same config, so nothing was run; `latest` "
         "names one. Another --run-id evaluates again\n"
     )
+    assert not list(output.glob(".latest-*"))
     assert os.readlink(output / "latest") == "runs/one"
 
 
