@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import io
 import os
 import signal
@@ -18,6 +17,19 @@ from typing import Any
 import click
 
 _RUN_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+class _Path(click.Path):
+    """A path or URL; `~` is the home folder, also where the shell leaves it as in --output=~/x."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!r} is not UTF-8: rename it, or use a link to it", param, ctx)
+        if not value:
+            self.fail("it is empty; write a path or URL", param, ctx)
+        return os.path.expanduser(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,8 +47,10 @@ def main() -> None:
 
 
 @main.command(context_settings=_RUN_FLAGS)
-@click.argument("config_path", metavar="CONFIG", type=click.Path())
-@click.option("--output", help="Folder or URL for all runs' results, instead of the config's.")
+@click.argument("config_path", metavar="CONFIG", type=_Path())
+@click.option(
+    "--output", type=_Path(), help="Folder or URL for all runs' results, instead of the config's."
+)
 @click.option("--run-id", help="Name of this run's folder, instead of one made from the time.")
 @click.option(
     "--engine",
@@ -74,14 +88,18 @@ def run(
 
 
 @main.command(context_settings=_RUN_FLAGS)
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", type=_Path())
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(),
+    type=_Path(),
     help="Another config, of which the parts that need no new data are used. Needs --output.",
 )
-@click.option("--output", help="Folder or URL of runs to publish to; if omitted: RUN is replaced.")
+@click.option(
+    "--output",
+    type=_Path(),
+    help="Folder or URL of runs to publish to; if omitted: RUN is replaced.",
+)
 @click.option(
     "--run-id", help="Name of the new run's folder with --output; if omitted: RUN's name."
 )
@@ -116,8 +134,10 @@ def results(
 
 
 @main.command(context_settings=_RUN_FLAGS)
-@click.argument("arguments", metavar="RUN...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--output", required=True, help="Folder or URL to publish the new run in.")
+@click.argument("arguments", metavar="RUN...", nargs=-1, type=_Path())
+@click.option(
+    "--output", type=_Path(), required=True, help="Folder or URL to publish the new run in."
+)
 @click.option("--run-id", help="Name of the new run's folder, instead of one made from the time.")
 @click.pass_context
 def merge(
@@ -143,7 +163,11 @@ def merge(
     "example", type=click.Choice(["visits", "digits"]), default="visits", metavar="[EXAMPLE]"
 )
 @click.option(
-    "--folder", default="demo", show_default=True, help="Where to write data, models and config."
+    "--folder",
+    type=_Path(),
+    default="demo",
+    show_default=True,
+    help="Where to write data, models and config.",
 )
 def demo(example: str, folder: str) -> None:
     """Train models on real data and evaluate them.
@@ -248,7 +272,7 @@ def _exit_codes() -> Iterator[None]:
             os._exit(130)
         sys.exit(130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in errors.UNWRITABLE:
             click.echo(f"error: cannot write: {error}; nothing was published", err=True)
         else:
             traceback.print_exc()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evalbeam.beam_jobs import config, pipeline
 from evalbeam.beam_jobs.check import choose_decision_threshold, list_metrics, stores
@@ -75,6 +76,8 @@ def results(arguments: Arguments) -> None:
     run_id = staging.check_run_id(arguments.run_id) or description["run_id"]
     description = description.copy()
     description["run_id"] = run_id
+    if _complete(arguments, description, evaluation, saved.ledger):
+        return
     with (
         staging.replacing(run)
         if arguments.output is None
@@ -122,6 +125,8 @@ def merge(arguments: Arguments) -> None:
     run_id = staging.check_run_id(arguments.run_id) or staging.new_run_id(name)
     ledger = Ledger.merge([saved.ledger for saved in states])
     partitions = aggregate.count_partitions(sum(saved.index.cells for saved in states))
+    if _complete(arguments, _describe_merged(states, notes), evaluation, ledger):
+        return
     with staging.staged(arguments.output, run_id) as stage:
         built = runner.pipeline(options)
         pipeline.merge(built, states, evaluation, stage, partitions)
@@ -141,6 +146,23 @@ def merge(arguments: Arguments) -> None:
         folder = staging.publish(stage, arguments.output, run_id)
         published = staging.run_path(arguments.output, run_id)
         terminal.show_published(folder, published, time.monotonic() - arguments.started)
+
+
+def _complete(
+    arguments: Arguments, description: state.Run, evaluation: Evaluation, ledger: Ledger
+) -> bool:
+    """Completes what an earlier attempt has published, and reports that; False if it has not."""
+    if arguments.output is None or arguments.run_id is None:
+        return False
+    rebuilt = manifest.build(description, evaluation, ledger, [])
+
+    def is_same(published: Mapping[str, Any]) -> bool:
+        return manifest.is_rebuilt(published, rebuilt)
+
+    latest = staging.complete(arguments.output, arguments.run_id, is_same)
+    if latest is not None:
+        terminal.show_completed(staging.run_path(arguments.output, arguments.run_id), latest)
+    return latest is not None
 
 
 def _apply_config(saved: State, path: str) -> tuple[Evaluation, state.Run]:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -66,11 +67,13 @@ def run(arguments: Arguments) -> None:
       ConfigError, JobError: nothing was published, and `latest` is unchanged.
     """
     clock = [arguments.started]
-    output = arguments.output or arguments.settings.output
+    output = arguments.settings.output if arguments.output is None else arguments.output
     run_id = staging.check_run_id(arguments.run_id) or staging.new_run_id(arguments.settings.name)
     options = runner.options(arguments.beam_options)
     cluster_note = cluster.check(options)
     stores.check(stores.inputs(arguments.settings), output, options)
+    if not arguments.dry_run and arguments.run_id and _complete(arguments, output, run_id):
+        return
     staging.check_output(output, run_id)
     try:
         job = check(arguments.settings, arguments.engine)
@@ -123,6 +126,18 @@ def run(arguments: Arguments) -> None:
         terminal.show_published(
             results, staging.run_path(output, run_id), time.monotonic() - clock[0]
         )
+
+
+def _complete(arguments: Arguments, output: str, run_id: str) -> bool:
+    """Completes what an earlier attempt has published, and reports that; False if it has not."""
+
+    def is_same(published: Mapping[str, Any]) -> bool:
+        return manifest.is_of(published, arguments.config_text, arguments.engine)
+
+    latest = staging.complete(output, run_id, is_same)
+    if latest is not None:
+        terminal.show_completed(staging.run_path(output, run_id), latest)
+    return latest is not None
 
 
 def count_partitions(job: Job, expected: float | None) -> int:

@@ -1,6 +1,7 @@
 """What tests of several modules share."""
 
 import pathlib
+import signal
 
 import click.testing
 import pytest
@@ -19,7 +20,10 @@ def evalbeam(tmp_path, monkeypatch):
     def call(*arguments: object) -> click.testing.Result:
         return click.testing.CliRunner().invoke(cli.main, [str(part) for part in arguments])
 
-    return call
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield call
+    for number, handler in handlers.items():  # a run that is published ignores them
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """Errors meant for the user, each with the exit code of the command line."""
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Sequence
 
 # The most names that `shortened` lists.
 _NAMES = 10
+# Of an OSError: the disk is full or read-only, or a limit is reached.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 class EvalbeamError(Exception):

@@ -86,7 +86,7 @@ def resolve(settings: Config, engine: Engine) -> Request:
         min_slice_size,
         _list_preprocessing(settings, contents),
         contents.tfma_metrics,
-        None if is_empty else json_format.MessageToJson(parsed, indent=None),
+        None if is_empty else json_format.MessageToJson(parsed, indent=None, sort_keys=True),
         contents.slice_comparisons,
         tuple(notes),
     )

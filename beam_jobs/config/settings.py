@@ -11,6 +11,7 @@ import difflib
 import fractions
 import json
 import math
+import os
 import re
 from typing import Annotated, Any, Literal
 
@@ -44,9 +45,10 @@ Tasks = Annotated[
 ]
 # The most characters of a value that an error shows.
 _SHOWN = 60
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 NAME_RULE = (
-    "a name consists of letters, digits, '_', '.' and '-', and starts with a letter or digit"
+    "a name consists of up to 128 letters, digits, '_', '.' and '-', and starts with a letter or "
+    "digit"
 )
 
 
@@ -70,8 +72,15 @@ def _to_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _expand_home(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a path or URL")
+    return os.path.expanduser(value)
+
+
+Location = Annotated[str, AfterValidator(_expand_home)]
 Files = Annotated[
-    list[str],
+    list[Location],
     BeforeValidator(_to_list, json_schema_input_type=str | list[str]),
     Field(min_length=1),
 ]
@@ -226,7 +235,7 @@ class Image(_Strict):
 def _read_names(path: str) -> tuple[str, ...]:
     """The names in a text file, one per line."""
     try:
-        with open(files.local(path), encoding="utf-8-sig") as file:
+        with open(files.local(os.path.expanduser(path)), encoding="utf-8-sig") as file:
             return tuple(line for line in file.read().splitlines() if line)
     except (OSError, UnicodeDecodeError) as e:
         raise errors.ConfigError(
@@ -381,7 +390,7 @@ class Model(_Strict):
     """A model version."""
 
     name: str = Field(min_length=1, description="The version's name in results.")
-    path: str | None = Field(
+    path: Location | None = Field(
         None,
         description="The folder of a SavedModel or TensorFlow.js model, or a .keras, .tflite or "
         ".onnx file.",
@@ -690,7 +699,7 @@ class Config(_Strict):
     )
     data: Data = Field(description="The data to evaluate on.")
     models: list[Model] = Field(min_length=1, description="The versions to evaluate and compare.")
-    eval_config: str | None = Field(
+    eval_config: Location | None = Field(
         None, description="A TFMA EvalConfig (pbtxt or JSON), instead of slices and metrics."
     )
     slices: list[Slice] = Field(
@@ -712,7 +721,9 @@ class Config(_Strict):
     confidence: Confidence = Field(
         Confidence(), description="Settings for intervals and paired comparisons."
     )
-    output: str = Field("results", description="The folder or URL for the results of all runs.")
+    output: Location = Field(
+        "results", description="The folder or URL for the results of all runs."
+    )
 
     @property
     def baseline(self) -> str | None:

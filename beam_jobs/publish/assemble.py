@@ -11,6 +11,7 @@ from typing import Any
 from evalbeam.beam_jobs.publish import manifest
 from evalbeam.beam_jobs.publish.staging import Staging
 from evalbeam.transforms.checks import conversion
+from evalbeam.transforms.formats import files
 from evalbeam.transforms.ledger import Ledger
 from evalbeam.transforms.metrics.evaluation import Evaluation
 from evalbeam.transforms.metrics.plan import plan
@@ -41,8 +42,8 @@ def assemble(
     """
     evidence = _assemble_tables(stage)
     _write_tfma_config(stage, results, run)
-    with stage.dead_letters.open("w") as file:
-        file.writelines(json.dumps(vars(letter)) + "\n" for letter in ledger.dead_letters)
+    letters = (json.dumps(vars(letter)) + "\n" for letter in ledger.dead_letters)
+    _write(stage.dead_letters, "".join(letters))
     costs = manifest.read_measures(run)
     findings = [
         finding.entry()
@@ -51,7 +52,7 @@ def assemble(
     _write_json(stage.folder / "findings.json", findings)
     _write_json(stage.folder / "manifest.json", manifest.build(run, results, ledger, findings))
     stage.keep_parts(index)
-    (stage.state / state.EVALUATION).write_text(state.dump_evaluation(kept, results))
+    _write(stage.state / state.EVALUATION, state.dump_evaluation(kept, results))
     _write_json(stage.state / state.LEDGER, vars(ledger))
     _write_json(stage.state / state.RUN, run)
 
@@ -98,4 +99,9 @@ def note_baselines(index: Index) -> list[str]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, default=vars) + "\n")
+    _write(path, json.dumps(content, indent=2, default=vars) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with files.writing(str(path)) as written:
+        Path(written).write_text(text)

@@ -15,7 +15,7 @@ from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import models
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.ledger import Ledger
-from evalbeam.transforms.metrics.evaluation import Evaluation
+from evalbeam.transforms.metrics.evaluation import Engine, Evaluation
 from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.models import measure
 
@@ -101,7 +101,7 @@ def build(
         **({"merged": merged} if merged else {}),
         "config": {
             "path": run["config"]["path"],
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "sha256": _digest(text),
             "content": config.parse(text),
         },
         "data": _describe_data(run, ledger),
@@ -123,6 +123,22 @@ def build(
         # This version does not evaluate gates, so no run may look as if it had passed them.
         "verdict": "not gated",
     }
+
+
+def is_of(published: Mapping[str, Any], text: str, engine: Engine) -> bool:
+    """Whether a manifest is that of a run, not merged, by the config with this text."""
+    run = (published["config"]["sha256"], published["engine"], published.get("merged"))
+    return run == (_digest(text), engine, None)
+
+
+def is_rebuilt(published: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of the same results: of the same data, by the same config."""
+    keys = ("config", "data", "engine", "merged")
+    return all(published.get(key) == rebuilt.get(key) for key in keys)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_measures(run: Mapping[str, Any]) -> dict[str, measure.Measures]:

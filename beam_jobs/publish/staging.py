@@ -10,6 +10,8 @@ never shows a partial object.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import glob
 import json
 import os
 import re
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,12 @@ from evalbeam.transforms.sinks import state, tables
 
 _TRANSFERS = 8  # at once
 _STAGING = ".staging"
+# How often a folder is created in one that other runs delete when they end.
+_TRIES = 100
+# More than any `latest` has.
+_LATEST_BYTES = 1 << 12
+# `latest` while it is written.
+_POINTER = ".latest-"
 # In the name of a run's folder while it is replaced.
 _OLD = "@old"
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -132,6 +140,8 @@ class Staging:
         try:
             urls = [url for pattern in map(self.shared, parts) for url in files.match(pattern)]
             _download({url: self.folder / url[len(self.url) + 1 :] for url in urls})
+        except errors.JobError:  # names the file
+            raise
         except Exception as e:  # every filesystem has its own errors
             raise errors.JobError(
                 f"cannot read what the workers wrote to {self.url}: {files.reason(e)}"
@@ -183,23 +193,34 @@ def check_output(output: str, run_id: str) -> None:
     """
     if files.is_remote(output):
         return
-    folder = Path(output)
-    if (folder / "runs" / run_id).exists():
-        raise _report_existing(output, run_id)
+    folder = Path(output).absolute()
+    try:
+        str(folder).encode()
+        if (folder / "runs" / run_id).exists():
+            raise _report_existing(output, run_id)
+        for path in (folder, folder / "runs"):
+            existing = next(path for path in (path, *path.parents) if path.exists())
+            if not existing.is_dir():
+                raise _report_unusable(output, f"{existing} is a file")
+            if not os.access(existing, os.W_OK | os.X_OK):
+                raise _report_unusable(output, f"{existing} cannot be written to")
+        if (folder / _STAGING).is_file():
+            raise _report_unusable(output, f"{folder / _STAGING} is a file")
+    except OSError as e:  # such as a name that is too long
+        raise _report_unusable(output, str(e.strerror)) from e
+    except UnicodeEncodeError as e:
+        raise _report_unusable(output, f"{str(folder)!r} is not UTF-8") from e
     latest = folder / "latest"
-    if latest.exists() and not latest.is_symlink():
+    if latest.exists() and not latest.is_symlink() and _read_latest(output) is None:
         raise errors.ConfigError(
             f"{latest} is not a link to a run's results: move it away, or choose another output"
         )
-    existing = next(
-        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+
+
+def _report_unusable(output: str, problem: str) -> errors.ConfigError:
+    return errors.ConfigError(
+        f"output {output}: {problem}; choose another output, in the config or with --output"
     )
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        problem = "cannot be written to" if existing.is_dir() else "is a file"
-        raise errors.ConfigError(
-            f"output {output}: {existing} {problem}; choose another output, in the config or with "
-            "--output"
-        )
 
 
 @contextlib.contextmanager
@@ -230,10 +251,11 @@ def _create_locally(parent: Path, name: str) -> Iterator[Staging]:
     staging = Staging(parent.resolve() / _STAGING / _attempt(name))
     _sweep(staging.folder.parent)
     try:
-        _make_folders(staging)
-    except OSError as e:
-        raise errors.ConfigError(f"cannot write results to {parent}: {e}") from e
-    try:
+        try:
+            _make_folders(staging)
+        except OSError as e:
+            kind = errors.JobError if e.errno in errors.UNWRITABLE else errors.ConfigError
+            raise kind(f"cannot write results to {parent}: {e}") from e
         yield staging
     finally:
         shutil.rmtree(staging.folder, ignore_errors=True)
@@ -275,7 +297,8 @@ def check_run_id(run_id: str | None) -> str | None:
 
 def new_run_id(name: str) -> str:
     """A unique id: the name, the time and random digits."""
-    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    return f"{name[:100]}-{stamp}-{os.urandom(2).hex()}"
 
 
 def _attempt(run_id: str) -> str:
@@ -292,6 +315,13 @@ def _machine() -> str:
 
 
 def _make_folders(staging: Staging) -> None:
+    for tries in range(_TRIES):
+        try:
+            staging.folder.mkdir(parents=True, exist_ok=True)
+            break
+        except (FileNotFoundError, FileExistsError):  # another run has just deleted the parent
+            if tries == _TRIES - 1:
+                raise
     for folder in (
         staging.state,
         staging.dead_letters.parent,
@@ -311,17 +341,30 @@ def _report_existing(output: str, run_id: str) -> errors.ConfigError:
 
 def _sweep(folder: Path) -> None:
     """Removes what killed runs on this machine left, and brings back what they were replacing."""
-    for left in folder.glob(f"*@{_machine()}@*"):
-        try:
-            os.kill(int(left.name.rpartition("@")[2]), 0)
-        except ProcessLookupError:
-            run, _, _ = left.name.partition(f"{_OLD}@")
-            if run != left.name and not (folder.parent / run).exists():
-                os.rename(left, folder.parent / run)
+    with contextlib.suppress(OSError):  # there is none, or another run sweeps it
+        for name in _list_left(folder):
+            run, _, _ = name.partition(f"{_OLD}@")
+            if run != name and not (folder.parent / run).exists():
+                os.rename(folder / name, folder.parent / run)
             else:
-                shutil.rmtree(left, ignore_errors=True)
-        except (PermissionError, ValueError):
-            pass  # another user's, or not a run's
+                shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _list_left(folder: Path) -> list[str]:
+    """The names of what killed attempts on this machine left in a folder; raises OSError."""
+    names = fnmatch.filter(os.listdir(folder), f"*@{glob.escape(_machine())}@*")
+    return [name for name in names if _is_dead(name.rpartition("@")[2])]
+
+
+def _is_dead(process: str) -> bool:
+    """Whether there is no process with this id; not of other users' or what is no id."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        pass
+    return False
 
 
 def _delete(pattern: str) -> None:
@@ -347,14 +390,14 @@ def _join(output: str, name: str) -> str:
 def publish(staging: Staging, output: str, run_id: str) -> Path:
     """Publishes the finished folder as a run, then updates `latest` atomically.
 
-    If it fails, `latest` is unchanged, and no part of the run remains at its path.
+    If it fails, `latest` is unchanged, and no part of the run remains at its path. Signals come
+    before, and then nothing is published, or too late: from then on, this process ignores them.
 
     Returns:
       A local folder with the published results, which lasts as long as the staging location.
 
     Raises:
-      JobError: it cannot be written, another run was published under this id in the meantime, or
-        `latest` is not a link.
+      JobError: it cannot be written, or another run was published under this id in the meantime.
     """
     shutil.rmtree(staging.work)
     if staging.url is None:
@@ -364,7 +407,7 @@ def publish(staging: Staging, output: str, run_id: str) -> Path:
 
 
 def replace(staging: Staging, run: str) -> Path:
-    """Replaces a local run with the finished folder; signals wait until it has happened.
+    """Replaces a local run with the finished folder; signals are as for `publish`.
 
     Raises:
       JobError: the folder cannot be moved; the run is unchanged.
@@ -373,7 +416,7 @@ def replace(staging: Staging, run: str) -> Path:
     target = Path(run)
     # A killed process leaves this, and `_sweep` brings it back.
     old = staging.folder.with_name(_attempt(f"{target.name}{_OLD}"))
-    with _signals_ignored():
+    with _final():
         try:
             os.rename(target, old)
             try:
@@ -388,57 +431,96 @@ def replace(staging: Staging, run: str) -> Path:
 
 
 @contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """Ignores what would interrupt, for as long as two renames take; in the main thread only."""
+def _final() -> Iterator[None]:
+    """Ignores what would interrupt the block and, unless it fails, all that follows it.
+
+    In the main thread only, which is the one that signals interrupt. Python keeps what is ignored,
+    unlike what has a handler, to the very end of the process.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS}
     try:
         yield
-    finally:
+    except BaseException:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        raise
+
+
+def complete(output: str, run_id: str, is_same: Callable[[Mapping[str, Any]], bool]) -> str | None:
+    """Completes an earlier attempt at a run that was killed before it had updated `latest`.
+
+    Args:
+      output: the folder or URL of all runs.
+      run_id: the id of both attempts.
+      is_same: whether a published run, given its manifest, is what this attempt would publish.
+
+    Returns:
+      The id of the run that `latest` names, a later one perhaps; None if there is no such run.
+
+    Raises:
+      JobError: `latest` cannot be written.
+    """
+    manifest = _read_manifest(output, run_id)
+    if manifest is None or not is_same(manifest):
+        return None
+    named = _read_latest(output)
+    other = named and _read_manifest(output, named)
+    if named is not None and other and other["finished_at"] >= manifest["finished_at"]:
+        return named
+    try:
+        _point(output, run_id)
+    except OSError as e:
+        raise errors.JobError(f"cannot update {_join(output, 'latest')}: {e}") from e
+    return run_id
+
+
+def _read_manifest(output: str, run_id: str) -> dict[str, Any] | None:
+    """The manifest of a published run; None if it has none, or cannot be read."""
+    try:
+        with files.open_raw(f"{run_path(output, run_id)}/manifest.json") as file:
+            return json.load(file)
+    except Exception:  # every filesystem has its own errors, also for missing files
+        return None
 
 
 def resolve(run: str) -> str:
     """The path or URL of a run's folder; resolves `latest`."""
-    if not files.is_remote(run):
-        folder = os.path.realpath(run)
-        if not os.path.exists(folder):
-            _sweep(Path(folder).parent / _STAGING)
-        return folder
-    output, _, name = run.rstrip("/").rpartition("/")
-    run_id = _read_latest(output) if name == "latest" else None
-    return run.rstrip("/") if run_id is None else run_path(output, run_id)
+    path = run.rstrip("/") if files.is_remote(run) else os.path.realpath(run)
+    output, name = os.path.split(path)
+    if name == "latest" and (run_id := _read_latest(output)) is not None:
+        return run_path(output, run_id)
+    if not files.is_remote(run) and not os.path.exists(path):
+        _sweep(Path(output) / _STAGING)
+    return path
 
 
 def _move(folder: Path, output: Path, run_id: str) -> Path:
-    target, latest = output / "runs" / run_id, output / "latest"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        raise errors.JobError(
-            f"cannot publish {target}: another run was published there in the meantime"
-        )
-    try:
-        os.rename(folder, target)
-    except OSError as e:
-        raise errors.JobError(f"cannot publish {target}: {e}") from e
-    pointer = output / f".latest-{run_id}"
-    pointer.symlink_to(Path("runs") / run_id)
-    os.replace(pointer, latest)
+    target = output / "runs" / run_id
+    with _final():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                raise _report_meantime(target)
+            os.rename(folder, target)
+            try:
+                _point(str(output), run_id)
+            except OSError:
+                os.rename(target, folder)
+                raise
+        except OSError as e:
+            raise errors.JobError(f"cannot publish {target}: {e}") from e
     return target
 
 
 def _upload(folder: Path, output: str, run_id: str) -> None:
     target = run_path(output, run_id)
     if files.match(f"{target}/**"):
-        raise errors.JobError(
-            f"cannot publish {target}: another run was published there in the meantime"
-        )
-    manifest, pointer = folder / "manifest.json", folder / "latest"
+        raise _report_meantime(target)
+    manifest = folder / "manifest.json"
     parts = sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest)
-    pointer.write_text(f"runs/{run_id}\n")
 
     def send(path: Path) -> None:
         files.upload(str(path), f"{target}/{path.relative_to(folder).as_posix()}")
@@ -447,20 +529,68 @@ def _upload(folder: Path, output: str, run_id: str) -> None:
         # Threads, as an interrupt does not reach them: they finish the uploads they started.
         with futures.ThreadPoolExecutor(_TRANSFERS) as pool:
             list(pool.map(send, parts))
-            pool.submit(send, manifest).result()
-            pool.submit(files.upload, str(pointer), _join(output, "latest")).result()
+        with _final():
+            try:
+                send(manifest)
+                _point(output, run_id)
+            except errors.JobError:
+                if _read_latest(output) != run_id:  # otherwise, only the response was lost
+                    raise
     except BaseException:
-        if (
-            _read_latest(output) != run_id
-        ):  # otherwise it was updated, and only the response was lost
+        with _final():
+            # The manifest first, without which a run is not complete.
+            _delete(f"{target}/manifest.json")
             _delete(f"{target}/**")
-            raise
+        raise
+
+
+def _report_meantime(target: object) -> errors.JobError:
+    return errors.JobError(
+        f"cannot publish {target}: another run was published there in the meantime"
+    )
+
+
+def _point(output: str, run_id: str) -> None:
+    """Makes `latest` name the run, in one step: a link or, where there are none, a file.
+
+    Raises:
+      OSError: it cannot be written, locally.
+      JobError: it cannot be written in a store.
+    """
+    name = f"runs/{run_id}"
+    latest = _join(output, "latest")
+    if files.is_remote(output):
+        with tempfile.NamedTemporaryFile("w", prefix="evalbeam-latest-") as file:
+            file.write(f"{name}\n")
+            file.flush()
+            files.upload(file.name, latest)
+        return
+    pointer = Path(output, f"{_POINTER}{_attempt(run_id)}")
+    try:
+        for left in (pointer.name, *_list_left(pointer.parent)):
+            if left.startswith(_POINTER):
+                pointer.with_name(left).unlink(missing_ok=True)
+        try:
+            os.symlink(name, pointer)
+        except OSError:  # of many kinds, where the filesystem has no links: vfat, SMB
+            pointer.write_text(f"{name}\n")
+        os.replace(pointer, latest)
+    except OSError:
+        with contextlib.suppress(OSError):
+            pointer.unlink()
+        raise
 
 
 def _read_latest(output: str) -> str | None:
-    """The id of the run that a remote `latest` names; None if it cannot be read."""
+    """The id of the run that `latest` names; None if it cannot be read, or names none."""
+    latest = _join(output, "latest")
     try:
-        with files.open_raw(_join(output, "latest")) as file:
-            return file.read().decode().strip().removeprefix("runs/")
+        if os.path.islink(latest):
+            name = os.readlink(latest)
+        else:
+            with files.open_raw(latest) as file:
+                name = file.read(_LATEST_BYTES).decode().strip()
     except Exception:  # every filesystem has its own errors, also for missing files
         return None
+    run_id = name.removeprefix("runs/")
+    return run_id if run_id != name and re.fullmatch(NAME, run_id) else None

@@ -91,6 +91,15 @@ def show_published(results: Path, published: str, seconds: float) -> None:
             print(f"results are in {published}, but could not be printed: {e}", file=sys.stderr)
 
 
+def show_completed(published: str, latest: str) -> None:
+    """Prints that a run was published by an earlier attempt, and which run `latest` names."""
+    later = "" if published.endswith(f"/{latest}") else ", a later run"
+    print(
+        f"{published} was already published, by the same config, so nothing was run; `latest` "
+        f"names {latest}{later}. Another --run-id evaluates again"
+    )
+
+
 def show(results: Path, published: str, seconds: float) -> None:
     """Prints a run to stdout from a local folder of results, which are published at `published`."""
     manifest = json.loads((results / "manifest.json").read_text())

@@ -55,7 +55,7 @@ with DAG(
     Evalbeam(
         task_id="evaluate",
         command="{{ var.value.evalbeam_command }}",
-        # The same for each attempt, so that a published run is rejected, not repeated.
+        # The same for each attempt, so that a published run is accepted, not repeated.
         run_id="nightly-{{ dag_run.run_after | ts_nodash }}",
         retries=2,
         retry_delay=datetime.timedelta(minutes=10),

@@ -400,7 +400,8 @@ def test_a_url_with_one_slash(fails, data, flags):
 def test_run_id_that_exists(evalbeam, fails, tmp_path, data):
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job()))
     assert evalbeam("run", "job.yaml", "--run-id", "r1").exit_code == 0
-    assert "results are never changed" in fails(job(), 2, "--run-id", "r1")
+    assert "results are never changed" in fails(job(name="other"), 2, "--run-id", "r1")
+    assert "results are never changed" in fails(job(), 2, "--run-id", "r1", "--engine=tfma")
 
 
 def test_dry_run_runs_nothing(evalbeam, tmp_path, data):

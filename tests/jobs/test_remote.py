@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import os
+import signal
 import urllib.request
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from apache_beam.options import pipeline_options
 from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
 
+from evalbeam.beam_jobs.publish import staging
 from evalbeam.transforms.examples import scoring
 from evalbeam.transforms.formats import files
 from evalbeam.transforms.stages import predict
@@ -243,9 +246,13 @@ def test_a_second_run_updates_latest_and_an_id_is_used_once(run, store, tfma_mes
     assert run(config, "--run-id=one", *store.flags()).exit_code == 0
     assert run(config, "--run-id=two", *store.flags()).exit_code == 0
     assert store.get("results/latest") == b"runs/two\n"
+    other = run({**config, "name": "other"}, "--run-id=one", *store.flags())
+    assert other.exit_code == 2
+    assert "s3://bucket/results/runs/one already exists" in other.output
     again = run(config, "--run-id=one", *store.flags())
-    assert again.exit_code == 2
-    assert "s3://bucket/results/runs/one already exists" in again.output
+    assert again.exit_code == 0
+    assert "s3://bucket/results/runs/one was already published" in again.output
+    assert "`latest` names two, a later run" in again.output
     assert store.get("results/latest") == b"runs/two\n"
     assert len(tfma_messages("s3://bucket/results/runs/one/tfma").metrics) == 3
     store.put("results/runs/three/metrics.parquet", b"")
@@ -298,6 +305,49 @@ def test_a_failed_upload_changes_nothing(run, store, deny, open_store, denied):
     assert "Access" in result.output
     assert open_store().keys("results") == before
     assert store.get("results/latest") == b"runs/one\n"
+
+
+def test_signals_wait_for_the_end_of_publishing(run, store, monkeypatch):
+    point = staging._point
+
+    def interrupt_and_point(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        point(*arguments)
+
+    monkeypatch.setattr(staging, "_point", interrupt_and_point)
+    result = run(stored("s3://bucket/data.csv"), "--run-id=one", *store.flags())
+    assert result.exit_code == 0, result.output
+    assert store.get("results/latest") == b"runs/one\n"
+
+
+def test_an_interrupted_upload_is_undone(run, store, monkeypatch):
+    upload = files.upload
+
+    def interrupt_and_upload(path, url):
+        if url.endswith("runs/one/findings.json"):
+            os.kill(os.getpid(), signal.SIGINT)
+        upload(path, url)
+
+    monkeypatch.setattr(files, "upload", interrupt_and_upload)
+    result = run(stored("s3://bucket/data.csv"), "--run-id=one", *store.flags())
+    assert result.exit_code == 130, result.output
+    assert result.output.endswith("interrupted: nothing was published\n")
+    assert store.keys("results") == set()
+
+
+def test_a_retry_completes_what_lacks_only_latest(run, store):
+    config = stored("s3://bucket/data.csv")
+    assert run(config, "--run-id=one", *store.flags()).exit_code == 0
+    before = store.keys("results")
+    # As if it had been killed before it wrote `latest`.
+    store.client.delete_object(Bucket="bucket", Key="results/latest")
+    assert run({**config, "name": "other"}, "--run-id=one", *store.flags()).exit_code == 2
+    again = run(config, "--run-id=one", *store.flags())
+    assert again.exit_code == 0, again.output
+    assert "nothing was run; `latest` names one. Another --run-id evaluates" in again.output
+    assert store.get("results/latest") == b"runs/one\n"
+    assert store.keys("results") == before
 
 
 def test_an_output_that_is_not_writable_is_reported_before_the_job(run, store, deny, open_store):
@@ -438,7 +488,8 @@ def test_google_cloud_storage(run, gs, world, tmp_path):
         pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_parquet(folder / TABLES[0]))
     with files.open_raw("gs://bucket/results/latest") as file:
         assert file.read() == b"runs/one\n"
-    assert "runs/one already exists" in run(config, "--run-id=one").output
+    assert "runs/one was already published" in run(config, "--run-id=one").output
+    assert "runs/one already exists" in run({**config, "name": "n"}, "--run-id=one").output
     nowhere = run({**config, "output": "gs://nowhere/results"})
     assert nowhere.exit_code == 2
     assert "error: gs://nowhere/results: " in nowhere.output

@@ -1,3 +1,4 @@
+import json
 import pathlib
 import subprocess
 import sys
@@ -6,6 +7,8 @@ import textwrap
 import pytest
 from google.protobuf import json_format
 
+from evalbeam.beam_jobs import config as configs
+from evalbeam.beam_jobs.config import resolve
 from evalbeam.transforms import errors
 from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.metrics.evaluation import MetricSpec
@@ -401,3 +404,21 @@ def test_metrics_and_arguments_that_do_not_exist(
 ) -> None:
     with pytest.raises(errors.ConfigError, match=message):
         metric_classes.check_metric(MetricSpec(class_name, config, module))
+
+
+def test_what_is_kept_of_a_config_has_one_order(tmp_path):
+    """Otherwise protobuf's maps have another one in each process, and a state's digests, too."""
+    names = [f"column{number}" for number in range(9)]
+    values = " ".join(f'feature_values {{ key: "{name}" value: "1" }}' for name in names)
+    weights = " ".join(f'output_weights {{ key: "{name}" value: 1 }}' for name in names)
+    metrics = f'metrics_specs {{ {weights} metrics {{ class_name: "AUC" }} }}'
+    (tmp_path / "c.pbtxt").write_text(f"slicing_specs {{ {values} }} {metrics}")
+    settings = configs.Config(
+        data=configs.Data(files=["data.csv"], label="y"),
+        models=[configs.Model(name="v1", predictions="p")],
+        eval_config=str(tmp_path / "c.pbtxt"),
+    )
+    request = resolve.resolve(settings, "columnar")
+    for kept in (request.eval_config, *request.tfma_metrics):
+        assert kept == json.dumps(json.loads(kept), sort_keys=True)
+    assert len(request.tfma_metrics) == 1

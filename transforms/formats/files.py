@@ -340,9 +340,12 @@ def is_remote(path: str) -> bool:
 
 
 def download(url: str, path: str) -> None:
-    """Copies a remote file to a local path, creating its folder; raises as `open_raw` does."""
+    """Copies a remote file to a local path, creating its folder.
+
+    Raises as `open_raw` and `writing` do.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open_raw(url) as source, open(path, "wb") as target:
+    with open_raw(url) as source, writing(path) as local, open(local, "wb") as target:
         shutil.copyfileobj(source, target, _UPLOAD_BYTES)
 
 
@@ -373,22 +376,45 @@ def writing(path: str) -> Iterator[str]:
 
     Raises:
       OSError: a local folder does not exist or is not writable.
-      JobError: a remote filesystem rejects the file.
+      JobError: the disk is full or read-only, or a remote filesystem rejects the file.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="evalbeam-") as folder:
             local = os.path.join(folder, "file")
-            yield local
+            with reporting(local):
+                yield local
             upload(local, path)
         return
     unfinished = f"{path}.{uuid.uuid4().hex}{UNFINISHED}"
     try:
-        yield unfinished
-        os.replace(unfinished, path)
+        with reporting(unfinished):
+            yield unfinished
+            os.replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(unfinished)
         raise
+
+
+@contextlib.contextmanager
+def reporting(path: str) -> Iterator[None]:
+    """For writing to a local file: raises JobError if the disk is full or read-only.
+
+    An error of the system says so, but neither where nor how much there is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in errors.UNWRITABLE:
+            raise
+        folder, name = os.path.split(path)
+        name = re.sub(rf"\.\w+{re.escape(UNFINISHED)}$", "", name)
+        written = os.path.getsize(path) if os.path.exists(path) else 0
+        raise errors.JobError(
+            f"cannot write {os.path.join(folder, name)}: {os.strerror(error.errno)}, after "
+            f"{written:,} bytes of it; {shutil.disk_usage(folder).free:,} bytes are free there. "
+            "Nothing was published: make room and try again"
+        ) from error
 
 
 def delete(urls: Iterable[str]) -> None:

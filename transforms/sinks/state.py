@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -299,10 +300,10 @@ def _read_text(folder: str, name: str) -> str:
             return file.read().decode()
     except (OSError, errors.JobError, UnicodeDecodeError) as e:
         run = posixpath.dirname(folder)
-        latest = files.children(f"{run}/latest/state") if not files.is_remote(run) else {}
+        is_output = not files.is_remote(run) and os.path.lexists(f"{run}/latest")
         raise errors.ConfigError(
             f"{path} cannot be read ({getattr(e, 'strerror', None) or e}): {run} is not a run "
-            "folder with a complete state" + (f"; did you mean {run}/latest?" if latest else "")
+            "folder with a complete state" + (f"; did you mean {run}/latest?" if is_output else "")
         ) from e
 
 

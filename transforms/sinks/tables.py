@@ -15,6 +15,7 @@ from pyarrow import dataset
 from pyarrow.dataset import Dataset
 
 from evalbeam.transforms.examples.labels import Head
+from evalbeam.transforms.formats import files
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.results import compare, finish
 
@@ -130,6 +131,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     def __init__(self, paths: Mapping[str, str], heads: Sequence[Head]) -> None:
         self._heads = {head.output: head for head in heads}
+        self._paths = paths
         self._writers = {
             name: pq.ParquetWriter(paths[name], schema, compression="zstd")
             for name, schema in SCHEMAS.items()
@@ -154,12 +156,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             ("comparisons", _tabulate_comparisons(block, names, kept, self._heads, differences)),
             *(("slice_comparisons", rows) for rows in slice_comparisons),
         ):
-            self._writers[name].write_table(rows)
+            with files.reporting(self._paths[name]):
+                self._writers[name].write_table(rows)
             self.rows[name] += len(rows)
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        for name, writer in self._writers.items():
+            with files.reporting(self._paths[name]):
+                writer.close()
 
 
 def file_name(number: int, count: int) -> str:
@@ -179,9 +183,10 @@ def assemble(parts: Sequence[Path], rows: int, target: Path) -> None:
     elif len(parts) == 1:
         parts[0].rename(target)
     else:
-        pq.write_table(
-            _sort_rows(pa.concat_tables(map(pq.read_table, parts))), target, compression="zstd"
-        )
+        with files.writing(str(target)) as path:
+            pq.write_table(
+                _sort_rows(pa.concat_tables(map(pq.read_table, parts))), path, compression="zstd"
+            )
 
 
 def read(path: Path) -> Dataset:

@@ -172,7 +172,7 @@ def interpret(config: Any, versions: Sequence[str] = ()) -> Contents:
             for metric_config in spec.metrics
         ]
         if spec.query_key or spec.output_weights:
-            tfma_metrics.append(json_format.MessageToJson(spec, indent=None))
+            tfma_metrics.append(json_format.MessageToJson(spec, indent=None, sort_keys=True))
         else:
             metric_specs += [metric_spec for _, variants in interpreted for metric_spec in variants]
         thresholds += [

@@ -22,7 +22,7 @@ from google.protobuf import json_format
 
 from evalbeam.transforms import batch
 from evalbeam.transforms.examples import slices
-from evalbeam.transforms.formats import tfrecord
+from evalbeam.transforms.formats import files, tfrecord
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.results import compare, finish
 from evalbeam.transforms.results.index import Number
@@ -114,6 +114,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             "metrics": _group_by_slice(extra.metrics),
             "plots": _group_by_slice(extra.plots),
         }
+        self._paths = paths
         self._files = {kind: open(path, "wb") for kind, path in paths.items()}  # noqa: SIM115
 
     def add(self, block: finish.Block) -> None:
@@ -137,7 +138,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             records["metrics"].append(head + encode_metrics(row) + rest)
             records["plots"].append(head + encode_plots(plotted.get(row), extra["plots"]))
         for kind, file in self._files.items():
-            tfrecord.write(file, records[kind])
+            with files.reporting(self._paths[kind]):
+                tfrecord.write(file, records[kind])
 
     def add_slice_differences(
         self, block: finish.Block, between: Sequence[compare.SliceDifference]
@@ -168,10 +170,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             )
 
     def __exit__(self, *_: object) -> None:
-        for kind, file in self._files.items():
-            messages = itertools.chain.from_iterable(self._extra[kind].values())
-            tfrecord.write(file, [message.SerializeToString() for message in messages])
-            file.close()
+        with contextlib.ExitStack() as stack:
+            for kind, file in self._files.items():
+                stack.enter_context(files.reporting(self._paths[kind]))
+                stack.enter_context(file)
+            for kind, file in self._files.items():
+                messages = itertools.chain.from_iterable(self._extra[kind].values())
+                with files.reporting(self._paths[kind]):
+                    tfrecord.write(file, [message.SerializeToString() for message in messages])
 
 
 def write_config(
@@ -202,9 +208,10 @@ def write_config(
         file_format=data_format,
         model_locations=model_locations,
     )
-    (folder / _CONFIG_FILE).write_text(
-        json_format.MessageToJson(run, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    with files.writing(str(folder / _CONFIG_FILE)) as path:
+        Path(path).write_text(
+            json_format.MessageToJson(run, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
 
 @dataclass(frozen=True)
