@@ -68,7 +68,9 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
     for name, argument in inputs.items():
         if argument.type not in _DTYPES:
             raise errors.ConfigError(
-                f"input {name!r} is {argument.type}; columns can fill {', '.join(_DTYPES)}"
+                f"input {name!r} is {_describe_type(argument.type)}, which columns cannot fill. "
+                "Export the model with inputs that are tensors of numbers or strings, or write a "
+                "Python function that runs it, and set `callable: module:function`"
             )
     return function.Function(
         spec,
@@ -173,6 +175,21 @@ def _select_tensors(spec: models.ModelSpec, outputs: dict[str, Any]) -> list[Any
             f"`options={{'zipmap': False}}`{alternative}"
         )
     return selected
+
+
+def _describe_type(name: str) -> str:
+    """ONNX's name for a type of values that is not a dense tensor, in words.
+
+    >>> _describe_type("seq(map(string,tensor(float)))"), _describe_type("tensor(bfloat16)")
+    ('a sequence, seq(map(string,tensor(float)))', 'a tensor of another type, tensor(bfloat16)')
+    """
+    forms = {
+        "seq": "a sequence",
+        "map": "a map",
+        "optional": "optional",
+        "sparse_tensor": "a sparse tensor",
+    }
+    return f"{forms.get(name.partition('(')[0], 'a tensor of another type')}, {name}"
 
 
 def _tensor(argument: Any) -> tensors.Tensor:

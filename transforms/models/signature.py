@@ -23,6 +23,7 @@ class Signature:
       output_specs: output name -> tf.TensorSpec or symbolic tensor.
       takes_serialized: whether its only input takes serialised tf.Examples.
       parameters: the number of trained parameters.
+      parts: the ragged and sparse inputs by name, which `input_specs` has as their parts.
 
     Raises:
       ConfigError: columns cannot fill the inputs, or the outputs cannot be evaluated.
@@ -38,11 +39,12 @@ class Signature:
         output_specs: Mapping[str, tf.TensorSpec],
         takes_serialized: bool = False,
         parameters: int | None = None,
+        parts: Mapping[str, columns.Parts] | None = None,
     ) -> None:
         self._call = call
         self._input_specs = dict(input_specs)
         self._takes_serialized = takes_serialized
-        self.inputs = () if takes_serialized else _bind_inputs(spec, input_specs)
+        self.inputs = () if takes_serialized else _bind_inputs(spec, input_specs, parts or {})
         output_tensors = map(_tensor, output_specs, output_specs.values())
         self._names = tensors.choose_outputs(spec.outputs, output_tensors)
         self.outputs = tuple(self._names)
@@ -71,15 +73,26 @@ class Signature:
 
 
 def _bind_inputs(
-    spec: models.ModelSpec, input_specs: Mapping[str, tf.TensorSpec]
+    spec: models.ModelSpec,
+    input_specs: Mapping[str, tf.TensorSpec],
+    parts: Mapping[str, columns.Parts],
 ) -> tuple[columns.Input, ...]:
-    input_tensors = [_tensor(name, input_spec) for name, input_spec in input_specs.items()]
-    tensors.refuse_fixed_rows(input_tensors)
-    return tensors.bind_inputs(spec, input_tensors)
+    hidden = {part for each in parts.values() for part in each.names}
+    dense = [_tensor(name, each) for name, each in input_specs.items() if name not in hidden]
+    tensors.refuse_fixed_rows(dense)
+    listed = [_list_tensor(name, input_specs[each.values], each) for name, each in parts.items()]
+    return tensors.bind_inputs(spec, [*dense, *listed])
+
+
+def _list_tensor(name: str, values: tf.TensorSpec, parts: columns.Parts) -> tensors.Tensor:
+    """A ragged or sparse input as a Tensor whose rows are lists."""
+    inner = () if values.shape.rank is None else values.shape.as_list()[1:]
+    dtype = np.dtype(values.dtype.as_numpy_dtype)
+    return tensors.Tensor(name, dtype, (None, None, *inner), parts)
 
 
 def _tensor(name: str, spec: tf.TensorSpec) -> tensors.Tensor:
-    """A spec as a Tensor; without a shape if sparse or ragged, as no column can fill these."""
+    """A spec as a Tensor; outputs may be sparse or ragged, which have no shape."""
     dense = isinstance(spec, (tf.TensorSpec, tf.Tensor)) and spec.shape.rank is not None
     shape = tuple(spec.shape.as_list()) if dense else None
     return tensors.Tensor(name, np.dtype(spec.dtype.as_numpy_dtype), shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,11 +20,13 @@ class Tensor:
       dtype: the NumPy dtype; object for strings.
       shape: the sizes, with None for dynamic ones; the first is the number of rows. None if the
         rank is unknown.
+      parts: the tensors that the model takes instead, if it is a ragged or sparse input.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
+    parts: columns.Parts | None = None
 
     def __str__(self) -> str:
         dtype = "string" if self.dtype == object else self.dtype.name
@@ -65,10 +67,16 @@ def bind_inputs(
                 "[None, ...]. Export a signature with such inputs, or one over serialised "
                 "tf.Examples"
             )
-    return tuple(
-        bind(spec, name, mapped.get(name, name), tensor.dtype, (tensor.shape or ())[1:])
-        for name, tensor in by_name.items()
-    )
+    inputs = []
+    for name, tensor in by_name.items():
+        bound = bind(spec, name, mapped.get(name, name), tensor.dtype, (tensor.shape or ())[1:])
+        if tensor.parts and bound.image:
+            raise errors.ConfigError(
+                f"input {name!r} is {tensor.parts.form}, which columns of lists fill, but "
+                f"{bound.image.name!r} is an image: export the model with a dense input of images"
+            )
+        inputs.append(replace(bound, parts=tensor.parts))
+    return tuple(inputs)
 
 
 def bind(
