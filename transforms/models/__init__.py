@@ -160,6 +160,15 @@ class Model(Protocol):
           Exception: anything that the model raises.
         """
 
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+        """The names of the classes in the order of scores, by output that the model has some for.
+
+        `examples` are tried where only predictions have the names.
+
+        Raises:
+          ConfigError: their order varies.
+        """
+
 
 class Loader(Protocol):
     """The interface of a kind's module."""

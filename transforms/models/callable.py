@@ -62,6 +62,13 @@ class PythonFunction:
             for output, (name, value) in zip(self.outputs, self._select(results), strict=True)
         }
 
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+        """The function's attribute `classes_`, as scikit-learn's estimators have it."""
+        names = getattr(self._function, "classes_", None)
+        if names is None or len(self.outputs) > 1:
+            return {}
+        return {self.outputs[0]: tuple(map(str, np.asarray(names).tolist()))}
+
     def _call(self, arrays: dict[str, np.ndarray]) -> Any:
         try:
             return self._function(arrays)

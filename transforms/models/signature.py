@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from evalbeam.transforms import batch, models
+from evalbeam.transforms import arrow, batch, errors, models
 from evalbeam.transforms.models import columns, serialized, tensors
 
 Tensors = dict[str, tf.Tensor]
+
+# The outputs of TensorFlow's estimators, and those that name the classes of each score.
+_CLASSES = {"scores": "classes", "probabilities": "all_classes", "logits": "all_classes"}
+# So many examples must agree on the order of classes.
+_TRIED = 8
 
 
 class Signature:
@@ -45,8 +51,17 @@ class Signature:
         self._input_specs = dict(input_specs)
         self._takes_serialized = takes_serialized
         self.inputs = () if takes_serialized else _bind_inputs(spec, input_specs, parts or {})
-        output_tensors = map(_tensor, output_specs, output_specs.values())
-        self._names = tensors.choose_outputs(spec.outputs, output_tensors)
+        output_tensors = list(map(_tensor, output_specs, output_specs.values()))
+        texts = {each.name for each in output_tensors if each.dtype == object}
+        requested = spec.outputs
+        if texts == {"classes"} and set(output_specs) == {"classes", "scores"}:
+            requested = requested or ("scores",)
+        self._names = tensors.choose_outputs(requested, output_tensors)
+        self._classes = {
+            output: _CLASSES[name]
+            for output, name in self._names.items()
+            if _CLASSES.get(name) in texts
+        }
         self.outputs = tuple(self._names)
         self.projection = batch.Projection(
             columns.names(self.inputs), takes_serialized, columns.texts(self.inputs)
@@ -60,6 +75,31 @@ class Signature:
             output: tensors.to_prediction(name, results[name].numpy(), len(examples))
             for output, name in self._names.items()
         }
+
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+        """The names of the classes, by output of an estimator; see models.Model."""
+        return {
+            output: names
+            for output, source in self._classes.items()
+            if (names := self._read_classes(source, examples))
+        }
+
+    def _read_classes(self, source: str, examples: batch.Batch) -> tuple[str, ...]:
+        found: list[tuple[str, ...]] = []
+        for row in range(len(examples)):
+            with contextlib.suppress(arrow.UnscorableRowsError, tf.errors.OpError):
+                results = self._call(self._tensors(examples.take(np.array([row]))))
+                found.append(tuple(name.decode() for name in results[source].numpy().ravel()))
+            if len(found) == _TRIED:
+                break
+        if len(set(found)) > 1:
+            first, other, *_ = dict.fromkeys(found)
+            raise errors.ConfigError(
+                f"its output {source!r} has the classes in the order {errors.shortened(first)} for "
+                f"one example, and {errors.shortened(other)} for another; scores must be of the "
+                "same classes in all. Export a signature without sorting"
+            )
+        return found[0] if found else ()
 
     def _tensors(self, examples: batch.Batch) -> Tensors:
         if self._takes_serialized:

@@ -137,6 +137,21 @@ def choose_outputs(requested: Sequence[str], output_tensors: Iterable[Tensor]) -
     return {"" if len(chosen) == 1 else name: name for name in chosen}
 
 
+def choose_classes(tensor: Tensor, vocabularies: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The only vocabulary that has as many names as an output has scores; () if there is none.
+
+    A single score is that of the second of two classes.
+
+    >>> choose_classes(Tensor("p", np.dtype("f4"), (None, 3)), [("a", "b"), ("x", "y", "z")])
+    ('x', 'y', 'z')
+    """
+    width = tensor.shape[1] if tensor.shape and len(tensor.shape) > 1 else 1
+    count = 2 if width == 1 else width
+    fitting = {names for names in vocabularies if count in (None, len(names))}
+    fitting = {names for names in fitting if len(set(names)) == len(names)}
+    return fitting.pop() if len(fitting) == 1 else ()
+
+
 def to_prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:
     """Converts a model's output to float32 or float64, [N] or [N, K]; [N, 1] becomes [N].
 
