@@ -108,6 +108,13 @@ def test_columns_are_mapped_to_the_argument(saved, examples):
     np.testing.assert_array_equal(predictions, [3, 0, 9])
 
 
+def test_the_error_for_a_missing_column_says_what_the_input_is(saved, examples):
+    spec = models.ModelSpec("v", "saved_model", str(saved / "ragged"))
+    message = r"input 'x' has no column .*`inputs: \{x: <column>\}` with a column of lists, as the"
+    with pytest.raises(errors.ConfigError, match=message):
+        models.check_inputs(spec, models.load(spec), examples(tokens=floats(LISTS)), ["tokens"])
+
+
 def test_tensors_that_are_mapped_one_by_one_are_dense(saved, examples):
     model = load(saved, "pair", inputs=(("d", "a"), ("d_1", "b")))
     np.testing.assert_array_equal(model.predict(examples(a=[1.0, 2.0], b=[3, 4]))[""], [4, 6])

@@ -384,6 +384,8 @@ def _explain_missing_column(
             f"{data_columns}. Set `inputs: {{{declared.name}: ...}}` to columns that are"
         )
     remedy = f"`inputs: {{{declared.name}: <column>}}`"
+    if declared.parts is not None:
+        remedy += f" with a column of lists, as the input is {declared.parts.form}"
     size = math.prod(size or 1 for size in declared.shape or ())
     if size > 1:
         remedy = (
