@@ -33,7 +33,8 @@ def read(versions: Versions, examples: batch.Batch) -> dict[str, list[Vocabulary
             vocabularies = model.classes(examples)
         except errors.ConfigError as error:
             raise errors.ConfigError(f"Version {version!r}: {error}") from error
-        for output, names in vocabularies.items():
+        for output, values in vocabularies.items():
+            names = tuple(map(classes.name, values))
             # Numbers of classes instead of names say nothing.
             if len(names) > 1 and names != tuple(map(str, range(len(names)))):
                 found.setdefault(output, []).append(Vocabulary(version, names))

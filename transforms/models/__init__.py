@@ -10,7 +10,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -136,6 +136,10 @@ class ModelSpec:
     outputs: tuple[str, ...] = ()
 
 
+# Numbers, too, as an estimator was trained with.
+ClassName = str | int | float
+
+
 class Model(Protocol):
     """A loaded version, shared by Beam's threads."""
 
@@ -160,7 +164,7 @@ class Model(Protocol):
           Exception: anything that the model raises.
         """
 
-    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+    def classes(self, examples: batch.Batch) -> Mapping[str, tuple[ClassName, ...]]:
         """The names of the classes in the order of scores, by output that the model has some for.
 
         `examples` are tried where only predictions have the names.

@@ -43,8 +43,9 @@ class Function:
         declared = {tensor.name: tensor for tensor in output_tensors}
         self._names = tensors.choose_outputs(spec.outputs, declared.values())
         self._classes = {
-            output: tensors.choose_classes(declared[name], vocabularies)
+            output: names
             for output, name in self._names.items()
+            if (names := tensors.choose_classes(declared[name], vocabularies))
         }
         self.inputs = tensors.bind_inputs(spec, input_tensors)
         if not self.inputs:
