@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from evalbeam.beam_jobs import config
+from evalbeam.beam_jobs.check import vocabulary
 from evalbeam.beam_jobs.check.first_examples import FirstExamples
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.job import OpenClasses
@@ -37,19 +38,23 @@ def infer(
       label_columns: output -> label column.
 
     Raises:
-      ConfigError: labels and predictions fit no task.
+      ConfigError: labels and predictions fit no task, or the config, versions and labels have
+        classes that contradict each other.
     """
     predictions = _predict(versions, first)
-    return tuple(
-        tasks.infer(
-            output,
-            column,
-            tasks.Truth(*labels.raw(first.tried, column)),
-            predictions[output],
-            _want(settings, versions, output),
-        )
-        for output, column in label_columns.items()
-    )
+    vocabularies = vocabulary.read(versions, first.tried)
+    inferred = []
+    for output, column in label_columns.items():
+        truth = tasks.Truth(*labels.raw(first.tried, column))
+        wanted = _want(settings, output)
+        carried = vocabularies.get(output, [])
+        vocabulary.check(output, wanted.classes, carried)
+        if not wanted.classes and wanted.task != "regression":
+            chosen = vocabulary.choose(truth, predictions[output], carried)
+            if chosen:
+                wanted = dataclasses.replace(wanted, classes=chosen.names, version=chosen.version)
+        inferred.append(tasks.infer(output, column, truth, predictions[output], wanted))
+    return tuple(inferred)
 
 
 def check_stored(versions: Versions, first: FirstExamples, outputs: Sequence[Inferred]) -> None:
@@ -219,6 +224,11 @@ def note(outputs: Sequence[Inferred]) -> Iterator[str]:
     for each in outputs:
         if each.reason:
             yield _describe(each)
+        if each.wanted.version:
+            yield (
+                f"classes of {each.head.column!r}, as version {each.wanted.version!r} has them: "
+                f"{classes.describe(each.head.names)}"
+            )
         if each.is_open:
             yield (
                 f"classes of {each.head.column!r} and predictions in the first examples: "
@@ -248,7 +258,7 @@ def _predict(versions: Versions, first: FirstExamples) -> Mapping[str, np.ndarra
         raise type(e)(f"Version {name!r}: {e}") from e
 
 
-def _want(settings: config.Config, versions: Versions, output: str) -> tasks.Wanted:
+def _want(settings: config.Config, output: str) -> tasks.Wanted:
     """What the config says of an output."""
     task, positive = settings.task, settings.data.positive
     if isinstance(positive, dict):

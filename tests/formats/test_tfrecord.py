@@ -81,6 +81,18 @@ def test_types_are_those_of_tf_example(tmp_path):
     ]
 
 
+def test_the_context_of_sequence_examples_is_their_columns(tmp_path):
+    # It is where a tf.Example has its features; the feature lists follow, in a field of their own.
+    lists = b"\x12\x05\x0a\x03\x0a\x01x"
+    contexts = writers.examples(pa.table({"age": AGES}))
+    records = [writers.frame(context + lists) for context in contexts]
+    batches, letters = read(tmp_path, records, ("age", "x"), serialized=True)
+    assert not letters
+    ages = [age for each in batches for age in each.columns.column("age").to_pylist()]
+    assert ages == [[age] for age in AGES]
+    assert [raw[-7:] for each in batches for raw in each.serialized] == [lists] * len(AGES)
+
+
 def test_words_of_all_runs_make_one_column(tmp_path, monkeypatch):
     monkeypatch.setattr(tfrecord, "_RUN_BYTES", 1)
     monkeypatch.setattr(files, "_BLOCK_BYTES", 64)

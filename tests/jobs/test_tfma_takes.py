@@ -338,6 +338,30 @@ def test_preprocessing_that_cannot_be_done(refused, tmp_path, taxi):
     assert "the preprocessing of version 'n' gives other values of 'tips_xf'" in output
 
 
+def test_an_example_without_what_preprocessing_takes(refused, tmp_path, taxi):
+    import tensorflow as tf
+
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(tmp_path / "d.tfrecord"))]
+    example = tf.train.Example.FromString(records[7])
+    del example.features.feature["tips"]
+    records[7] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(tmp_path / "d.tfrecord")) as writer:
+        for record in records:
+            writer.write(record)
+    write_taxi_config(tmp_path)
+    output = refused(
+        {
+            "data": {"files": "d.tfrecord"},
+            "models": [{"name": "m", "path": "model"}],
+            "eval_config": "eval.pbtxt",
+        }
+    )
+    assert (
+        "row 8 (counted from 1): preprocessing: the example has no 'tips', which the signature "
+        "requires\n"
+    ) in output
+
+
 def test_an_eval_config_of_two_outputs(run_job, tmp_path):
     """Metrics by output, averages with weights of classes, thresholds by model: as TFX has them."""
     rng = np.random.default_rng(8)

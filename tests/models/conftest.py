@@ -69,6 +69,14 @@ def folder(tmp_path_factory):
         {"x": ([None, None], tf.float32)},
         lambda bias, x: {"s": tf.reduce_sum(x, 1) + bias},
     )
+    export(
+        "estimator",
+        {"x": ([None, 2], tf.float32)},
+        lambda bias, x: {
+            "probabilities": x + bias,
+            "all_classes": tf.tile([["no", "yes"]], [tf.shape(x)[0], 1]),
+        },
+    )
     (folder / "no_model").mkdir()
     (folder / "no_model" / "weights.h5").write_bytes(b"x")
     (folder / "broken.keras").write_bytes(b"x")

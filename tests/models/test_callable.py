@@ -22,6 +22,9 @@ def probability(columns):
     return model.predict_proba(np.column_stack([columns["a"], columns["b"], columns["c"]]))[:, 1]
 
 
+probability.classes_ = model.classes_
+
+
 def look(columns):
     seen.clear()
     seen.update(columns)
@@ -99,6 +102,15 @@ def spec(function, *inputs, **fields):
     return models.ModelSpec(
         "v3", "callable", function=module + function, **{"inputs": pairs, **fields}
     )
+
+
+def test_names_of_classes_are_an_attribute_of_the_function(examples):
+    data = examples(a=[1.0])
+    model = models.load(spec("probability", "a", "b", "c"))
+    assert model.classes(data) == {"": (False, True)}
+    assert models.load(spec("look")).classes(data) == {}
+    sys.modules["evalbeam_mine"].look.classes_ = [np.array(["a"]), np.array(["b", "c"])]
+    assert models.load(spec("look", "b")).classes(data) == {}
 
 
 def test_a_scikit_learn_model(examples):

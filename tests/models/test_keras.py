@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evalbeam.transforms import errors, models
+from evalbeam.transforms import arrow, errors, models
 
 X = [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]
 
@@ -68,6 +68,19 @@ def test_a_string_input(folder, examples):
     )
     expected = direct(folder, "city.keras", tf.constant([["Köln"], ["Rome"], ["Oslo"]]))
     np.testing.assert_allclose(predictions[""], expected[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["ragged", "sparse"])
+def test_ragged_and_sparse_inputs_take_rows_of_one_length_at_a_time(tmp_path, examples, form):
+    import keras
+
+    x = keras.Input((None,), name="x", **{form: True})
+    keras.Model(x, keras.ops.sum(x, axis=1, keepdims=True)).save(tmp_path / "m.keras")
+    model = models.load(spec(tmp_path, "m.keras"))
+    predictions = model.predict(examples(x=[[1.0, 2.0], [3.0, 4.0]]))[""]
+    np.testing.assert_array_equal(predictions, [3, 7])
+    with pytest.raises(arrow.UnequalRowsError):
+        model.predict(examples(x=[[1.0, 2.0], [3.0]]))
 
 
 def test_batch_sizes_do_not_retrace(folder, examples, monkeypatch):

@@ -33,9 +33,12 @@ def single(columns):
 def once(columns):
     return columns["image"].mean(axis=0, keepdims=True)[:, :1]
 """
+# SavedModels whose input is a ragged or a sparse tensor.
+LISTS = ("ragged", "sparse")
 LITE = ("float", "float16", "dynamic", "float_int8", "int8", "uint8", "int16")
 KINDS = {
     **{kind: kind for kind in ("keras", "saved_model", "onnx", "tfjs", "callable", "stored")},
+    **dict.fromkeys(LISTS, "saved_model"),
     **dict.fromkeys(LITE, "tflite"),
 }
 _NEEDS_ONNX = pytest.mark.skipif(
@@ -83,8 +86,34 @@ def specs(request, digits, tmp_path_factory, to_onnx):
         (folder / name / "float.tflite").write_bytes(converter.convert())
         to_onnx(model, folder / name / "m.onnx")
 
+    variable = tf.Variable(np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32))
+    takes = {
+        "ragged": (tf.RaggedTensorSpec([None, None]), lambda x: x.to_tensor(shape=[None, 64])),
+        "sparse": (
+            tf.SparseTensorSpec([None, None]),
+            lambda x: tf.reshape(tf.sparse.to_dense(x), [-1, 64]),
+        ),
+    }
+    gives = {
+        "three": lambda x: x @ variable,
+        "single": lambda x: x @ variable[:, :1],
+        "once": lambda x: tf.reduce_mean(x, 0, keepdims=True)[:, :1],
+    }
+
+    def compose(taken, to_dense, score):
+        return tf.function(lambda image: {"p": score(to_dense(image))}, input_signature=[taken])
+
+    for form, (taken, to_dense) in takes.items():
+        for name, score in gives.items():
+            module = tf.Module()
+            module.weights = variable
+            module.serve = compose(taken, to_dense, score)
+            tf.saved_model.save(module, str(folder / form / name), signatures=module.serve)
+
     def make(form, model="three"):
         kind = KINDS[form]
+        if form in LISTS:
+            return models.ModelSpec("v", kind, str(folder / form / model))
         if kind == "callable":
             function, inputs = f"evalbeam_kinds:{model}", (("image", "image"),)
             return models.ModelSpec("v", kind, function=function, inputs=inputs)
@@ -200,7 +229,7 @@ models.load(spec)
 
 
 # A SavedModel runs without its fingerprint, which TensorFlow only logs.
-@forms("callable", "stored", "saved_model")
+@forms("callable", "stored", "saved_model", *LISTS)
 def test_files_cut_short_are_refused_and_the_screen_stays_clean(specs, form, tmp_path):
     """In a separate process, which a crash of the runtime would end."""
     spec = specs(form)

@@ -82,6 +82,25 @@ def made(tmp_path_factory):
     save(folder / "zipmap.onnx", [zipped, label], [probabilities], [labels, maps])
     save(folder / "maps.onnx", [zipped], [probabilities], [maps])
 
+    named = helper.make_node(
+        "ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", classlabels_strings=["no", "yes"]
+    )
+    same = helper.make_node("Identity", ["p"], ["q"])
+    texts = helper.make_value_info(
+        "maps",
+        helper.make_sequence_type_proto(
+            helper.make_map_type_proto(TEXT, helper.make_tensor_type_proto(FLOAT, []))
+        ),
+    )
+    save(
+        folder / "names.onnx", [named, same], [probabilities], [texts, tensor("q", FLOAT, ["N", 2])]
+    )
+    lists = helper.make_value_info(
+        "lists", helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [None]))
+    )
+    joined = helper.make_node("ConcatFromSequence", ["lists"], ["y"], axis=0)
+    save(folder / "lists.onnx", [joined], [lists], [tensor("y", FLOAT, ["N"])])
+
     casts = {"double": DOUBLE, "half": HALF, "whole": onnx.TensorProto.INT32, "old": 9}
     save(
         folder / "casts.onnx",
@@ -143,6 +162,13 @@ def test_tensors_can_be_chosen_among_other_outputs(made, examples):
     assert model.predict(examples(p=[[0.3, 0.7], [0.6, 0.4]]))[""].tolist() == [1.0, 0.0]
 
 
+def test_names_of_classes_are_those_of_the_converter(made, examples):
+    data = examples(p=[[0.5, 0.5]])
+    model = models.load(spec(made / "names.onnx", outputs=("q",)))
+    assert model.classes(data) == {"": ("no", "yes")}
+    assert models.load(spec(made / "open.onnx")).classes(data) == {}
+
+
 def test_dtypes(made, examples):
     model = models.load(spec(made / "casts.onnx"))
     values = {"double": [1.5, 1e-300], "half": [0.5, 2.0], "whole": [3, -4], "old": [True, False]}
@@ -185,6 +211,7 @@ def test_strings_are_utf8(made, examples):
             {},
             r"weights in another file, 'weights.bin'. Put both into a separate fold",
         ),
+        ("lists", {}, r"input 'lists' is a sequence, seq\(tensor\(float\)\), which columns cannot"),
         ("sizes", {}, r"different numbers of rows: 'x' \[1, 6\], 'z' \[3, 6\]"),
     ],
 )

@@ -95,6 +95,14 @@ def test_several_outputs(folder, examples):
     np.testing.assert_array_equal(one[""], np.float32([0.5]))
 
 
+def test_an_estimator_names_its_classes(folder, examples):
+    model = models.load(spec(folder, "estimator", outputs=("probabilities",)))
+    data = examples(x=[None, [0.25, 0.5]])
+    assert model.classes(data) == {"": ("no", "yes")}
+    assert model.classes(data.take(np.array([0]))) == {}
+    assert models.load(spec(folder, "mean")).classes(data) == {}
+
+
 def test_higher_ranks_are_filled_in_row_order(folder, examples):
     rows = pa.array([[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]], pa.list_(pa.float32()))
     predictions = models.load(spec(folder, "image")).predict(examples(x=rows))[""]

@@ -12,12 +12,10 @@ import pyarrow as pa
 
 from evalbeam.transforms import arrow, batch, errors, models
 from evalbeam.transforms.examples import identity, labels, scores
-from evalbeam.transforms.models import columns
+from evalbeam.transforms.models import columns, failures
 
 # If this many rows, spread over a batch, all fail, then the data or the model is at fault.
 _PROBES = 16
-_REASON_CHARACTERS = 500
-_GRAPH_STACK = ("Graph execution error", "Detected at node", "<stack traces", "File ")
 
 
 def score(
@@ -103,7 +101,10 @@ def transform(
     for model in transforms:
         failed: dict[int, str] = {}
         pieces = _attempt(model, examples, np.arange(len(examples)), failed, probe=strict)
-        letters += [_dead_letter(examples, row, why) for row, why in sorted(failed.items())]
+        letters += [
+            _dead_letter(examples, row, f"preprocessing: {why}")
+            for row, why in sorted(failed.items())
+        ]
         if not pieces:
             return None, letters
         joined = _join(pieces)
@@ -243,7 +244,7 @@ def _attempt(
         return pieces
     except Exception as error:  # A model can raise anything, perhaps because of some rows.
         if len(rows) == 1:
-            failed[int(rows[0])] = _reason(error)
+            failed[int(rows[0])] = failures.explain(error)
             return []
         if probe:
             _refuse_broken(model, examples, rows, error)
@@ -290,7 +291,8 @@ def _refuse_broken(
                 return
     raise errors.DataError(
         f"the model fails on a batch of {len(rows)} examples, and on each of the {_PROBES} of them "
-        f"that were tried separately: {_reason(error)}. Check that the model matches the data"
+        f"that were tried separately: {failures.explain(error)}. Check that the model matches the "
+        "data"
     ) from error
 
 
@@ -299,10 +301,3 @@ def _dead_letter(examples: batch.Batch, row: int, reason: str) -> batch.DeadLett
     return batch.DeadLetter(
         shard.split, shard.path, int(examples.positions[row]), "predict", reason
     )
-
-
-def _reason(error: Exception) -> str:
-    """The error on one line, without the graph's stack that TensorFlow prepends."""
-    lines = (line.strip() for line in str(error).splitlines())
-    message = " ".join(line for line in lines if line and not line.startswith(_GRAPH_STACK))
-    return f"{type(error).__name__}: {message}"[:_REASON_CHARACTERS]

@@ -25,12 +25,14 @@ class Wanted:
       classes: the names of its classes, in the order of scores; () if not given.
       positive: the name of a binary task's positive class; "" for the last one.
       unknown: the name of the class of all labels that are not among `classes`; "" to refuse them.
+      version: the version whose own classes these are; "" for those of the config.
     """
 
     task: Task | None = None
     classes: tuple[str, ...] = ()
     positive: str = ""
     unknown: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)

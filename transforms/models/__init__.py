@@ -10,7 +10,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -137,6 +137,10 @@ class ModelSpec:
     outputs: tuple[str, ...] = ()
 
 
+# Numbers, too, as an estimator was trained with.
+ClassName = str | int | float
+
+
 class Model(Protocol):
     """A loaded version, shared by Beam's threads."""
 
@@ -159,6 +163,15 @@ class Model(Protocol):
           arrow.UnequalRowsError: some rows must be predicted separately from others.
           DataError: data or predictions are wrong in every row.
           Exception: anything that the model raises.
+        """
+
+    def classes(self, examples: batch.Batch) -> Mapping[str, tuple[ClassName, ...]]:
+        """The names of the classes in the order of scores, by output that the model has some for.
+
+        `examples` are tried where only predictions have the names.
+
+        Raises:
+          ConfigError: their order varies.
         """
 
 
@@ -376,6 +389,8 @@ def _explain_missing_column(
             f"{data_columns}. Set `inputs: {{{declared.name}: ...}}` to columns that are"
         )
     remedy = f"`inputs: {{{declared.name}: <column>}}`"
+    if declared.parts is not None:
+        remedy += f" with a column of lists, as the input is {declared.parts.form}"
     size = math.prod(size or 1 for size in declared.shape or ())
     if size > 1:
         remedy = (

@@ -62,6 +62,14 @@ class PythonFunction:
             for output, (name, value) in zip(self.outputs, self._select(results), strict=True)
         }
 
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[models.ClassName, ...]]:
+        """The function's attribute `classes_`, as scikit-learn's estimators have it."""
+        names = list(getattr(self._function, "classes_", ()))
+        # Estimators of several outputs have a list for each.
+        if not names or len(self.outputs) > 1 or any(map(np.ndim, names)):
+            return {}
+        return {self.outputs[0]: tuple(np.array(names).tolist())}
+
     def _call(self, arrays: dict[str, np.ndarray]) -> Any:
         try:
             return self._function(arrays)

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,25 @@ _INTEGER = r"^[+-]?[0-9]{1,18}$"
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The tensors by which an input takes rows that are lists of different lengths.
+
+    Attributes:
+      form: "ragged", flat values [V] and row splits, integers [N + 1]; or "sparse", indices of rows
+        and of places in them, int64 [V, 2], values [V], and a dense shape, int64 [2].
+      names: the names of these tensors in the model, in this order.
+    """
+
+    form: Literal["ragged", "sparse"]
+    names: tuple[str, ...]
+
+    @property
+    def values(self) -> str:
+        """The name of the tensor of the values."""
+        return self.names[0 if self.form == "ragged" else 1]
+
+
+@dataclass(frozen=True)
 class Input:
     """A model's input that is filled from a column, or from several that are stacked.
 
@@ -36,6 +56,7 @@ class Input:
         lists as they are in the data.
       image: how images in the column are decoded and scaled, if it holds images.
       more: the columns whose values follow those of `column` in each row.
+      parts: the tensors of a ragged or sparse input, whose rows may be empty; None if it is dense.
     """
 
     name: str
@@ -44,6 +65,7 @@ class Input:
     shape: tuple[int | None, ...] | None
     image: images.Image | None = None
     more: tuple[str, ...] = ()
+    parts: Parts | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -59,7 +81,8 @@ class Input:
         if self.more:
             return f"input {self.name!r} (columns {errors.shortened(self.columns)})"
         mapped = f" (column {self.column!r})" if self.column != self.name else ""
-        return f"input {self.name!r}{mapped}"
+        form = f"{self.parts.form} " if self.parts else ""
+        return f"{form}input {self.name!r}{mapped}"
 
 
 def names(inputs: Iterable[Input]) -> tuple[str, ...]:
@@ -76,7 +99,7 @@ def texts(inputs: Iterable[Input]) -> tuple[str, ...]:
 
 
 def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarray]:
-    """Input name -> an array [N, *shape] of the input's dtype.
+    """Input name -> an array [N, *shape] of the input's dtype; its parts instead, if it has some.
 
     Values are cast only if the dtype can represent them (float64 may round to float32): integers,
     booleans, decimals and text that is a number to numbers, integers to text.
@@ -87,13 +110,16 @@ def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarr
       UnequalRowsError: all rows can fill the inputs, but not in one array.
       DataError: the column cannot fill an input of this dtype or shape.
     """
-    filled, reasons = {}, {}
+    filled: dict[str, np.ndarray] = {}
+    reasons: dict[int, str] = {}
     unequal: arrow.UnequalRowsError | None = None
     for declared in inputs:
         try:
-            filled[declared.name] = examples.memo.once(
-                replace(declared, name=""), functools.partial(_array, declared, examples)
+            names = declared.parts.names if declared.parts else (declared.name,)
+            tensors = examples.memo.once(
+                replace(declared, name=""), functools.partial(_fill, declared, examples)
             )
+            filled.update(zip(names, tensors, strict=True))
         except arrow.UnscorableRowsError as error:
             reasons.update({row: why for row, why in error.reasons.items() if row not in reasons})
         except arrow.UnequalRowsError as error:
@@ -105,21 +131,28 @@ def arrays(inputs: Sequence[Input], examples: batch.Batch) -> dict[str, np.ndarr
     return filled
 
 
-def _array(declared: Input, examples: batch.Batch) -> np.ndarray:
+def _fill(declared: Input, examples: batch.Batch) -> tuple[np.ndarray, ...]:
+    """The input's tensor, or its parts."""
     if declared.image is not None:
         column = _column(examples, declared.column)
-        return _image_array(declared, declared.image, column, examples.memo)
+        return (_image_array(declared, declared.image, column, examples.memo),)
     parts = [_Part.read(declared, examples, column) for column in declared.columns]
     lengths = np.sum([part.lengths for part in parts], axis=0)
     shape = _shape(declared, lengths)
-    if len(parts) == 1:
-        return _cast(declared, parts[0]).reshape(-1, *shape)
-    return _stack(declared, parts).reshape(-1, *shape)
+    values = _cast(declared, parts[0]) if len(parts) == 1 else _stack(declared, parts)
+    if declared.parts is None:
+        return (values.reshape(-1, *shape),)
+    if declared.parts.form == "ragged":
+        size = math.prod(shape)
+        splits = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths // size)])
+        return values.reshape(-1, *shape), splits
+    indices = np.stack([axis.ravel() for axis in np.indices((len(lengths), *shape))], axis=1)
+    return indices, values, np.array([len(lengths), *shape], np.int64)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The values of one column: none is null, and each row has at least one."""
+    """The values of one column: none is null; only of inputs with parts may rows be empty."""
 
     column: str
     values: pa.Array
@@ -127,11 +160,17 @@ class _Part:
 
     @classmethod
     def read(cls, declared: Input, examples: batch.Batch, column: str) -> _Part:
-        values, lengths = arrow.flatten(_column(examples, column))
+        array = _column(examples, column)
+        values, lengths = arrow.flatten(array)
         _check_type(declared, values.type)
         _refuse_images(declared, values)
         what = f"column {column!r}" if declared.more else str(declared)
-        arrow.refuse(lengths == 0, lambda row: f"no value for {what}")
+        missing = lengths == 0
+        if declared.parts is not None:
+            # A tf.Example without a feature has an empty list of it, as TensorFlow's parsers do.
+            given = examples.shard.format == "tfrecord"
+            missing &= not given and array.is_null().to_numpy(zero_copy_only=False)
+        arrow.refuse(missing, lambda row: f"no value for {what}")
         if values.null_count:
             nulls = values.is_null().to_numpy(zero_copy_only=False)
             arrow.refuse(_any_by_row(nulls, lengths), lambda row: f"null in {what}")
@@ -157,8 +196,11 @@ def _column(examples: batch.Batch, name: str) -> pa.Array:
 
 
 def _any_by_row(flags: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Whether any value of each row, of at least one value, has its flag set."""
-    return np.logical_or.reduceat(flags, np.cumsum(lengths) - lengths)
+    """Whether any value of each row has its flag set."""
+    result = np.zeros(len(lengths), bool)
+    if flags.any():
+        result[np.repeat(np.arange(len(lengths)), lengths)[flags]] = True
+    return result
 
 
 def _stack(declared: Input, parts: Sequence[_Part]) -> np.ndarray:
@@ -219,6 +261,7 @@ def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
     """The shape of one example; sizes that the model leaves open are those of the rows.
 
     Rows of other sizes go into arrays of their own, so that what is scored depends on a row alone.
+    Of a ragged input, the shape of each of its elements: its rows are of any number of them.
     """
     sizes = (None,) if declared.shape is None else declared.shape
     fixed = math.prod(size for size in sizes if size is not None)
@@ -239,6 +282,8 @@ def _shape(declared: Input, lengths: np.ndarray) -> tuple[int, ...]:
         (lengths % fixed).astype(bool),
         lambda row: f"{declared} takes {_describe(sizes)} values, but the row has {lengths[row]}",
     )
+    if declared.parts is not None and declared.parts.form == "ragged":
+        return tuple(size for size in sizes if size is not None)
     arrow.separate(lengths)
     steps = int(lengths[0]) // fixed if len(lengths) else 1
     if declared.shape is None and steps == 1:

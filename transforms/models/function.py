@@ -23,6 +23,7 @@ class Function:
       output_tensors: the outputs.
       parameters: the number of trained parameters.
       pid: the process that it runs in, if not this one.
+      vocabularies: lists of names of classes that its files have.
 
     Raises:
       ConfigError: columns cannot fill the inputs, or the outputs cannot be evaluated.
@@ -36,9 +37,16 @@ class Function:
         output_tensors: Iterable[tensors.Tensor],
         parameters: int | None = None,
         pid: int | None = None,
+        vocabularies: Iterable[tuple[str, ...]] = (),
     ) -> None:
         self._call = call
-        self._names = tensors.choose_outputs(spec.outputs, output_tensors)
+        declared = {tensor.name: tensor for tensor in output_tensors}
+        self._names = tensors.choose_outputs(spec.outputs, declared.values())
+        self._classes = {
+            output: names
+            for output, name in self._names.items()
+            if (names := tensors.choose_classes(declared[name], vocabularies))
+        }
         self.inputs = tensors.bind_inputs(spec, input_tensors)
         if not self.inputs:
             raise errors.ConfigError("it has no inputs, so it cannot predict examples")
@@ -57,6 +65,10 @@ class Function:
             output: tensors.to_prediction(name, results[name], len(examples))
             for output, name in self._names.items()
         }
+
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+        """The names of the classes, by output; see models.Model."""
+        return self._classes
 
 
 def call_in_pieces(call: Callable[[Arrays], Arrays], arrays: Arrays, rows: int | None) -> Arrays:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalbeam.transforms import arrow, batch, errors, models
-from evalbeam.transforms.models import files, memory
+from evalbeam.transforms.models import failures, files, memory
 
 # Per version, the most calls to time, and about how many seconds to spend on them.
 _CALLS = 40
@@ -76,7 +76,7 @@ def measure(
         except arrow.UnequalRowsError:
             failed[spec.name] = "its examples differ in size, so that they take several calls"
         except Exception as error:
-            failed[spec.name] = f"{type(error).__name__}: {error}"
+            failed[spec.name] = failures.explain(error)
     if not loaded:
         return {}, failed
     large, predict_bytes = _large_batch(loaded, examples, min(affordable))

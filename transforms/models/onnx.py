@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from evalbeam.transforms.models import function, tensors, threads
 try:
     import onnx
     import onnxruntime
-    from onnx import external_data_helper
+    from onnx import external_data_helper, numpy_helper
 except ImportError as error:
     raise errors.ConfigError(
         f"models of kind onnx need a package that cannot be imported ({error}): "
@@ -55,7 +55,7 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
     if folder:
         path = os.path.join(path, _FILE)
     # Before the session, which loads the weights again, so that only one copy is in memory.
-    parameters, external_file = _read_weights(path)
+    parameters, external_file, vocabularies = _read_graph(path)
     # Digest, size and remote copies would not include the other file.
     if external_file and not folder:
         raise errors.ConfigError(
@@ -68,7 +68,9 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
     for name, argument in inputs.items():
         if argument.type not in _DTYPES:
             raise errors.ConfigError(
-                f"input {name!r} is {argument.type}; columns can fill {', '.join(_DTYPES)}"
+                f"input {name!r} is {_describe_type(argument.type)}, which columns cannot fill. "
+                "Export the model with inputs that are tensors of numbers or strings, or write a "
+                "Python function that runs it, and set `callable: module:function`"
             )
     return function.Function(
         spec,
@@ -76,6 +78,7 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
         [_tensor(argument) for argument in inputs.values()],
         [_tensor(argument) for argument in _select_tensors(spec, outputs)],
         parameters,
+        vocabularies=vocabularies,
     )
 
 
@@ -100,8 +103,8 @@ class _Onnx:
         return function.call_in_pieces(call, inputs, self._rows)
 
 
-def _read_weights(path: str) -> tuple[int | None, str]:
-    """The number of trained parameters, and the external file that holds some, "" for none.
+def _read_graph(path: str) -> tuple[int | None, str, list[tuple[str, ...]]]:
+    """The number of trained parameters; the external file that holds some, ""; names of classes.
 
     Counts the graph's initializers except int32 and int64, which are shapes and indices. So it does
     not count the biases of quantised layers, constants that are nodes, or the trees of tree
@@ -110,7 +113,7 @@ def _read_weights(path: str) -> tuple[int | None, str]:
     try:
         graph = onnx.load_model(path, load_external_data=False).graph
     except Exception:  # ONNX Runtime, which loads it next, reports what is wrong with the file.
-        return None, ""
+        return None, "", []
     uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
     count = sum(
         math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type not in uncounted
@@ -120,7 +123,20 @@ def _read_weights(path: str) -> tuple[int | None, str]:
         for tensor in graph.initializer
         if external_data_helper.uses_external_data(tensor)
     )
-    return count or None, next(external_files, "")
+    return count or None, next(external_files, ""), list(_list_vocabularies(graph))
+
+
+def _list_vocabularies(graph: Any) -> Iterator[tuple[str, ...]]:
+    """The classes of scikit-learn's estimators, as its converter writes them."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name.startswith("classlabels_"):
+                names = [name.decode(errors="replace") for name in attribute.strings]
+                yield tuple(names or map(str, attribute.ints))
+        if node.op_type == "ArrayFeatureExtractor" and node.input[0] in constants:
+            values = numpy_helper.to_array(constants[node.input[0]]).astype(str)
+            yield tuple(values.ravel().tolist())
 
 
 def _start_session(path: str) -> Any:
@@ -173,6 +189,21 @@ def _select_tensors(spec: models.ModelSpec, outputs: dict[str, Any]) -> list[Any
             f"`options={{'zipmap': False}}`{alternative}"
         )
     return selected
+
+
+def _describe_type(name: str) -> str:
+    """ONNX's name for a type of values that is not a dense tensor, in words.
+
+    >>> _describe_type("seq(map(string,tensor(float)))"), _describe_type("tensor(bfloat16)")
+    ('a sequence, seq(map(string,tensor(float)))', 'a tensor of another type, tensor(bfloat16)')
+    """
+    forms = {
+        "seq": "a sequence",
+        "map": "a map",
+        "optional": "optional",
+        "sparse_tensor": "a sparse tensor",
+    }
+    return f"{forms.get(name.partition('(')[0], 'a tensor of another type')}, {name}"
 
 
 def _tensor(argument: Any) -> tensors.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from evalbeam.transforms import errors, models
-from evalbeam.transforms.models import signature, unsafe
+from evalbeam.transforms.models import composites, signature, unsafe
 
 
 def load(spec: models.ModelSpec, path: str) -> signature.Signature:
@@ -20,7 +20,8 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
     serialised tf.Examples; otherwise inputs are columns.
 
     Raises:
-      ConfigError: it is not a SavedModel, or has no such signature; or as in signature.Signature.
+      ConfigError: it is not a SavedModel, or has no such signature; or as in composites.find and
+        signature.Signature.
     """
     loaded = read(path, allow_unsafe=spec.allow_unsafe)
     if spec.signature not in loaded.signatures:
@@ -35,8 +36,9 @@ def load(spec: models.ModelSpec, path: str) -> signature.Signature:
 
     serialized = not spec.inputs and takes_serialized(inputs)
     parameters = sum(math.prod(variable.shape.as_list()) for variable in function.graph.variables)
+    parts = composites.find(function, inputs, dict(spec.inputs))
     outputs = function.structured_outputs
-    return signature.Signature(spec, call, inputs, outputs, serialized, parameters)
+    return signature.Signature(spec, call, inputs, outputs, serialized, parameters, parts)
 
 
 def read(path: str, *, allow_unsafe: bool) -> Any:

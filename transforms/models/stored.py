@@ -58,6 +58,10 @@ class Stored:
         values = columns.arrays(self.declared, examples)
         return {declared.name: _as_scores(declared, values) for declared in self.declared}
 
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+        """None: `data.classes` has the order of columns; see models.Model."""
+        return {}
+
 
 def load(spec: models.ModelSpec, path: str) -> Stored:
     """The columns in the spec; loads nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,11 +20,13 @@ class Tensor:
       dtype: the NumPy dtype; object for strings.
       shape: the sizes, with None for dynamic ones; the first is the number of rows. None if the
         rank is unknown.
+      parts: the tensors that the model takes instead, if it is a ragged or sparse input.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
+    parts: columns.Parts | None = None
 
     def __str__(self) -> str:
         dtype = "string" if self.dtype == object else self.dtype.name
@@ -65,10 +67,16 @@ def bind_inputs(
                 "[None, ...]. Export a signature with such inputs, or one over serialised "
                 "tf.Examples"
             )
-    return tuple(
-        bind(spec, name, mapped.get(name, name), tensor.dtype, (tensor.shape or ())[1:])
-        for name, tensor in by_name.items()
-    )
+    inputs = []
+    for name, tensor in by_name.items():
+        bound = bind(spec, name, mapped.get(name, name), tensor.dtype, (tensor.shape or ())[1:])
+        if tensor.parts and bound.image:
+            raise errors.ConfigError(
+                f"input {name!r} is {tensor.parts.form}, which columns of lists fill, but "
+                f"{bound.image.name!r} is an image: export the model with a dense input of images"
+            )
+        inputs.append(replace(bound, parts=tensor.parts))
+    return tuple(inputs)
 
 
 def bind(
@@ -127,6 +135,21 @@ def choose_outputs(requested: Sequence[str], output_tensors: Iterable[Tensor]) -
                 f"evaluated. Choose among {errors.listed(sorted(by_name))} with `outputs: [...]`"
             )
     return {"" if len(chosen) == 1 else name: name for name in chosen}
+
+
+def choose_classes(tensor: Tensor, vocabularies: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The only vocabulary that has as many names as an output has scores; () if there is none.
+
+    A single score is that of the second of two classes.
+
+    >>> choose_classes(Tensor("p", np.dtype("f4"), (None, 3)), [("a", "b"), ("x", "y", "z")])
+    ('x', 'y', 'z')
+    """
+    width = tensor.shape[1] if tensor.shape and len(tensor.shape) > 1 else 1
+    count = 2 if width == 1 else width
+    fitting = {names for names in vocabularies if count in (None, len(names))}
+    fitting = {names for names in fitting if len(set(names)) == len(names)}
+    return fitting.pop() if len(fitting) == 1 else ()
 
 
 def to_prediction(name: str, array: np.ndarray, rows: int) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import pathlib
 import threading
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +69,12 @@ def _load(spec: models.ModelSpec, content: bytes) -> function.Function:
     _refuse_select_tf(custom)
     lite = _Lite(start, interpreter, _choose_signature(spec, interpreter), _keeps_state(graph))
     model = function.Function(
-        spec, lite, lite.input_tensors, lite.output_tensors, _count_parameters(graph)
+        spec,
+        lite,
+        lite.input_tensors,
+        lite.output_tensors,
+        _count_parameters(graph),
+        vocabularies=_list_vocabularies(content),
     )
     try:
         lite.find_rows(tensors.choose_outputs(spec.outputs, lite.output_tensors).values())
@@ -317,6 +324,17 @@ def _choose_signature(spec: models.ModelSpec, interpreter: Any) -> str | None:
         if is_default
         else f"unknown signature {spec.signature!r}; it has {listed}"
     )
+
+
+def _list_vocabularies(content: bytes) -> list[tuple[str, ...]]:
+    """The lines of text files that TFLite's metadata packs behind the model, such as labels.txt."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            files = [name for name in archive.namelist() if name.endswith(".txt")]
+            texts = [archive.read(name).decode("utf-8-sig") for name in files]
+    except (zipfile.BadZipFile, UnicodeDecodeError):
+        return []
+    return [tuple(line.strip() for line in text.strip().splitlines()) for text in texts]
 
 
 def _custom_operators(graph: Any) -> list[str]:

@@ -53,6 +53,10 @@ class Transform:
         results = self._loaded.signatures[self._name](**tensors)
         return {name: _to_rows(results[name], len(examples)) for name in self.outputs}
 
+    def classes(self, examples: batch.Batch) -> dict[str, tuple[str, ...]]:
+        """None: its outputs are no scores; see models.Model."""
+        return {}
+
 
 def _to_rows(tensor: Any, count: int) -> np.ndarray:
     if isinstance(tensor, tf.SparseTensor):
