@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from evalbeam.transforms import errors, models
+from evalbeam.transforms.models import files as model_files
 
 X = np.random.default_rng(11).random((37, 64))
 
@@ -205,6 +206,27 @@ def test_a_digest_that_does_not_match(specs, form):
         errors.ConfigError, match=r"its SHA-256 digest is .*, but the config requires 00"
     ):
         models.load(wrong)
+
+
+@forms("callable", "stored")
+def test_a_digest_covers_every_file(specs, form, tmp_path):
+    source = pathlib.Path(specs(form).path)
+    copy = tmp_path / source.name
+    (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy)
+    spec = dataclasses.replace(specs(form), path=str(copy), sha256=model_files.digest(str(copy)))
+    models.load(spec)
+    for file in map(pathlib.Path, model_files.tree(str(copy))):
+        whole = file.read_bytes()
+        for place in {0, len(whole) // 2, len(whole) - 1} if whole else ():
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(errors.ConfigError, match="its SHA-256 digest is "):
+                models.load(spec)
+        file.write_bytes(whole)
+        if copy.is_dir():
+            file.rename(file.with_suffix(".other"))
+            with pytest.raises(errors.ConfigError, match="its SHA-256 digest is "):
+                models.load(spec)
+            file.with_suffix(".other").rename(file)
 
 
 CUT_SHORT = """

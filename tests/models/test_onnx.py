@@ -226,6 +226,46 @@ def test_a_folder_without_its_weights(made):
         models.load(spec(made / "lacks"))
 
 
+@pytest.mark.parametrize("where", ["initializer", "constant", "branch", "sparse"])
+@pytest.mark.parametrize("location", ["../weights.bin", "weights.bin"])
+def test_weights_anywhere_in_the_graph_belong_to_the_folder(tmp_path, where, location):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / location).write_bytes(WEIGHTS.tobytes())
+    weights = onnx.TensorProto(name="w", data_type=FLOAT, dims=WEIGHTS.shape)
+    if where == "sparse":
+        weights.dims[:] = [12]
+    weights.external_data.add(key="location", value=location)
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    nodes, constants = [helper.make_node("MatMul", ["x", "w"], ["y"])], []
+    if where == "initializer":
+        constants = [weights]
+    elif where == "sparse":
+        places = numpy_helper.from_array(np.arange(12, dtype=np.int64), "places")
+        sparse = helper.make_sparse_tensor(weights, places, [6, 2])
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], sparse_value=sparse))
+    else:
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=weights))
+    if where == "branch":
+        branch = helper.make_graph(nodes, "branch", [], [tensor("y", FLOAT, ["N", 2])])
+        always = helper.make_node(
+            "Constant", [], ["c"], value=numpy_helper.from_array(np.array(True))
+        )
+        nodes = [
+            always,
+            helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+        ]
+    ends = [tensor("x", FLOAT, ["N", 6])], [tensor("y", FLOAT, ["N", 2])]
+    save(folder / "model.onnx", nodes, *ends, constants)
+    # ONNX Runtime itself may not take external data everywhere.
+    _, files, _ = kind._read_graph(str(folder / "model.onnx"))
+    assert files == [location]
+    if location.startswith(".."):
+        message = r"it has weights in another file, '../weights.bin'. Put both into a separate fold"
+        with pytest.raises(errors.ConfigError, match=message):
+            models.load(spec(folder))
+
+
 @pytest.mark.parametrize("name", ["open.onnx", "beside"])
 def test_a_file_is_parsed_once_and_before_its_session(made, monkeypatch, name):
     calls = []

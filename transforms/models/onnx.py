@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -55,13 +56,14 @@ def load(spec: models.ModelSpec, path: str) -> function.Function:
     if folder:
         path = os.path.join(path, _FILE)
     # Before the session, which loads the weights again, so that only one copy is in memory.
-    parameters, external_file, vocabularies = _read_graph(path)
-    # Digest, size and remote copies would not include the other file.
-    if external_file and not folder:
-        raise errors.ConfigError(
-            f"it has weights in another file, {external_file!r}. Put both into a separate folder, "
-            f"with the model as {_FILE}, and use the folder as `path`"
-        )
+    parameters, external_files, vocabularies = _read_graph(path)
+    # Digest, size and remote copies would not include files outside of the folder.
+    for file in map(pathlib.PurePath, external_files):
+        if not folder or file.is_absolute() or ".." in file.parts:
+            raise errors.ConfigError(
+                f"it has weights in another file, {str(file)!r}. Put both into a separate folder, "
+                f"with the model as {_FILE}, and use the folder as `path`"
+            )
     session = _start_session(path)
     inputs = {argument.name: argument for argument in session.get_inputs()}
     outputs = {argument.name: argument for argument in session.get_outputs()}
@@ -103,27 +105,53 @@ class _Onnx:
         return function.call_in_pieces(call, inputs, self._rows)
 
 
-def _read_graph(path: str) -> tuple[int | None, str, list[tuple[str, ...]]]:
-    """The number of trained parameters; the external file that holds some, ""; names of classes.
+def _read_graph(path: str) -> tuple[int | None, list[str], list[tuple[str, ...]]]:
+    """The number of trained parameters, the files that hold weights, and names of classes.
 
     Counts the graph's initializers except int32 and int64, which are shapes and indices. So it does
     not count the biases of quantised layers, constants that are nodes, or the trees of tree
     operators. None if nothing was counted.
     """
     try:
-        graph = onnx.load_model(path, load_external_data=False).graph
+        model = onnx.load_model(path, load_external_data=False)
     except Exception:  # ONNX Runtime, which loads it next, reports what is wrong with the file.
-        return None, "", []
+        return None, [], []
+    graph = model.graph
     uncounted = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.STRING)
     count = sum(
         math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type not in uncounted
     )
-    external_files = (
+    external_files = {
         external_data_helper.ExternalDataInfo(tensor).location
-        for tensor in graph.initializer
+        for tensor in _list_tensors(model)
         if external_data_helper.uses_external_data(tensor)
-    )
-    return count or None, next(external_files, ""), list(_list_vocabularies(graph))
+    }
+    return count or None, sorted(external_files), list(_list_vocabularies(graph))
+
+
+def _list_tensors(model: Any) -> Iterator[Any]:
+    """All tensors: weights and constants of the graph, of graphs in it, and of functions."""
+    graphs = [model.graph]
+    nodes = [node for function_ in model.functions for node in function_.node]
+    for training in model.training_info:
+        graphs += [training.initialization, training.algorithm]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            nodes += graph.node
+            yield from graph.initializer
+            sparse = list(graph.sparse_initializer)
+        else:
+            attributes = nodes.pop().attribute
+            sparse = []
+            for attribute in attributes:
+                graphs += [attribute.g, *attribute.graphs]
+                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+                yield attribute.t
+                yield from attribute.tensors
+        for each in sparse:
+            yield each.values
+            yield each.indices
 
 
 def _list_vocabularies(graph: Any) -> Iterator[tuple[str, ...]]:
