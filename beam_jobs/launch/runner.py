@@ -218,7 +218,10 @@ def pipeline(beam_options: pipeline_options.PipelineOptions) -> beam.Pipeline:
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = _NEVER_MS
     # Beam's servers do not authenticate who connects, and listen at all interfaces.
     vars(worker_handlers)["grpc"] = types.SimpleNamespace(server=_serve_locally)
-    return beam.Pipeline(options=copy.deepcopy(beam_options))
+    built = beam.Pipeline(options=copy.deepcopy(beam_options))
+    # For transforms in other languages; it would stay if this process were killed.
+    os.rmdir(built.local_tempdir)
+    return built
 
 
 def _serve_locally(*arguments: Any, **more: Any) -> grpc.Server:
