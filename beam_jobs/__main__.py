@@ -8,4 +8,4 @@ if not getattr(sys.flags, "safe_path", False):  # which is new in Python 3.11
 
 from evalbeam.beam_jobs import cli
 
-cli.main(prog_name="evalbeam")
+cli.start()

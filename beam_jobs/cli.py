@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
 import errno
+import io
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _RUN_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -227,7 +229,8 @@ def _exit_codes() -> Iterator[None]:
     # Hide TensorFlow's warnings about the machine, but not its errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Treat a scheduler's SIGTERM like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _INTERRUPTS:
+        signal.signal(number, signal.default_int_handler)
     from evalbeam.transforms import errors
 
     try:
@@ -237,10 +240,6 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was published", err=True)
-        threads = set(threading.enumerate()) - {threading.main_thread()}
-        if any(not thread.daemon for thread in threads):
-            # Beam's threads may wait forever for worker processes that are gone.
-            os._exit(130)
         sys.exit(130)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -252,3 +251,46 @@ def _exit_codes() -> Iterator[None]:
         # A bug: print the traceback. Exit code 1 would mean that a gate failed.
         traceback.print_exc()
         sys.exit(errors.JobError.exit_code)
+    finally:
+        # How it ends is known: what is left takes a moment, and must not change that.
+        for number in _INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+class _Output(io.FileIO):
+    """Stdout or stderr, whose reader may leave, as `head` does: that changes nothing here."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def start() -> NoReturn:
+    """The program: `main` with standard streams that work, and an end that is certain."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed by the caller: otherwise, the next file to be opened would have this number.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        given = getattr(sys, name)  # None if it was closed
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(_Output(number, "w", closefd=False)),
+            encoding=given and given.encoding,
+            errors=given and given.errors,
+            line_buffering=number == 2 or os.isatty(number),
+        )
+        setattr(sys, name, stream)
+    code: Any = 0
+    try:
+        main(prog_name="evalbeam")
+    except SystemExit as end:
+        code = end.code
+    # Python would wait for threads of Beam's, which may wait forever for processes that are gone.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
