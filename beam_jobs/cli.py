@@ -178,9 +178,10 @@ def metrics(name: str | None) -> None:
 @main.command()
 def doctor() -> None:
     """Show what is installed, and what each missing part is needed for."""
-    from evalbeam.beam_jobs import doctor as examination
+    with _exit_codes():
+        from evalbeam.beam_jobs import doctor as examination
 
-    click.echo(examination.report())
+        click.echo(examination.report())
 
 
 def _refuse_misspelled(context: click.Context, flags: Sequence[str]) -> None:
@@ -216,11 +217,12 @@ def _run(config_path: str, **more: Any) -> None:
 @main.command()
 def schema() -> None:
     """Print the config's JSON Schema, for editors that check YAML."""
-    import json
+    with _exit_codes():
+        import json
 
-    from evalbeam.beam_jobs import config
+        from evalbeam.beam_jobs import config
 
-    print(json.dumps(config.Config.model_json_schema(), indent=2))
+        click.echo(json.dumps(config.Config.model_json_schema(), indent=2))
 
 
 @contextlib.contextmanager
@@ -263,7 +265,9 @@ class _Output(io.FileIO):
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EBADF):
+                raise
             return len(data)
 
 

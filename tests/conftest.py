@@ -1,6 +1,7 @@
 """What tests of several modules share."""
 
 import pathlib
+import signal
 
 import click.testing
 import pytest
@@ -9,6 +10,15 @@ import yaml
 from evalbeam.beam_jobs import cli
 from evalbeam.transforms.formats import files, tfrecord
 from evalbeam.transforms.tfma import result_files
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """Restores the signals' handlers: a command that has ended ignores them."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
