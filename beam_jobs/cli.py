@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import click
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _RUN_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -231,8 +230,7 @@ def _exit_codes() -> Iterator[None]:
     # Hide TensorFlow's warnings about the machine, but not its errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Treat a scheduler's SIGTERM like Ctrl-C.
-    for number in _INTERRUPTS:
-        signal.signal(number, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from evalbeam.transforms import errors
 
     try:
@@ -255,7 +253,7 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(errors.JobError.exit_code)
     finally:
         # How it ends is known: what is left takes a moment, and must not change that.
-        for number in _INTERRUPTS:
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
 

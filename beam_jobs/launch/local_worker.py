@@ -18,7 +18,7 @@ def work(folder: str) -> NoReturn:
     try:
         _work()
     except BaseException as error:
-        traceback.print_exception(error, limit=0)
+        sys.stderr.writelines(traceback.format_exception_only(error))
         code = 1
     # Otherwise Python would wait for threads that wait for what has failed.
     sys.stdout.flush()

@@ -126,6 +126,8 @@ def start(tmp_path):
     (tmp_path / "model.py").write_text(MODEL)
     for name in ("yaml", "json", "numpy", "apache_beam", "grpc", "logging", "click"):
         (tmp_path / f"{name}.py").write_text("import time; time.sleep(300)")
+    # A shell's background jobs, such as these tests may be, ignore it, and so would the run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = []
 
     def start(in_workers=""):
