@@ -1,5 +1,6 @@
 """Worker processes that die, launchers that are stopped: what is said, and what is left behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -67,20 +68,25 @@ class Run:
         """IDs of the run's processes, also of those that have lost their parent."""
         found = []
         for environment in Path("/proc").glob("[0-9]*/environ"):
-            try:
+            with contextlib.suppress(OSError):  # another user's, or gone
                 if f"MARK={self.mark}".encode() in environment.read_bytes():
                     found.append(int(environment.parent.name))
-            except OSError:
-                pass  # another user's, or gone
+        return found
+
+    def workers(self):
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                if b"local_worker" in Path(f"/proc/{process}/cmdline").read_bytes():
+                    found.append(process)
         return found
 
     def addresses(self):
         """Those that the run's processes listen at, in hexadecimal."""
         sockets = set()
-        for process in self.processes():
-            for file in Path(f"/proc/{process}/fd").iterdir():
-                if (link := os.readlink(file)).startswith("socket:["):
-                    sockets.add(link[len("socket:[") : -1])
+        for file in (file for p in self.processes() for file in Path(f"/proc/{p}/fd").iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                sockets.add(os.readlink(file).removeprefix("socket:[").removesuffix("]"))
         tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
         lines = [line.split() for table in tables for line in table.read_text().splitlines()]
         return {
@@ -97,7 +103,7 @@ class Run:
 
     def wait_for_workers(self):
         """Returns the worker processes, which have only just started."""
-        return self.wait_for(lambda: set(self.processes()) - {self.launcher.pid})
+        return self.wait_for(self.workers)
 
     def wait_for_predictions(self):
         """Returns the IDs of workers that are predicting."""
@@ -161,7 +167,7 @@ def test_modules_in_the_working_folder_are_not_imported(start):
 
 def test_a_worker_is_killed_while_it_starts(start):
     run = start()
-    os.kill(min(run.wait_for_workers()), signal.SIGKILL)
+    os.kill(run.wait_for_workers()[0], signal.SIGKILL)
     assert_failed(run, r"was killed by signal 9 \(Killed\)")
 
 
