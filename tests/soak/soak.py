@@ -162,7 +162,8 @@ def _content(path: Path) -> bytes:
     if path.name != "ledger.json":
         return path.read_bytes()
     ledger = json.loads(path.read_text())
-    del ledger["workers"], ledger["state_bytes"]  # how the work was divided
+    for name in ("workers", "batches", "state_bytes", "predict_seconds"):  # how it was worked out
+        del ledger[name]
     return json.dumps(ledger).encode()
 
 
