@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evalbeam.transforms import errors, metrics
-from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms.metrics import metric, ranks, statistics
 from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.metrics.sheet import Sheet
 
@@ -469,6 +469,17 @@ def test_spearmans_correlation_is_undefined_where_nothing_is_told_apart() -> Non
         assert np.isnan(_correlate(labels, scores)).all()
     labels = 1e6 + np.arange(9.0) / 4
     assert _correlate(labels, labels, center=1e6) == pytest.approx((1, 0), abs=1e-12)
+
+
+def test_a_slices_correlation_is_to_the_bit_the_same_among_many() -> None:
+    rng = np.random.default_rng(8)
+    cells = np.unique(rng.integers(0, statistics.RankCells.BUCKETS**2, 40))
+    weights = rng.uniform(0, 3, 40)
+    alone = ranks._correlate(1, np.zeros(40, np.int64), cells, weights)
+    owners = np.arange(5_000).repeat(40)
+    many = ranks._correlate(5_000, owners, np.tile(cells, 5_000), np.tile(weights, 5_000))
+    assert set(many.estimate) == set(alone.estimate)
+    assert set(many.bound) == set(alone.bound)
 
 
 @pytest.mark.parametrize("center", ["mean", float("inf"), True, None])

@@ -107,8 +107,6 @@ def _rank(owner: np.ndarray, bucket: np.ndarray, share: np.ndarray) -> _Side:
     slice_of_line, bucket_of_line = np.divmod(lines, count)
     total = np.bincount(line, share)
     rank = _find_middles(slice_of_line, total)
-    # In a slice of one bucket, its rank may differ from 0 by rounding.
-    rank[np.bincount(slice_of_line)[slice_of_line] == 1] = 0.0
     unordered = ~statistics.RankCells.holds_one_value(bucket_of_line)
     return _Side(
         rank[line],
@@ -123,13 +121,18 @@ def _find_middles(group: np.ndarray, length: np.ndarray) -> np.ndarray:
 
     float64[M], from the middle of the group's row; lengths stay in their order.
     """
+    # In whole steps: a group must not depend on those before it, whose sum may overflow, too.
+    steps = np.round(length * _STEPS).astype(np.int64)
     order = np.argsort(group, kind="stable")
-    reached = np.cumsum(length[order])
-    middle = np.empty(len(length))
-    middle[order] = reached - length[order] / 2
-    total = np.bincount(group, length)
-    return middle - (np.cumsum(total) - total / 2)[group]
+    total = np.bincount(group, steps).astype(np.int64)
+    start = np.cumsum(total) - total
+    reached = np.empty(len(steps), np.int64)
+    reached[order] = np.cumsum(steps[order]) - start[group[order]]
+    return (reached - steps / 2 - total[group] / 2) / _STEPS
 
+
+# Those of a whole slice: a number that is exact in a float64, as is twice as much.
+_STEPS = 2.0**52
 
 METRICS: dict[str, Kind] = {
     "SpearmanCorrelation": Kind(_spearman, HIGHER, ("regression",)),
