@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
+import errno
 import io
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -40,10 +41,6 @@ def main() -> None:
     Exit codes: 0 done, 1 a gate failed, 2 a usage or config error, 3 not comparable or not enough
     data, 4 the job failed.
     """
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of data and models may have characters that the terminal's encoding lacks.
-            stream.reconfigure(errors="backslashreplace")
 
 
 @main.command(context_settings=_RUN_FLAGS)
@@ -205,9 +202,10 @@ def metrics(name: str | None) -> None:
 @main.command()
 def doctor() -> None:
     """Show what is installed, and what each missing part is needed for."""
-    from evalbeam.beam_jobs import doctor as examination
+    with _exit_codes():
+        from evalbeam.beam_jobs import doctor as examination
 
-    click.echo(examination.report())
+        click.echo(examination.report())
 
 
 def _refuse_misspelled(context: click.Context, flags: Sequence[str]) -> None:
@@ -243,11 +241,12 @@ def _run(config_path: str, **more: Any) -> None:
 @main.command()
 def schema() -> None:
     """Print the config's JSON Schema, for editors that check YAML."""
-    import json
+    with _exit_codes():
+        import json
 
-    from evalbeam.beam_jobs import config
+        from evalbeam.beam_jobs import config
 
-    print(json.dumps(config.Config.model_json_schema(), indent=2))
+        click.echo(json.dumps(config.Config.model_json_schema(), indent=2))
 
 
 @contextlib.contextmanager
@@ -266,11 +265,10 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was published", err=True)
-        threads = set(threading.enumerate()) - {threading.main_thread()}
-        if any(not thread.daemon for thread in threads):
-            # Beam's threads may wait forever for worker processes that are gone.
-            os._exit(130)
         sys.exit(130)
+    except MemoryError as error:
+        click.echo(f"error: {errors.explain_memory(error)}; nothing was published", err=True)
+        sys.exit(errors.JobError.exit_code)
     except OSError as error:
         if error.errno in errors.UNWRITABLE:
             click.echo(f"error: cannot write: {error}; nothing was published", err=True)
@@ -281,3 +279,49 @@ def _exit_codes() -> Iterator[None]:
         # A bug: print the traceback. Exit code 1 would mean that a gate failed.
         traceback.print_exc()
         sys.exit(errors.JobError.exit_code)
+    finally:
+        # How it ends is known: what is left takes a moment, and must not change that.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+class _Output(io.FileIO):
+    """Stdout or stderr, whose reader may leave, as `head` does: that changes nothing here."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EBADF):
+                raise
+            return len(data)
+
+
+def start() -> NoReturn:
+    """The program: `main` with standard streams that work, and an end that is certain."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed by the caller: otherwise, the next file to be opened would have this number.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        given = getattr(sys, name)  # None if it was closed
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(_Output(number, "w", closefd=False)),
+            encoding=given and given.encoding,
+            # Names of data and models may have characters that the encoding lacks.
+            errors="backslashreplace",
+            line_buffering=number == 2 or os.isatty(number),
+        )
+        setattr(sys, name, stream)
+    code: Any = 0
+    try:
+        main(prog_name="evalbeam")
+    except SystemExit as end:
+        code = end.code
+    # Python would wait for threads of Beam's, which may wait forever for processes that are gone.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)

@@ -12,6 +12,15 @@ from evalbeam.transforms.formats import files, tfrecord
 from evalbeam.transforms.tfma import result_files
 
 
+@pytest.fixture(autouse=True)
+def signals():
+    """Restores the signals' handlers: a command that has published or ended ignores them."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def evalbeam(tmp_path, monkeypatch):
     """Calls the command line in this process, from a folder of the test's own."""
@@ -20,10 +29,7 @@ def evalbeam(tmp_path, monkeypatch):
     def call(*arguments: object) -> click.testing.Result:
         return click.testing.CliRunner().invoke(cli.main, [str(part) for part in arguments])
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield call
-    for number, handler in handlers.items():  # a run that is published ignores them
-        signal.signal(number, handler)
+    return call
 
 
 @pytest.fixture

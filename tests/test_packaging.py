@@ -99,7 +99,7 @@ def test_development_runs_on_what_is_shipped() -> None:
 
 def test_the_commands_are_installed_under_their_names(project: dict[str, Any]) -> None:
     assert project["project"]["scripts"] == {
-        "evalbeam": "evalbeam.beam_jobs.cli:main",
+        "evalbeam": "evalbeam.beam_jobs.cli:start",
         "evalbeam-worker": "evalbeam.beam_jobs.launch.worker:main",
     }
 

@@ -10,15 +10,18 @@ import os
 import pathlib
 import re
 import signal
+import types
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import apache_beam as beam
+import grpc
 from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
+from apache_beam.runners.worker import sdk_worker
 
-from evalbeam.beam_jobs.launch import cluster
+from evalbeam.beam_jobs.launch import cluster, processes
 from evalbeam.transforms import batch, errors
 
 _LOCAL = "DirectRunner"
@@ -44,14 +47,8 @@ _CHATTER = (
     "Discarding unparseable args",
     "Really starting service",
     "Really destroying service",
-    # Of worker processes; the error that ends the job is raised, too.
-    "[while running",
-    "Error processing instruction",
 )
-_CHATTERERS = (
-    "apache_beam.runners.portability.local_job_service",
-    "apache_beam.utils.subprocess_server",
-)
+_CHATTERER = "apache_beam.utils.subprocess_server"
 _JAVA_FRAME = re.compile(r"\s+at [\w.$]+|\s+\.\.\. \d+ more|Driver stacktrace:|\s*$")
 _MAX_LINES = 16
 _INTERRUPTED = r"^KeyboardInterrupt\s*(\[while running '.*'\])?\s*$"
@@ -219,7 +216,19 @@ def pipeline(beam_options: pipeline_options.PipelineOptions) -> beam.Pipeline:
     # even half an element, which is then decoded as if it were whole (seen: "Invalid
     # PaneInfoEncoding"). Between elements it sends what exceeds 10 MB and, at the end, the rest.
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = _NEVER_MS
-    return beam.Pipeline(options=copy.deepcopy(beam_options))
+    # Beam's servers do not authenticate who connects, and listen at all interfaces.
+    vars(worker_handlers)["grpc"] = types.SimpleNamespace(server=_serve_locally)
+    built = beam.Pipeline(options=copy.deepcopy(beam_options))
+    # For transforms in other languages; it would stay if this process were killed.
+    os.rmdir(built.local_tempdir)
+    return built
+
+
+def _serve_locally(*arguments: Any, **more: Any) -> grpc.Server:
+    server = grpc.server(*arguments, **more)
+    add_port = server.add_insecure_port
+    server.add_insecure_port = lambda address: add_port(address.replace("[::]", "localhost"))
+    return server
 
 
 def run(built: beam.Pipeline) -> str | None:
@@ -229,16 +238,16 @@ def run(built: beam.Pipeline) -> str | None:
       EvalbeamError: a worker failed; the error that it raised.
       KeyboardInterrupt: the job was interrupted; it has been cancelled on the cluster.
     """
-    # A worker's exception is raised here with its traceback, so do not log it too.
-    for module in ("common", "worker.sdk_worker", "worker.operations", "worker.bundle_processor"):
-        logging.getLogger(f"apache_beam.runners.{module}").setLevel(logging.CRITICAL)
-    for chatterer in _CHATTERERS:
-        logging.getLogger(chatterer).addFilter(_is_informative)
+    quiet_beam()
+    logging.getLogger(_CHATTERER).addFilter(is_informative)
     # Drop the job's errors, which are raised too, and messages about waiting for its server.
     logging.getLogger().addFilter(_is_not_from_job)
     local = is_local(built.options)
     flink = cluster.flink_url(built.options)
     try:
+        if local and processes.use_processes(built.options):
+            processes.run(built)
+            return None
         job = built.run()
         if not local:
             # Beam's own handler would stop the job server but not the job.
@@ -249,9 +258,24 @@ def run(built: beam.Pipeline) -> str | None:
             if not local:
                 cluster.cancel(job, _job_id(job), flink)
             raise
+    except processes.WorkerDiedError:
+        raise
     except Exception as e:
         raise _explain(e) from e
     return None if local else _job_id(job)
+
+
+def quiet_beam() -> None:
+    """Makes Beam not print the traceback of a worker's exception, which is also raised."""
+    for module in ("sdk_worker", "operations", "bundle_processor", "data_plane"):
+        logging.getLogger(f"apache_beam.runners.worker.{module}").setLevel(logging.CRITICAL)
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    vars(sdk_worker)["print"] = lambda *_, **__: None
+
+
+def is_informative(record: logging.LogRecord) -> bool:
+    """Whether a message of Beam's is not one that it logs in every run."""
+    return not any(chatter in record.getMessage() for chatter in _CHATTER)
 
 
 def _job_id(job: Any) -> str | None:
@@ -263,10 +287,6 @@ def _job_id(job: Any) -> str | None:
 def _is_not_from_job(record: logging.LogRecord) -> bool:
     is_error = record.module == "portable_runner" and record.levelno >= logging.ERROR
     return not is_error and not record.getMessage().startswith("Waiting for grpc channel")
-
-
-def _is_informative(record: logging.LogRecord) -> bool:
-    return not any(chatter in record.getMessage() for chatter in _CHATTER)
 
 
 def _explain(error: BaseException) -> errors.EvalbeamError:
@@ -282,6 +302,10 @@ def _explain(error: BaseException) -> errors.EvalbeamError:
         if isinstance(error, kind) or prefix in text:
             message = text.rpartition(prefix)[2]
             return kind(re.split(r" \[while running '|\n\n", message)[0].strip())
+    if isinstance(error, MemoryError) or "MemoryError" in text:
+        what = re.search(r"Unable to allocate [^\n\[]*", text)
+        limit = f"this machine, or its container, has {_memory_bytes() / 1e9:.1f} GB"
+        return errors.JobError(f"{errors.explain_memory(what[0] if what else '')}; {limit}")
     # A bug or a fault of the machine: keep the traceback for whoever fixes it, but not Java's.
     lines = [line for line in text.splitlines() if not _JAVA_FRAME.match(line)]
     if len(lines) > _MAX_LINES:  # TFMA's errors may contain every example.
