@@ -267,7 +267,9 @@ def _exit_codes() -> Iterator[None]:
         click.echo("interrupted: nothing was published", err=True)
         sys.exit(130)
     except MemoryError as error:
-        click.echo(f"error: {errors.explain_memory(error)}; nothing was published", err=True)
+        from evalbeam.transforms.models import memory
+
+        click.echo(f"error: {memory.explain(str(error))}", err=True)
         sys.exit(errors.JobError.exit_code)
     except OSError as error:
         if error.errno in errors.UNWRITABLE:

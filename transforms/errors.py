@@ -52,15 +52,6 @@ class DataError(JobError):
     exit_code = 2
 
 
-def explain_memory(error: object) -> str:
-    """What to do if memory runs out; `error` says for what, if it is known."""
-    what = f": {error}" if str(error) else ""
-    return (
-        f"out of memory{what}. A smaller `data.batch_size`, fewer slices, thresholds and buckets, "
-        "and one process (--direct_num_workers=1) take less"
-    )
-
-
 def printable(text: str) -> str:
     """Text to print: its control characters are escaped, and passwords in its URLs are hidden.
 

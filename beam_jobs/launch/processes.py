@@ -66,11 +66,13 @@ def run(built: beam.Pipeline) -> None:
         # Beam may wait forever for what a dead worker should have sent, in a thread of its own.
         threading.Thread(target=crew.execute, args=(built,), daemon=True).start()
         try:
-            error = crew.outcomes.get()
+            outcome = crew.outcomes.get()
         finally:
             crew.kill()
-        if error is not None:
-            raise error if isinstance(error, WorkerDiedError) else crew.find_death() or error
+        if isinstance(outcome, _Worker):
+            raise outcome.describe_death()
+        if outcome is not None:
+            raise crew.find_death() or outcome
 
 
 def _report_thread(report: Callable[[Any], object], failure: threading.ExceptHookArgs) -> None:
@@ -84,13 +86,13 @@ class _Crew:
 
     Attributes:
       folder: for the workers' output and temporary files.
-      outcomes: None when the pipeline has ended, or why it failed; the first one counts.
+      outcomes: None once the pipeline has ended, its error, or a dead worker; the first counts.
       oom_kills: how many the kernel had counted before there were workers; None if unknown.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.outcomes: queue.SimpleQueue[BaseException | _Worker | None] = queue.SimpleQueue()
         self.oom_kills = count_oom_kills()
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
@@ -168,7 +170,7 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
         if self.died and not self._is_finishing:
-            self._crew.outcomes.put(self.describe_death())
+            self._crew.outcomes.put(self)
 
     def close(self) -> None:
         self._is_finishing = self._process is not None and self._process.poll() is None
@@ -213,7 +215,7 @@ def explain_code(code: int, before: int | None, after: int | None) -> str:
     if code >= 0:
         return f"ended early with exit code {code}"
     how = f"was killed by signal {-code} ({signal.strsignal(-code)})"
-    if code != -signal.SIGKILL or before == after is not None:
+    if code != -signal.SIGKILL or (after is not None and after == before):
         return how
     certainty = "as" if after is not None else "probably as"
     return (

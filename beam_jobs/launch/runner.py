@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import glob
 import logging
 import os
-import pathlib
 import re
 import signal
 import types
@@ -23,6 +21,7 @@ from apache_beam.runners.worker import sdk_worker
 
 from evalbeam.beam_jobs.launch import cluster, processes
 from evalbeam.transforms import batch, errors
+from evalbeam.transforms.models import memory
 
 _LOCAL = "DirectRunner"
 
@@ -33,7 +32,6 @@ _START_SECONDS = 9.0
 _PROCESS_RATE = 65e6
 _THREADS_RATE = 110e6
 _MEMORY_BYTES_PER_PROCESS = 2 << 30
-_CONTAINER_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 _GPUS = "/dev/nvidia[0-9]*"
 
 _NEVER_MS = 10**9
@@ -162,17 +160,11 @@ def _workers(cores: int, sizes: Sequence[int]) -> int:
     total, largest = sum(sizes), max(sizes, default=0)
     if not total or glob.glob(_GPUS):  # each process would take all of a GPU's memory
         return 1
-    workers = max(1, min(cores, _memory_bytes() // _MEMORY_BYTES_PER_PROCESS, total // largest))
+    workers = max(
+        1, min(cores, memory.limit_bytes() // _MEMORY_BYTES_PER_PROCESS, total // largest)
+    )
     seconds = _START_SECONDS + total / (workers * _PROCESS_RATE)
     return workers if seconds < total / _THREADS_RATE else 1
-
-
-def _memory_bytes() -> int:
-    """The memory of the machine, or the container's limit if that is smaller."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):
-        memory = min(memory, int(_CONTAINER_LIMIT.read_text()))
-    return memory
 
 
 def _kinds(
@@ -303,9 +295,7 @@ def _explain(error: BaseException) -> errors.EvalbeamError:
             message = text.rpartition(prefix)[2]
             return kind(re.split(r" \[while running '|\n\n", message)[0].strip())
     if isinstance(error, MemoryError) or "MemoryError" in text:
-        what = re.search(r"Unable to allocate [^\n\[]*", text)
-        limit = f"this machine, or its container, has {_memory_bytes() / 1e9:.1f} GB"
-        return errors.JobError(f"{errors.explain_memory(what[0] if what else '')}; {limit}")
+        return errors.JobError(memory.explain(text))
     # A bug or a fault of the machine: keep the traceback for whoever fixes it, but not Java's.
     lines = [line for line in text.splitlines() if not _JAVA_FRAME.match(line)]
     if len(lines) > _MAX_LINES:  # TFMA's errors may contain every example.

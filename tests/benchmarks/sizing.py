@@ -312,7 +312,8 @@ def _processes(root: int) -> Iterator[tuple[int, float, float]]:
 
 def _is_worker(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return b"sdk_worker_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"sdk_worker_main" in command or b"local_worker" in command
     return False
 
 

@@ -21,7 +21,7 @@ from tfx_bsl.coders import example_coder
 
 from evalbeam.transforms.examples import scoring
 from evalbeam.transforms.formats import files, tfrecord
-from evalbeam.transforms.stages import predict
+from evalbeam.transforms.stages import aggregate, predict
 
 
 @pytest.fixture
@@ -73,6 +73,22 @@ def test_unknown_config_key(fails, data):
     text = "data:\n  files: data.csv\n  lable: label\nmodels:\n  - {name: v1, predictions: s}\n"
     output = fails(text, 2)
     assert "job.yaml:3: data.lable: unknown key 'lable'; did you mean 'label'?" in output
+
+
+@pytest.mark.parametrize("error", [None, MemoryError()])
+@pytest.mark.parametrize("place", [(predict.scoring, "score"), (aggregate.adding, "Adder")])
+def test_memory_that_runs_out_is_named(fails, data, monkeypatch, error, place):
+    def allocate(*_, **__):
+        if error is not None:
+            raise error
+        return np.empty(1 << 55)
+
+    monkeypatch.setattr(*place, allocate)
+    printed = fails(job(), 4)
+    what = ": Unable to allocate 256. PiB for an array" if error is None else ""
+    assert f"error: out of memory{what}" in printed
+    assert re.search(r"this machine, or its container, has .* GB. A smaller `data.batch_s", printed)
+    assert len(printed.splitlines()) < 5
 
 
 def test_passwords_in_urls_are_refused_and_not_printed(fails, evalbeam, data, tmp_path):

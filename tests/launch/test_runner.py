@@ -9,6 +9,7 @@ from apache_beam.options import pipeline_options
 
 from evalbeam.beam_jobs.launch import cluster, runner
 from evalbeam.transforms import batch, errors
+from evalbeam.transforms.models import memory
 
 GB = 10**9
 
@@ -34,7 +35,7 @@ def machine(monkeypatch, tmp_path):
     """Of 8 cores and plenty of memory; what is set for TensorFlow ends with the test."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 1 << 26)
-    monkeypatch.setattr(runner, "_CONTAINER_LIMIT", tmp_path / "none")
+    monkeypatch.setattr(memory, "_CONTAINER_LIMIT", tmp_path / "none")
     monkeypatch.setattr(runner, "_GPUS", f"{tmp_path}/none")
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.setenv(variable, "")
@@ -69,7 +70,7 @@ def test_processes_fit_into_memory(monkeypatch):
 
 def test_a_container_may_use_less(monkeypatch, tmp_path):
     (tmp_path / "limit").write_text(f"{6 << 30}\n")
-    monkeypatch.setattr(runner, "_CONTAINER_LIMIT", tmp_path / "limit")
+    monkeypatch.setattr(memory, "_CONTAINER_LIMIT", tmp_path / "limit")
     assert spread(200 * GB)[0] == 3
     (tmp_path / "limit").write_text("max\n")
     assert spread(200 * GB)[0] == 8

@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import hashlib
 import itertools
+import logging
 import os
 import random
 import shutil
@@ -402,6 +403,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--flink", action="store_true", help="on a Flink of two workers")
     given = parser.parse_args()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     deadline = time.monotonic() + 60 * given.minutes
     folder = Path(tempfile.mkdtemp(prefix="evalbeam-soak-"))
     with contextlib.ExitStack() as stack:
