@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -37,3 +39,17 @@ def output_of(*command: object, **more: Any) -> str:
 def go_module(module: str) -> pathlib.Path:
     told = output_of(needs("go"), "mod", "download", "-json", module, cwd=CACHE)
     return pathlib.Path(json.loads(told)["Dir"])
+
+
+def render(folder: str) -> list[dict]:
+    """The objects that a folder of deploy/kubernetes makes, each time new ones."""
+    return list(yaml.safe_load_all(_rendered(folder)))
+
+
+@functools.cache
+def _rendered(folder: str) -> str:
+    return output_of(needs("kubectl"), "kustomize", DEPLOY / "kubernetes" / folder)
+
+
+def compose() -> dict:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
