@@ -164,7 +164,7 @@ def _content(path: Path) -> bytes:
     ledger = json.loads(path.read_text())
     for name in ("workers", "batches", "state_bytes", "predict_seconds"):  # how it was worked out
         del ledger[name]
-    return json.dumps(ledger).encode()
+    return json.dumps(ledger, sort_keys=True).encode()
 
 
 def make_data(folder: Path, *, other: bool = False) -> None:
