@@ -164,6 +164,7 @@ def _content(path: Path) -> bytes:
     ledger = json.loads(path.read_text())
     for name in ("workers", "batches", "state_bytes", "predict_seconds"):  # how it was worked out
         del ledger[name]
+    ledger["shards"].sort(key=lambda shard: (shard["path"], str(shard["piece"])))
     return json.dumps(ledger, sort_keys=True).encode()
 
 
