@@ -2682,4 +2682,4 @@ OF_TWO = (
     "pos_to_pos_flip_rate", "symmetric_prediction_difference",
 )  # fmt: skip
 # The first words of sources.
-PROJECTS = ("TFMA", "Keras", "scikit-learn", "torchmetrics", "fairlearn")
+PROJECTS = ("TFMA", "Keras", "scikit-learn", "SciPy", "torchmetrics", "fairlearn")

@@ -1,4 +1,4 @@
-"""Spearman's correlation: that of the ranks of labels and scores, which are told by buckets.
+"""Spearman's correlation: that of the ranks of labels and scores, each taken from buckets.
 
 Ranks of buckets add up, those of examples do not. A bucket's rank is the mean rank of its examples,
 as if they were equal. What their order could change is bounded: see `_correlate`.
