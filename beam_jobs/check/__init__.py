@@ -58,6 +58,8 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     evaluation, decision_notes = heads.fit_decisions(
         evaluation, scored, are_defaults=request.metrics is None
     )
+    with _located("metrics"):
+        consistency.check_thresholds(evaluation, scored)
     heads.check_scores(evaluation, versions, scored)
     open_classes = heads.list_open(versions, first, outputs)
     preprocessing.check_ahead(transforms, evaluation, open_classes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,6 +15,7 @@ from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.metrics import classes as class_metrics
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
+from evalbeam.transforms.metrics.plan import plan
 from evalbeam.transforms.tfma import catalog, eval_config
 
 
@@ -151,6 +154,48 @@ def check_metrics(
             _check_top(spec, head)
 
 
+def check_thresholds(evaluation: Evaluation, scored: batch.Scored) -> None:
+    """Thresholds must be in [0, 1] if the first examples' scores are.
+
+    Where scores are taken as they are, which is the default with an EvalConfig, they may be any
+    numbers, and so may thresholds. Infinite ones are meant to decide all alike.
+
+    Raises:
+      ConfigError: one is outside, where it would decide all alike.
+    """
+    _check_between(evaluation.thresholds, scored.seen.values(), "thresholds has", ("thresholds",))
+    for spec in evaluation.metrics:
+        arguments = {} if spec.module else spec.arguments
+        given = arguments.get("thresholds", arguments.get("threshold"))
+        for head in evaluation.heads:
+            seen = [
+                scored.seen[version, head.output]
+                for version in spec.models or evaluation.models
+                if spec.is_for(head.output) and (version, head.output) in scored.seen
+            ]
+            of_metric = f"metrics: {spec.class_name} has the threshold"
+            _check_between(given if isinstance(given, list) else [given], seen, of_metric)
+
+
+def _check_between(
+    thresholds: Iterable[Any], seen: Collection[batch.Seen], owner: str, keys: tuple[str, ...] = ()
+) -> None:
+    if not seen or any(each.outside for each in seen):
+        return
+    for value in thresholds:
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if number and not -_BEYOND <= value <= 1 + _BEYOND:
+            raise errors.ConfigError(
+                f"{owner} {value:g}, but all scores of the first examples are in [0, 1], so that "
+                "it decides all alike: thresholds must be in [0, 1]",
+                keys,
+            )
+
+
+# TFMA's and Keras's own outermost thresholds are 1e-7 beyond [0, 1].
+_BEYOND = 1e-6
+
+
 def check_for_tfma(evaluation: Evaluation) -> None:
     """Raises ConfigError for metrics that TFMA cannot compute, or not in the same run."""
     for spec in evaluation.metrics if evaluation.engine == "tfma" else ():
@@ -159,6 +204,17 @@ def check_for_tfma(evaluation: Evaluation) -> None:
             raise errors.ConfigError(
                 f"metrics: TFMA averages {spec.class_name} over classes at one threshold only, not "
                 f"at {len(thresholds)}: give one, or leave out `--engine tfma`"
+            )
+        if spec.class_name in catalog.ONLY_OURS and not spec.module:
+            raise errors.ConfigError(
+                f"metrics: TFMA cannot compute {spec.class_name}, evalbeam's own kernel can: leave "
+                "out `--engine tfma`, or the metric"
+            )
+    for planned in plan(evaluation).by_tfma if evaluation.engine == "columnar" else ():
+        if planned.spec.class_name in catalog.ONLY_OURS and not planned.spec.module:
+            raise errors.ConfigError(
+                f"metrics: {planned.spec.class_name} cannot be computed: {planned.reason}, and "
+                "TFMA cannot compute it at all"
             )
     if (built := eval_config.build_for_tfma(evaluation)) is not None:
         class_names = eval_config.list_classes(built)

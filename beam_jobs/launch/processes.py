@@ -86,7 +86,7 @@ class _Crew:
 
     Attributes:
       folder: for the workers' output and temporary files.
-      outcomes: None once the pipeline has ended, its error, or a dead worker; the first counts.
+      outcomes: None at the pipeline's end, its error, or a worker that died; the first one counts.
       oom_kills: how many the kernel had counted before there were workers; None if unknown.
     """
 

@@ -345,6 +345,17 @@ def test_columns_of_unsupported_types(fails, tmp_path, column):
             'model_specs { label_key: "label" }\nmetrics_specs {\n  model_names: "zz"\n}',
             "eval.pbtxt:3: metrics_specs has model_names 'zz', but the models are 'v1'",
         ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n'
+            '  metrics { class_name: "BinaryAccuracy" config: \'"threshold": 1.5\' }\n}',
+            "eval.pbtxt:3: BinaryAccuracy has the threshold 1.5, but all scores of the first",
+        ),
+        (
+            'model_specs { label_key: "label" }\nmetrics_specs {\n'
+            '  metrics { class_name: "ConfusionMatrixAtThresholds"\n'
+            "            config: '\"thresholds\": [0.5, -0.1, 2]' }\n}",
+            "eval.pbtxt:3: ConfusionMatrixAtThresholds has the threshold -0.1, but all scores of",
+        ),
     ],
 )
 def test_mistakes_in_an_eval_config_have_its_line(fails, tmp_path, data, text, message):
@@ -352,6 +363,17 @@ def test_mistakes_in_an_eval_config_have_its_line(fails, tmp_path, data, text, m
     whole = {**job(), "eval_config": "eval.pbtxt", "data": {"files": "data.csv"}}
     del whole["metrics"]
     assert f"error: {message}" in fails(whole, 2)
+
+
+@pytest.mark.parametrize("scale", [None, "as_is"])
+def test_a_threshold_outside_the_scores_is_refused(fails, data, scale):
+    whole = job(metrics=[{"class_name": "BinaryAccuracy", "config": {"threshold": 1.5}}])
+    whole["models"] = [
+        {"name": "v1", "predictions": "score", **({"scores": scale} if scale else {})}
+    ]
+    assert "BinaryAccuracy has the threshold 1.5, but all scores of the first" in fails(whole, 2)
+    whole = {**whole, "metrics": ["AUC"], "thresholds": [0.5, -3]}
+    assert "-3" in fails(whole, 2)
 
 
 def test_a_metric_has_its_line(fails, data):

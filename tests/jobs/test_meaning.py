@@ -1,6 +1,7 @@
 """Labels, classes and scores as people have them, through the whole job."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -434,6 +435,25 @@ def test_areas_of_pairs_of_classes(run_job, refused, tmp_path):
     (tmp_path / "results" / "latest").unlink()
     output = refused(job("d.parquet", metrics=["roc_auc_ovo"]))
     assert "of which there may be at most 50 here, not 60; use AUC" in output
+
+
+def test_thresholds_of_an_eval_config_may_be_where_scores_are(run_job, tmp_path):
+    """Of logits anywhere; of probabilities as far beyond [0, 1] as TFMA's own; or infinite."""
+    rng = np.random.default_rng(1)
+    labels, logits = rng.integers(0, 2, 200), rng.normal(0, 3, 200)
+    frame = {"y": labels, "logit": logits, "p": 1 / (1 + np.exp(-logits))}
+    pd.DataFrame(frame).to_parquet("d.parquet")
+    for column, thresholds in (("logit", [-0.5, 1.5]), ("p", [-1e-7, 0.5, 1.0000001, math.inf])):
+        (tmp_path / "eval.pbtxt").write_text(
+            'model_specs { label_key: "y" } metrics_specs { metrics { class_name: "Recall" '
+            f"config: '\"thresholds\": {json.dumps(thresholds)}' }} }}"
+        )
+        models = [{"name": "m", "predictions": column}]
+        data = {"files": "d.parquet"}
+        run = run_job({"data": data, "models": models, "eval_config": "eval.pbtxt"})
+        rows = pd.read_parquet(run / "metrics.parquet").sort_values("threshold")
+        right = [(frame[column][labels == 1] > at).mean() for at in thresholds]
+        assert rows["value"].tolist() == pytest.approx(right)
 
 
 def test_averages_over_classes_at_several_thresholds(run_job):

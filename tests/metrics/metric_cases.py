@@ -301,6 +301,23 @@ def added(
     return adder.table()
 
 
+def dense(name: str, *tables: table.Table, by_unit: bool = False) -> list[np.ndarray]:
+    """The tables' sums of a statistic, [slices, cells], or [slices, units, cells].
+
+    Of the cells that any of the tables has: there may be too many for an array of all.
+    """
+    owners = [np.divmod(each.sums[name].keys, each.layouts[name].cells) for each in tables]
+    cells = np.unique(np.concatenate([cell for _, cell in owners]))
+    arrays = []
+    for each, (place, cell) in zip(tables, owners, strict=True):
+        units = each.layouts[name].units
+        sums = np.zeros((len(each.slices) * units, len(cells)))
+        sums[place, np.searchsorted(cells, cell)] = each.sums[name].values
+        by_slice = sums.reshape(len(each.slices), units, len(cells))
+        arrays.append(by_slice if by_unit else by_slice.sum(axis=1))
+    return arrays
+
+
 def numbers(result: metric.Result) -> np.ndarray:
     """A result as one float64[slices, ...]."""
     if isinstance(result, metric.Values):
@@ -513,6 +530,58 @@ def quantiles(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
     place = min(int((reached < wanted * (1 - 1e-12)).sum()), len(errors) - 1)
     after = place + math.isclose(reached[place], wanted, rel_tol=1e-12)
     return errors[[place, min(after, len(errors) - 1)]].mean()
+
+
+def spearman(rows: Rows, key: metric.Key, spec: MetricSpec) -> Any:
+    """The correlation of buckets' ranks, and how far that of the values in them may be from it."""
+    counted = rows.w > 0
+    center = json.loads(spec.config or "{}").get("center", 0.0)
+    share = rows.w[counted] / rows.w.sum()
+    y, p = (_find_interval(values[counted] - center) for values in (rows.y, rows.p))
+    if len(set(y)) < 2 or len(set(p)) < 2:
+        return NAN
+    u, v = _rank(y, share), _rank(p, share)
+    least = math.sqrt((share * u**2).sum() * (share * v**2).sum())
+    covariance = (share * u * v).sum()
+    if not key.metric.endswith("_error_bound"):
+        return covariance / least
+    (a, most_a), (b, most_b) = _order(y, v, share), _order(p, u, share)
+    unknown = (share * (a * v + b * u)).sum() + math.sqrt(most_a * most_b)
+    most = math.sqrt(((share * u**2).sum() + most_a) * ((share * v**2).sum() + most_b))
+    ends = [(covariance + sign * unknown) / root for sign in (-1, 1) for root in (least, most)]
+    return np.abs(np.clip(ends, -1, 1) - covariance / least).max()
+
+
+def _find_interval(values: np.ndarray) -> list[tuple[float, float]]:
+    """Least and largest of the values that are not told apart, which may be the value alone."""
+    intervals = []
+    for value in values.tolist():
+        width = 2.0 ** (math.floor(math.log2(abs(value))) - 6) if value else 1.0
+        if value % width == 0:
+            intervals.append((value, value))
+        else:
+            intervals.append((math.floor(value / width) * width, math.ceil(value / width) * width))
+    return intervals
+
+
+def _rank(bucket: list[tuple[float, float]], share: np.ndarray) -> np.ndarray:
+    """The share below and half of that at the same place, from the middle."""
+    below = [share[[other < own for other in bucket]].sum() for own in bucket]
+    equal = [share[[other == own for other in bucket]].sum() for own in bucket]
+    return np.array(below) + np.array(equal) / 2 - 0.5
+
+
+def _order(
+    bucket: list[tuple[float, float]], other: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Ranks within buckets by another rank, from the bucket's, and the most of their variance."""
+    offset, variance = np.zeros(len(share)), 0.0
+    for interval in {(low, high) for low, high in bucket if low < high}:
+        inside = np.array([own == interval for own in bucket])
+        total = share[inside].sum()
+        variance += total**3 / 12
+        offset[inside] = total * _rank(list(other[inside]), share[inside] / total)
+    return offset, variance
 
 
 def bucketed(p: np.ndarray) -> np.ndarray:
@@ -998,6 +1067,9 @@ def _cases() -> list[Case]:
         for data in ("regression", "inner", "fractional"):
             add(name, data, mean(of), tfma=near)
         add(name, "regression", mean(of), spec={"weighted": False}, tfma=near)
+    add("SpearmanCorrelation", "regression", spearman, tfma=None)
+    add("SpearmanCorrelation", "regression", spearman, {"center": 6.0}, tfma=None)
+    add("SpearmanCorrelation", "regression", spearman, spec={"weighted": False}, tfma=None)
     for data in ("regression", "binary", "unweighted"):
         add("MedianAbsoluteError", data, quantiles, tfma=None, near=0.002)
         shares = {"quantiles": [0.0, 0.25, 0.5, 0.9, 1.0]}

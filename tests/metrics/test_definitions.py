@@ -6,14 +6,19 @@ import dataclasses
 import json
 import re
 import warnings
+from collections.abc import Callable
 
+import hypothesis
 import metric_cases
 import numpy as np
+import pyarrow as pa
 import pytest
 import sklearn.metrics
+from hypothesis import strategies as st
+from scipy import stats
 
-from evalbeam.transforms import metrics
-from evalbeam.transforms.metrics import metric, statistics
+from evalbeam.transforms import errors, metrics
+from evalbeam.transforms.metrics import metric, ranks, statistics
 from evalbeam.transforms.metrics.evaluation import MetricSpec
 from evalbeam.transforms.metrics.sheet import Sheet
 
@@ -377,3 +382,109 @@ def test_quantiles_of_errors_are_near_the_errors_own(scale: float, size: int) ->
     assert found["median_absolute_error"] == pytest.approx(
         np.median(errors), rel=0.002, abs=scale * 1e-12
     )
+
+
+def _correlate(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None, center: float = 0.0
+) -> tuple[float, float]:
+    """Spearman's correlation and its bound."""
+    target = statistics.Target("cand", "", "regression", weighted=True)
+    request = metric.Request("SpearmanCorrelation", {"center": center}, target)
+    parts = metrics.build(request)
+    columns = pa.RecordBatch.from_pydict({"row": np.arange(len(labels))})
+    hashes = np.arange(len(labels), dtype=np.uint64)
+    predictions = {"cand": scores}
+    data = metric_cases.Data("regression", None, columns, labels, weights, predictions, hashes)
+    sheet = Sheet(metric_cases.added(data, parts[0].statistics, specs=[()]))
+    estimate, bound = (part.finish(sheet).values[0] for part in parts)
+    return estimate, bound
+
+
+_VALUES = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(-3, 3),
+    st.floats(1990, 2020),
+    st.integers(-5, 300).map(float),
+    st.sampled_from([0.0, -0.0, 0.1, 1e-30, -1e-30, 1e30, 2.0**-80, 2.0**80, 5e-324]),
+)
+
+
+@hypothesis.given(
+    st.lists(st.tuples(_VALUES, _VALUES, st.integers(0, 3)), min_size=1, max_size=30),
+    st.sampled_from([0.0, 0.1, 256.0, 2005.0, 1e30]),
+)
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_spearmans_correlation_is_within_its_bound(
+    rows: list[tuple[float, float, int]], center: float
+) -> None:
+    labels, scores, weights = np.array(rows, float).T
+    estimate, bound = _correlate(labels, scores, weights, center)
+    repeated = np.repeat([labels, scores], weights.astype(int), axis=1)
+    if repeated.shape[1] < 2 or (repeated == repeated[:, :1]).all(axis=1).any():
+        assert np.isnan([estimate, bound]).all()
+        return
+    assert np.isnan(estimate) == np.isnan(bound)
+    if not np.isnan(estimate):
+        assert abs(estimate - stats.spearmanr(*repeated).statistic) <= bound + 1e-9
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("of_normal", "center", "largest"),
+    [
+        (lambda z: np.exp(z), 0.0, 0.007),
+        (lambda z: -np.exp(3 * z), 0.0, 0.003),
+        (lambda z: z, 0.0, 0.005),
+        (lambda z: 1e-12 * stats.t.ppf(stats.norm.cdf(z), 1), 0.0, 0.003),
+        (lambda z: np.clip(np.round(3.5 + z), 1, 5), 0.0, 1e-12),
+        (lambda z: np.round(20 + 5 * z), 0.0, 1e-12),
+        (lambda z: 288 + 8 * z, 288.0, 0.005),
+        (lambda z: np.round(2005 + 8 * z), 2000.0, 1e-12),
+    ],
+    ids=["lognormal", "wide", "normal", "cauchy", "ratings", "counts", "kelvin", "years"],
+)
+def test_the_bound_of_spearmans_correlation_is_small(
+    of_normal: Callable[[np.ndarray], np.ndarray],
+    center: float,
+    largest: float,
+    correlation: float,
+) -> None:
+    z, noise = np.random.default_rng(7).normal(size=(2, 20_000))
+    labels = of_normal(z)
+    scores = of_normal(correlation * z + np.sqrt(1 - correlation**2) * noise)
+    estimate, bound = _correlate(labels, scores, center=center)
+    assert bound < largest
+    right = stats.spearmanr(labels, scores).statistic
+    assert estimate == pytest.approx(right, abs=min(bound + 1e-9, 1e-4))
+
+
+def test_spearmans_correlation_is_undefined_where_nothing_is_told_apart() -> None:
+    one = np.array([1.5])
+    for labels, scores in [
+        (one, one),
+        (np.full(9, 0.3), np.arange(9.0)),
+        (np.arange(9.0), np.full(9, 0.3)),
+        (1e6 + np.arange(9.0) / 100, np.arange(9.0)),
+    ]:
+        assert np.isnan(_correlate(labels, scores)).all()
+    labels = 1e6 + np.arange(9.0) / 4
+    assert _correlate(labels, labels, center=1e6) == pytest.approx((1, 0), abs=1e-12)
+
+
+def test_a_slices_correlation_is_to_the_bit_the_same_among_many() -> None:
+    rng = np.random.default_rng(8)
+    cells = np.unique(rng.integers(0, statistics.RankCells.BUCKETS**2, 40))
+    weights = rng.uniform(0, 3, 40)
+    alone = ranks._correlate(1, np.zeros(40, np.int64), cells, weights)
+    owners = np.arange(5_000).repeat(40)
+    many = ranks._correlate(5_000, owners, np.tile(cells, 5_000), np.tile(weights, 5_000))
+    assert set(many.estimate) == set(alone.estimate)
+    assert set(many.bound) == set(alone.bound)
+
+
+@pytest.mark.parametrize("center", ["mean", float("inf"), True, None])
+def test_a_center_must_be_a_number(center: object) -> None:
+    target = statistics.Target("cand", "", "regression")
+    request = metric.Request("SpearmanCorrelation", {"center": center}, target)
+    with pytest.raises(errors.ConfigError, match="argument center is"):
+        metrics.build(request)

@@ -51,7 +51,7 @@ def _assert_same(left: table.Table, right: table.Table, exact: bool = True) -> N
     assert left.slices == right.slices
     assert left.layouts == right.layouts
     for name in left.layouts:
-        here, there = left.dense(name, by_unit=True), right.dense(name, by_unit=True)
+        here, there = metric_cases.dense(name, left, right, by_unit=True)
         if exact:
             np.testing.assert_array_equal(here, there, err_msg=name)
             continue
@@ -161,9 +161,8 @@ def test_units_add_up_to_the_whole(name: str, plans: dict[str, plan.Plan]) -> No
     seven = metric_cases.added(data, planned.statistics, units=7).sort()
     assert whole.slices == seven.slices
     for statistic in planned.statistics:
-        np.testing.assert_allclose(
-            seven.dense(statistic.name), whole.dense(statistic.name), rtol=1e-12, atol=1e-13
-        )
+        split, together = metric_cases.dense(statistic.name, seven, whole)
+        np.testing.assert_allclose(split, together, rtol=1e-12, atol=1e-13)
         assert seven.layouts[statistic.name].units == (7 if statistic.by_unit else 1)
     _assert_same_metrics(planned, whole, seven)
 
@@ -177,11 +176,9 @@ def test_a_unit_holds_its_own_examples(plans: dict[str, plan.Plan]) -> None:
         at = [seven.slices.index(key) for key in alone.slices]
         for statistic in planned.statistics:
             if statistic.by_unit:
+                by_unit, own = metric_cases.dense(statistic.name, seven, alone, by_unit=True)
                 np.testing.assert_allclose(
-                    seven.dense(statistic.name, by_unit=True)[at, unit],
-                    alone.dense(statistic.name),
-                    rtol=1e-12,
-                    atol=1e-13,
+                    by_unit[at, unit], own.sum(axis=1), rtol=1e-12, atol=1e-13
                 )
 
 
@@ -213,9 +210,8 @@ def test_selected_slices_keep_their_sums(plans: dict[str, plan.Plan]) -> None:
     some = full.select(index)
     assert some.slices == tuple(full.slices[i] for i in index)
     for name in full.layouts:
-        np.testing.assert_array_equal(
-            some.dense(name, by_unit=True), full.dense(name, by_unit=True)[index]
-        )
+        own, of_all = metric_cases.dense(name, some, full, by_unit=True)
+        np.testing.assert_array_equal(own, of_all[index])
     rest = full.select([i for i in range(len(full.slices)) if i not in index])
     _assert_same(some.merge(rest), full)
     assert full.select([]).slices == ()
@@ -252,7 +248,8 @@ def test_splits_of_the_data_stay_apart() -> None:
     train = metric_cases.added(data, planned.statistics, [np.arange(100)])
     at = [both.slices.index(slices.SliceKey("train", key.pairs)) for key in train.slices]
     for name in both.layouts:
-        np.testing.assert_array_equal(both.dense(name)[at], train.dense(name))
+        of_both, of_train = metric_cases.dense(name, both, train)
+        np.testing.assert_array_equal(of_both[at], of_train)
 
 
 _FLOATS = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: float(np.float64(x)))

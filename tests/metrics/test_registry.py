@@ -16,7 +16,7 @@ HIGHER = (
     *("RecallAtPrecision", "RecallAtFalsePositiveRate", "CategoricalAccuracy"),
     *("SparseCategoricalAccuracy", "SquaredPearsonCorrelation", "CoefficientOfDiscrimination"),
     *("R2Score", "FBetaScore", "CohenKappa", "CosineSimilarity", "TopKCategoricalAccuracy"),
-    *("SparseTopKCategoricalAccuracy", "OneVersusOneAUC"),
+    *("SparseTopKCategoricalAccuracy", "OneVersusOneAUC", "SpearmanCorrelation"),
 )
 LOWER = (
     *("FallOut", "FPR", "MissRate", "FNR", "FalseDiscoveryRate", "FalseOmissionRate"),
@@ -44,7 +44,7 @@ FOR_REGRESSION_TOO = (
     *("CalibrationPlot", "SymmetricFlipRate", "R2Score", "LogCoshError"),
     *("Poisson", "MedianAbsoluteError", "AbsoluteErrorQuantiles"),
     *("NegToNegFlipRate", "NegToPosFlipRate", "PosToNegFlipRate", "PosToPosFlipRate"),
-    "BooleanFlipRates",
+    *("BooleanFlipRates", "SpearmanCorrelation"),
 )
 
 
@@ -100,6 +100,9 @@ def test_each_metric_is_described() -> None:
         "median_absolute_error": "MedianAbsoluteError",
         "mean_absolute_percentage_error": "MeanAbsolutePercentageError",
         "ndcg": "NDCG",
+        "spearman": "SpearmanCorrelation",
+        "spearmanr": "SpearmanCorrelation",
+        "SpearmanCorrCoef": "SpearmanCorrelation",
         "zero_one": None,
         "": None,
     }.items(),

@@ -33,6 +33,7 @@ NOT_BY_UNIT = {
     "MedianAbsoluteError": "histogram",
     "OneVersusOneAUC": "histogram",
     "AbsoluteErrorQuantiles": "histogram",
+    "SpearmanCorrelation": "rank cells",
     "CohenKappa": "class matrix",
     "MultiClassConfusionMatrixPlot": "class matrix",
     "MultiClassConfusionMatrixAtThresholds": "class matrix",

@@ -893,7 +893,7 @@ BINARY = {
 REGRESSION_METRICS: list[Any] = [
     "MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "MeanSquaredLogarithmicError",
     "MeanAbsolutePercentageError", "SquaredPearsonCorrelation", "R2Score", "LogCoshError",
-    "Poisson", "MeanPrediction", "MeanLabel", "Calibration",
+    "Poisson", "MeanPrediction", "MeanLabel", "Calibration", "SpearmanCorrelation",
 ]  # fmt: skip
 
 _SK_Y, _SK_P = [3, -0.5, 2, 7], [2.5, 0.0, 2, 8]
@@ -1100,10 +1100,20 @@ REGRESSION = {
         {"r2_score": "0.9082"},
     ),
     "torch-r2": Example(
-        TORCH + "regression, r2_score, pearson_corrcoef (squared)",
+        TORCH + "regression, r2_score, pearson_corrcoef (squared), spearman_corrcoef",
         _SK_Y,
         _SK_P,
-        {"r2_score": "0.9486", "squared_pearson_correlation": "0.970"},
+        {
+            "r2_score": "0.9486",
+            "squared_pearson_correlation": "0.970",
+            "spearman_correlation": "1.0000",
+        },
+    ),
+    "scipy-spearman": Example(
+        "SciPy 1.17, docstring of stats.spearmanr",
+        [1, 2, 3, 4, 5],
+        [5, 6, 7, 8, 7],
+        {"spearman_correlation": 0.8207826816681233, "spearman_correlation_error_bound": 0.0},
     ),
     "fairlearn-mean": Example(
         FAIRLEARN + "test/unit/metrics/test_mean_predictions.py, test_mean_prediction_unweighted",

@@ -173,6 +173,47 @@ def test_other_tasks_are_refused(evalbeam, tmp_path, name):
         assert f"metrics: {name} is for" in result.output
 
 
+@pytest.mark.parametrize("name", sorted(catalog.ONLY_OURS))
+def test_what_tfma_cannot_compute_is_refused(evalbeam, tmp_path, name):
+    task = metrics.list_tasks(name)[0]
+    Rows(task, 9, True).frame().to_parquet(tmp_path / "d.parquet")
+    config = {
+        "task": task,
+        "data": {"files": "d.parquet", "label": "y", "weight": "w"},
+        "models": [{"name": "m", "predictions": "p", "scores": "as_is"}],
+        "metrics": [{"class_name": name, "config": {"quantiles": [0.5]} if "Quan" in name else {}}],
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+    assert evalbeam("run", "job.yaml", "--dry-run").exit_code == 0
+    result = evalbeam("run", "job.yaml", "--dry-run", "--engine", "tfma")
+    assert result.exit_code == 2
+    assert f"metrics: TFMA cannot compute {name}, evalbeam's own kernel can" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("FBetaScore", {"average": "macro"}, "its argument average='macro' has no kernel"),
+        ("R2Score", {"num_regressors": 2}, "its argument num_regressors=2 has no kernel"),
+    ],
+)
+def test_arguments_of_what_tfma_cannot_compute_are_refused(
+    evalbeam, tmp_path, name, arguments, reason
+):
+    Rows("binary", 9, False).frame().to_parquet(tmp_path / "d.parquet")
+    config = {
+        "task": "binary",
+        "data": {"files": "d.parquet", "label": "y"},
+        "models": [{"name": "m", "predictions": "p", "scores": "as_is"}],
+        "metrics": [{"class_name": name, "config": arguments}],
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
+    result = evalbeam("run", "job.yaml", "--dry-run")
+    assert result.exit_code == 2
+    output = " ".join(result.output.split())
+    assert f"metrics: {name} cannot be computed: {reason}, and TFMA cannot" in output
+
+
 def test_rankings_by_a_query_key(run_job, tmp_path):
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({"q": np.repeat(list("abcd"), 5), "y": rng.integers(0, 2, 20) * 1.0})

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from evalbeam.transforms.metrics import classes, confusion, counts, curves, flips, means, metric
+from evalbeam.transforms.metrics import (
+    classes,
+    confusion,
+    counts,
+    curves,
+    flips,
+    means,
+    metric,
+    ranks,
+)
 
 # Metric class name -> what is known of it, and the columnar kernel that computes it. The other
 # classes that TFMA knows go through TFMA's own combiners (transforms/tfma/).
@@ -13,6 +22,7 @@ REGISTRY: dict[str, metric.Kind] = {
     **means.METRICS,
     **classes.METRICS,
     **flips.METRICS,
+    **ranks.METRICS,
 }
 # The metrics if the config names none.
 DEFAULTS = {

@@ -99,6 +99,7 @@ DEFINITIONS: Mapping[str, str] = {
     "SparseCategoricalCrossentropy": "CategoricalCrossentropy of labels that are indices",
     "SparseTopKCategoricalAccuracy": "TopKCategoricalAccuracy of labels that are indices",
     "Specificity": "TN / (TN + FP), the true negative rate",
+    "SpearmanCorrelation": "the correlation of the ranks of labels and scores",
     "SpecificityAtSensitivity": "the best specificity where recall is at least `sensitivity`",
     "SquaredHinge": "the mean of max(0, 1 - label * score)^2, labels being -1 and 1",
     "SquaredPearsonCorrelation": "the squared correlation of labels and scores",
@@ -145,6 +146,12 @@ DIFFERENCES: Mapping[str, str] = {
     "Precision": "undefined, not 0, if nothing is predicted positive",
     "R2Score": "undefined if all labels are equal, where scikit-learn gives 0 or 1, or if their "
     "spread is below a hundred-thousandth of their size, as it is then lost in rounding",
+    "SpearmanCorrelation": "read off buckets of labels and scores: within "
+    "`spearman_correlation_error_bound`, a row of its own, of scipy's spearmanr. A bucket's width "
+    "is a 64th or less of its values' distance from `center` (0 if not given): where values lie "
+    "close together far from 0, as years do, the bound is large, and a round number near the "
+    "labels' mean as the `center` makes it small. An example of weight 2 counts as two. NaN where "
+    "all labels or all scores are in one bucket",
     "SymmetricFlipRate": "TFMA counts one bundle twice when it merges",
     "SquaredPearsonCorrelation": "undefined if the labels' or scores' spread is below a "
     "hundred-thousandth of their size, as it is then lost in rounding",
@@ -217,6 +224,10 @@ _ALIASES: Mapping[str, str | Mapping[str, str]] = {
     "rocaucovo": "OneVersusOneAUC",
     "rocaucovr": "AUC",
     "sensitivity": "Recall",
+    "spearman": "SpearmanCorrelation",
+    "spearmancorrcoef": "SpearmanCorrelation",
+    "spearmanr": "SpearmanCorrelation",
+    "spearmanrho": "SpearmanCorrelation",
     "tn": "TrueNegatives",
     "tnr": "Specificity",
     "topkaccuracy": "TopKCategoricalAccuracy",

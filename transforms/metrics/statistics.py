@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -430,6 +430,62 @@ class ErrorHistogram:
         return np.where(
             cells == 0, 0.0, np.ldexp(0.5 + (part + 0.5) / (2 * _PARTS), exponent - 100)
         )
+
+
+# Spearman's buckets of values from one power of two to the next. Twice that of cells: values on a
+# bucket's edge, such as whole numbers of up to 64, are known to be equal.
+_RANK_PARTS = 64
+# The powers of two that have buckets of their own; the square of all buckets is a 32-bit number.
+_RANK_POWERS = range(-80, 80)
+# On each side of 0, which is a bucket itself.
+_RANK_SIDE = 2 * _RANK_PARTS * len(_RANK_POWERS)
+# Within the outermost buckets, which have all values beyond them, too.
+_LEAST = np.nextafter(2.0**_RANK_POWERS.start, np.inf)
+_MOST = np.nextafter(2.0**_RANK_POWERS.stop, 0.0)
+
+
+@dataclass(frozen=True)
+class RankCells:
+    """How many examples have a label in one bucket and a score in another.
+
+    Cell `label's bucket * BUCKETS + score's bucket`. Buckets ascend with the values, from one power
+    of two to the next of their distance from `center`, 64 of equal width for each. A value on a
+    bucket's lower edge has a bucket of its own.
+    """
+
+    BUCKETS: ClassVar[int] = 2 * _RANK_SIDE + 1
+
+    target: Target
+    center: float = 0.0
+    by_unit: bool = field(default=False, init=False)  # as many cells as there are examples
+    cells: int = field(default=BUCKETS**2, init=False)
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        center = f" from {self.center!r}" if self.center else ""
+        return f"ranks{center} of {self.target}"
+
+    def entries(self, view: View) -> Entries:  # noqa: D102
+        labels, scores = map(self._bucket, view.pairs(self.target))
+        return Entries(labels * self.BUCKETS + scores, view.weights(self.target))
+
+    def _bucket(self, values: np.ndarray) -> np.ndarray:
+        distance = values - self.center
+        mantissa, exponent = np.frexp(np.clip(np.abs(distance), _LEAST, _MOST))
+        position = (2 * mantissa - 1) * _RANK_PARTS
+        part = np.floor(position)
+        power = exponent.astype(np.int64) - 1 - _RANK_POWERS.start
+        steps = 2 * (power * _RANK_PARTS + part.astype(np.int64)) + np.where(position == part, 1, 2)
+        signed = np.where(distance == 0, 0, np.where(distance < 0, -steps, steps))
+        # Of values whose distance is rounded to the edge, one alone is given back by it.
+        beyond = np.sign(values - (distance + self.center)).astype(np.int64)
+        return _RANK_SIDE + signed + np.where(position == part, beyond, 0)
+
+    @staticmethod
+    def holds_one_value(buckets: np.ndarray) -> np.ndarray:
+        """Whether all values in a bucket are equal, bool."""
+        steps = np.abs(buckets - _RANK_SIDE)
+        return (steps == 0) | (steps % 2 == 1)
 
 
 def _xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:

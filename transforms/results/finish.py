@@ -30,7 +30,12 @@ _PLOT_CELLS = 11_000
 
 
 # Statistics of which only the sums that there are get used.
-_SPARSE = statistics.Histogram | statistics.ClassHistograms | statistics.ErrorHistogram
+_SPARSE = (
+    statistics.Histogram
+    | statistics.ClassHistograms
+    | statistics.ErrorHistogram
+    | statistics.RankCells
+)
 
 
 @dataclass(frozen=True)

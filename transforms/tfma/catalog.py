@@ -73,6 +73,23 @@ _REFUSED = {
         for absolute in ("", "Absolute")
     },
 }
+# Classes that evalbeam alone computes: TFMA lacks them, or (Keras's FBetaScore and R2Score) fails
+# to restore their sums while the job runs.
+ONLY_OURS = frozenset(
+    {
+        "AbsoluteErrorQuantiles",
+        "BrierScore",
+        "CohenKappa",
+        "ExpectedCalibrationError",
+        "FBetaScore",
+        "FairnessIndicators",
+        "LogLoss",
+        "MedianAbsoluteError",
+        "OneVersusOneAUC",
+        "R2Score",
+        "SpearmanCorrelation",
+    }
+)
 # The beginnings of the names of others.
 _REFUSED_KINDS = {
     "COCO": "it compares boxes in images; versions here give scores",
