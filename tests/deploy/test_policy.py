@@ -10,10 +10,12 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from clients import compose, render
+from clients import DEPLOY, compose, render
 
 FOLDERS = ("flink", "flink-once", "spark", "spark-once")
 OPERATOR = ("flink-operator", {"app.kubernetes.io/name": "flink-kubernetes-operator"})
@@ -276,6 +278,42 @@ def test_exceptions_are_needed() -> None:
         if not follows(pod, container)
     }
     assert broken == set(EXCEPTIONS)
+
+
+def test_only_evalbeam_has_the_stores_credentials() -> None:
+    for _, _, container in _containers():
+        folders = [
+            mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "storage"
+        ]
+        files = [
+            each["value"]
+            for each in container.get("env", [])
+            if each["name"] == "AWS_SHARED_CREDENTIALS_FILE"
+        ]
+        runs_evalbeam = container["name"] in ("evalbeam", "worker", "spark-kubernetes-driver")
+        assert len(files) == runs_evalbeam
+        assert files == [f"{folder}/credentials" for folder in folders]
+
+
+def test_credentials_are_read_as_the_readme_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (DEPLOY / "README.md").read_text()
+    assert "create secret generic evalbeam-storage --from-file=credentials\n" in text
+    (example,) = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    assert boto3.Session().get_credentials() is None  # without the secret, others may follow
+    (tmp_path / "credentials").write_text(example + "endpoint_url = http://localhost:9000\n")
+    client = boto3.Session().client("s3")
+    assert boto3.Session().get_credentials().method == "shared-credentials-file"
+    assert (client.meta.region_name, client.meta.endpoint_url) == (
+        "eu-central-1",
+        "http://localhost:9000",
+    )
 
 
 # By rule: whether a service of Compose follows it, and a change that breaks it. Docker's own
