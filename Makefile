@@ -24,7 +24,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
 	--custom-compile-command "make lock" $(LOCK_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-digits test test-cluster test-conversions test-deploy test-soak bench lint types \
+.PHONY: help setup demo demo-digits test test-cluster test-conversions test-deploy test-faults soak bench lint types \
 	format lock clean
 
 help:  ## show this list
@@ -51,9 +51,12 @@ test-deploy: $(READY)  ## check what deploy/ has, as far as one machine can (som
 test-conversions: $(READY) $(NPM) $(CONVERTER_READY)  ## evaluate a model in every form (wants Node)
 	@$(BIN)/python -m pytest tests/conversions $(ARGS)
 
-test-soak: $(READY)  ## random inputs, then random faults (ARGS="--minutes 60": an hour of each)
-	@$(BIN)/python tests/soak/fuzz.py $(ARGS)
-	@$(BIN)/python tests/soak/soak.py $(ARGS)
+test-faults: $(READY)  ## kill processes, fill disks, interrupt publishing (some minutes)
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+soak: $(READY)  ## random inputs, then random faults (ARGS="--minutes 60": an hour of each)
+	@$(BIN)/python tests/faults/fuzz.py $(ARGS)
+	@$(BIN)/python tests/faults/soak.py $(ARGS)
 
 lint: $(READY)  ## check format and style
 	@$(BIN)/ruff format --check --quiet .

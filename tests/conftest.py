@@ -1,5 +1,6 @@
 """What tests of several modules share."""
 
+import hashlib
 import pathlib
 import signal
 
@@ -44,6 +45,34 @@ def run_job(evalbeam, tmp_path):
         return (tmp_path / config.get("output", "results") / "latest").resolve()
 
     return run
+
+
+@pytest.fixture
+def digest_files():
+    """Returns the digest of every file in a folder, by relative path."""
+
+    def digest(folder: pathlib.Path) -> dict[str, str]:
+        return {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return digest
+
+
+@pytest.fixture
+def assert_rebuilds(evalbeam, digest_files):
+    """Rebuilds a run in place; every file must be the same to the bit."""
+
+    def rebuild(run: pathlib.Path) -> None:
+        before = digest_files(run)
+        result = evalbeam("results", run)
+        assert result.exit_code == 0, result.output
+        assert digest_files(run) == before
+        assert not (run.parent / ".staging").exists()
+
+    return rebuild
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 A case is made of its seed alone, so that a failure can be repeated:
 
-  python tests/soak/fuzz.py --minutes 10        # other cases each time: seeds from the clock
-  python tests/soak/fuzz.py --seed 7 --cases 1  # one of them again
+  python tests/faults/fuzz.py --minutes 10        # other cases each time: seeds from the clock
+  python tests/faults/fuzz.py --seed 7 --cases 1  # one of them again
 
 Each case runs in a process of its own, forked from one that has imported what is needed, so that a
 crash of a native library is seen as what it is.

@@ -5,8 +5,8 @@ stopped for a while, its disk is full, a file of its data is truncated or replac
 is slow or answers with errors. What is published must then be, to the bit, what an undisturbed run
 publishes; otherwise nothing is, a sentence says why, and a retry with the same run id works.
 
-  python tests/soak/soak.py --minutes 60
-  python tests/soak/soak.py --minutes 60 --flink   # which make test-cluster fetches
+  python tests/faults/soak.py --minutes 60
+  python tests/faults/soak.py --minutes 60 --flink   # which make test-cluster fetches
 """
 
 from __future__ import annotations
