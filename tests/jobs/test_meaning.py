@@ -292,6 +292,19 @@ def test_two_rules_under_one_name_are_refused(refused, tmp_path):
     frame.to_parquet(tmp_path / "d.parquet")
     listed = ["F1Score", {"class_name": "F1Score", "binarize": {"class_ids": [0]}}]
     assert "are both named 'f1_score'" in refused(job("d.parquet", metrics=listed))
+    macro = {"average": "macro"}
+    for settings, message in (
+        (
+            ({"zero_division": 0}, {"zero_division": "nan"}),
+            "Recall (zero_division: 0) and Recall (as it is) are both named 'recall'",
+        ),
+        (
+            ({"aggregate": macro}, {"aggregate": {**macro, "class_weights": {0: 1, 1: 5}}}),
+            "class_weights: (0, 1.0), (1, 5.0); zero_division: skip) are both named 'recall'",
+        ),
+    ):
+        listed = [{"class_name": "Recall", **more} for more in settings]
+        assert message in refused(job("d.parquet", metrics=listed))
 
 
 @pytest.mark.parametrize("zero_division", ["skip", 0, "nan"])

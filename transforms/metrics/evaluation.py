@@ -79,7 +79,9 @@ class MetricSpec:
         parts = [self.class_name]
         if self.arguments:
             parts.append(json.dumps(self.arguments))
-        for field in dataclasses.fields(self)[2:-2]:
+        for field in dataclasses.fields(self)[2:]:
+            if field.name == "native":
+                continue
             if (value := getattr(self, field.name)) != field.default:
                 shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
                 parts.append(f"{field.name}: {shown}")

@@ -88,6 +88,10 @@ class Plan:
         return metrics.direction(self.own_name(name))
 
 
+# What tells results of one name apart, beside their sums.
+_VALUED_BY = ("arguments", "class_weights", "zero_division")
+
+
 @functools.lru_cache(maxsize=16)
 def plan(evaluation: Evaluation) -> Plan:
     """Plans the metrics of all versions and outputs; the same of equal evaluations, anywhere.
@@ -112,7 +116,7 @@ def plan(evaluation: Evaluation) -> Plan:
         for part in planned:
             before = origins.setdefault(part.key, spec)
             same = built.setdefault(part.key, part).statistics == part.statistics
-            if not same or before.arguments != spec.arguments:
+            if not same or any(getattr(before, n) != getattr(spec, n) for n in _VALUED_BY):
                 raise errors.ConfigError(
                     f"metrics: {before} and {spec} are both named {part.key.metric!r}, so that one "
                     "would hide the other; name one: `config: {name: ...}`"
