@@ -1,4 +1,4 @@
-"""Reads the first examples of the data, and infers the task and the batch size from them."""
+"""Reads the first examples of the data, and infers the batch size from them."""
 
 from __future__ import annotations
 

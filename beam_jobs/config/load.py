@@ -48,7 +48,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "[values]": Values,
 }
 # Keys that are reserved for later versions: ignoring them silently would mislead.
-_LATER = {"gates": "gates", "checks": "checks"}
+_LATER = {"gates", "checks"}
 
 
 # More than a person writes; a few lines of aliases can stand for billions of values.
@@ -107,7 +107,7 @@ def load(path: str | Path) -> tuple[Config, str]:
     if not isinstance(raw, dict):
         raise errors.ConfigError(f"{path}: a config is a mapping of keys, not {show(raw)}")
     _check_keys(str(path), tree)
-    for key in _LATER.keys() & raw.keys():
+    for key in _LATER & raw.keys():
         raise errors.ConfigError(
             f"{path}:{_line(tree, (key,))}: this version of evalbeam does not evaluate {key}; "
             f"remove `{key}:`, or runs would look as if they had passed them"

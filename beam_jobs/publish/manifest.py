@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import pydantic
+
 from evalbeam.beam_jobs import config
 from evalbeam.beam_jobs.job import Job
 from evalbeam.transforms import models
@@ -141,16 +143,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_MEASURES = pydantic.TypeAdapter(measure.Measures)
+
+
 def read_measures(run: Mapping[str, Any]) -> dict[str, measure.Measures]:
     """By version, the costs of those that were measured."""
     return {
-        name: measure.Measures(
-            **{
-                **model["measures"],
-                "batch": measure.Times(**model["measures"]["batch"]),
-                "single": measure.Times(**model["measures"]["single"]),
-            }
-        )
+        name: _MEASURES.validate_python(model["measures"])
         for name, model in run["models"].items()
         if model["measures"] is not None
     }

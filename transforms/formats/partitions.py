@@ -42,15 +42,10 @@ def _scalar(value: str | None) -> pa.Scalar:
 def add(examples: Batch, columns: Mapping[str, pa.Scalar]) -> Batch:
     """The batch with these columns, each of one value; a column of the file takes precedence."""
     names = examples.columns.schema.names
-    record = examples.columns
-    arrays, added = list(record.columns), list(names)
-    for name, value in columns.items():
-        if name not in names:
-            arrays.append(pa.repeat(value, len(examples)))
-            added.append(name)
-    return Batch(
-        examples.shard,
-        examples.positions,
-        pa.RecordBatch.from_arrays(arrays, added),
-        examples.serialized,
+    return examples.with_columns(
+        {
+            name: pa.repeat(value, len(examples))
+            for name, value in columns.items()
+            if name not in names
+        }
     )

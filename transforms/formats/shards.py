@@ -43,7 +43,7 @@ def list_shards(
     Args:
       patterns: one or several paths, folders or globs, local or URLs of Beam's filesystems. Of
         folders and globs, names that start with `_` or `.` are skipped, as Spark and Hive do.
-      format_name: the format of all files; None infers each file's from its suffix.
+      format_name: the format of all files; None infers each file's from its suffix and content.
       split: the split that the files belong to.
       dialect: how CSV files are written.
 

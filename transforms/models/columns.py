@@ -245,7 +245,7 @@ def _image_array(
 def _check_type(declared: Input, kind: pa.DataType) -> None:
     fits = pa.types.is_null(kind) or arrow.is_text(kind) or pa.types.is_integer(kind)
     if declared.dtype != object:
-        fits = fits or arrow.is_number(kind) or pa.types.is_decimal(kind)
+        fits = fits or arrow.is_number(kind)
     if fits:
         return
     allowed = "numbers or strings"
@@ -298,8 +298,6 @@ def _describe(sizes: Sequence[int | None]) -> str:
 def _cast(declared: Input, part: _Part) -> np.ndarray:
     """The part's values as the input takes them, in row order."""
     values, dtype = part.values, declared.dtype
-    if pa.types.is_decimal(values.type):
-        values = values.cast(pa.float64())
     if dtype is not None and dtype.kind == "O":
         if not arrow.is_text(values.type):
             values = values.cast(pa.string())

@@ -25,16 +25,6 @@ _DTYPES = {
     "bool": np.dtype(np.bool_),
     "complex64": np.dtype(np.complex64),
 }
-# Bytes per value of a weight in a shard, by dtype; for a quantised one, its quantised dtype.
-_BYTES = {
-    "float32": 4,
-    "int32": 4,
-    "bool": 1,
-    "complex64": 8,
-    "float16": 2,
-    "uint8": 1,
-    "uint16": 2,
-}
 
 
 def load(spec: models.ModelSpec, path: str) -> function.Function:
@@ -128,9 +118,9 @@ def _stored_bytes(weights: Iterable[Mapping[str, Any]]) -> int | None:
     total = 0
     for weight in weights:
         dtype = weight.get("quantization", weight)["dtype"]
-        if dtype not in _BYTES:
+        if dtype == "string":
             return None
-        total += math.prod(weight["shape"]) * _BYTES[dtype]
+        total += math.prod(weight["shape"]) * np.dtype(dtype).itemsize
     return total
 
 
