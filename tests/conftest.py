@@ -15,11 +15,9 @@ from evalbeam.transforms.tfma import result_files
 
 @pytest.fixture(autouse=True)
 def signals():
-    """Restores the signals' handlers: a command that has published or ended ignores them."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    """Python's handlers of signals: a command that has published or ended ignores them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture
