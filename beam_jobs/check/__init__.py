@@ -35,7 +35,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     specs = loading.describe(request.settings)
     shards, listing_notes = _list_shards(data)
     if not request.preprocessing:  # whose columns are not in the data
-        consistency.check_columns(shards, request.settings, request.slices)
+        consistency.check_columns(shards, request.settings, request.slices, specs)
     for i, spec in enumerate(request.metrics or ()):
         with _located("metrics", i):
             for meant in glossary.list_meant(spec):
@@ -47,7 +47,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     projection = _project(request, label_columns.values(), versions, transforms)
     first = _read_first(shards, projection, versions, label_columns, data.weight, transforms)
     outputs = heads.infer(request.settings, versions, first, label_columns)
-    heads.check_stored(versions, first, outputs)
+    stored_notes = heads.check_stored(versions, first, outputs)
     scored = heads.score(request.settings, versions, first, outputs)
     consistency.check_slices(first.examples, request.slices)
     found = tuple(each.head for each in outputs)
@@ -61,6 +61,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     with _located("metrics"):
         consistency.check_thresholds(evaluation, scored)
     heads.check_scores(evaluation, versions, scored)
+    heads.check_lists(evaluation, versions, first)
     open_classes = heads.list_open(versions, first, outputs)
     preprocessing.check_ahead(transforms, evaluation, open_classes)
     return Job(
@@ -80,7 +81,9 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
             *listing_notes,
             *_note_shadowed(shards[0], projection),
             *heads.note(outputs),
+            *stored_notes,
             *decision_notes,
+            *heads.note_crowded(evaluation, scored),
             *spelling_notes,
             *request.notes,
             *transforms.notes,

@@ -20,18 +20,24 @@ from evalbeam.transforms.tfma import catalog, eval_config
 
 
 def check_columns(
-    shards: Sequence[batch.Shard], settings: config.Config, specs: Sequence[slices.Spec]
+    shards: Sequence[batch.Shard],
+    settings: config.Config,
+    specs: Sequence[slices.Spec],
+    versions: Sequence[models.ModelSpec],
 ) -> None:
     """Columns must be declared by each file; formats that declare none are not checked.
 
     Raises:
       ConfigError: names the first missing column.
     """
-    uses: dict[str, tuple[str, ...]] = dict.fromkeys(slices.columns(specs), ("slices",))
+    uses: dict[str, tuple[str | int, ...]] = dict.fromkeys(slices.columns(specs), ("slices",))
     uses |= dict.fromkeys(settings.data.label_columns(), ("data", "label"))
     for key in ("weight", "id"):
         if column := getattr(settings.data, key):
             uses[column] = ("data", key)
+    for i, version in enumerate(versions):
+        for _, stored in version.predictions:
+            uses |= dict.fromkeys(stored, ("models", i, "predictions"))
     declared = {shard.path: formats.columns(shard) for shard in shards}
     # An empty file has neither header nor rows.
     by_path = {path: columns for path, columns in declared.items() if columns}
@@ -48,7 +54,7 @@ def check_columns(
                 "it, or remove the file from `data`"
             )
         raise errors.ConfigError(
-            f"{'.'.join(keys)}: {path} has no column {column!r}."
+            f"{'.'.join(map(str, keys))}: {path} has no column {column!r}."
             f"{errors.did_you_mean(column, columns)} Its columns: "
             f"{errors.nearest(column, columns)}",
             keys,
@@ -216,10 +222,55 @@ def check_for_tfma(evaluation: Evaluation) -> None:
                 f"metrics: {planned.spec.class_name} cannot be computed: {planned.reason}, and "
                 "TFMA cannot compute it at all"
             )
+    _check_hidden(evaluation)
     if (built := eval_config.build_for_tfma(evaluation)) is not None:
         class_names = eval_config.list_classes(built)
         catalog.takes_one_hot(class_names)
         catalog.check_together(class_names)
+
+
+def _check_hidden(evaluation: Evaluation) -> None:
+    """Raises ConfigError for metrics by TFMA whose results have the name of another's.
+
+    The plan compares what kernels compute; TFMA keeps one of two without a word.
+    """
+    by_tfma = [planned.spec for planned in plan(evaluation).by_tfma]
+    if evaluation.engine == "tfma":
+        by_tfma = list(evaluation.metrics)
+    for spec in by_tfma:
+        for other in evaluation.metrics:
+            if (
+                other is not spec
+                and other != spec
+                and _name(other) == _name(spec)
+                and (_overlap(spec, other, evaluation.weighted))
+            ):
+                raise errors.ConfigError(
+                    f"metrics: {spec} and {other} are both named {_name(spec)!r}, so that one "
+                    "would hide the other; name one: `config: {name: ...}`"
+                )
+
+
+def _name(spec: MetricSpec) -> str:
+    kind = metrics.REGISTRY.get(spec.class_name)
+    name = spec.arguments.get("name") or (kind and kind.name)
+    # TFMA and Keras write CrossEntropy and Crossentropy.
+    return str(name or metric.snake_case(spec.class_name)).replace("cross_entropy", "crossentropy")
+
+
+def _overlap(one: MetricSpec, two: MetricSpec, weighted: bool) -> bool:
+    """Whether two metrics have a result of the same version, output, class and weighting."""
+    return (
+        all(
+            not a or not b or set(a) & set(b)
+            for a, b in ((one.models, two.models), (one.outputs, two.outputs))
+        )
+        and all(
+            getattr(one, key) == getattr(two, key)
+            for key in ("class_ids", "k_list", "top_k_list", "aggregate", "aggregate_top_k")
+        )
+        and (not weighted or (one.weighted is False) == (two.weighted is False))
+    )
 
 
 def _check_task(spec: MetricSpec, head: labels.Head, heads: Sequence[labels.Head]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -706,3 +707,172 @@ def test_classes_that_look_alike(run_job):
     run = run_job(job("d.parquet"))
     notes = json.loads((run / "manifest.json").read_text())["notes"]
     assert "different classes, though alike: 'Sick', 'sick '" in notes
+
+
+def scored(labels, seed=0, classes=None):
+    """Scores that tell the labels, [N] or [N, classes]."""
+    rng = np.random.default_rng(seed)
+    if classes is None:
+        return np.clip(0.35 + 0.3 * labels + rng.normal(0, 0.2, len(labels)), 0.001, 0.999)
+    raw = rng.random((len(labels), classes)) + np.eye(classes)[labels]
+    return raw / raw.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns"),
+    [
+        (np.arange(12), sorted(f"class_{c}" for c in range(12))),
+        (np.arange(4), [f"proba_{c}" for c in (3, 1, 0, 2)]),
+        (np.arange(2), ["proba_1", "proba_0"]),
+        (np.array([False, True]), ["p_True", "p_False"]),
+        (np.array([False, True]), ["P_TRUE", "P_FALSE"]),
+    ],
+)
+def test_columns_of_scores_in_another_order_than_numbers(
+    refused, run_job, tmp_path, labels, columns
+):
+    y = np.tile(labels, 30)
+    scores = scored(np.tile(np.arange(len(labels)), 30), classes=len(labels))
+    table = pd.DataFrame({"y": y})
+    for column in columns:
+        table[column] = scores[
+            :, int(re.sub("(?i)true", "1", re.sub("(?i)false", "0", column)).rpartition("_")[2])
+        ]
+    table.to_parquet(tmp_path / "d.parquet")
+    models = [{"name": "m", "predictions": columns}]
+    output = refused(job("d.parquet", models=models, metrics=["accuracy"]))
+    assert "has the classes in the order" in output
+    assert "write the columns in this order" in output
+    ordered = (
+        sorted(columns, key=lambda name: (len(name), name)) if len(labels) > 2 else columns[::-1]
+    )
+    models = [{"name": "m", "predictions": ordered}]
+    run = run_job(job("d.parquet", models=models, metrics=["accuracy"]))
+    right = scores.argmax(axis=1) == np.tile(np.arange(len(labels)), 30)
+    if len(labels) == 2:
+        right = (scores[:, 1] > 0.5) == y
+    names = pd.read_parquet(run / "metrics.parquet").astype({"metric": str}).set_index("metric")
+    assert names["value"].iloc[0] == pytest.approx(right.mean())
+
+
+def test_columns_that_count_from_one_without_a_class_zero(refused, tmp_path):
+    y = np.tile([1, 2, 3], 40)
+    columns = [f"proba_{c}" for c in range(1, 5)]
+    table = pd.DataFrame(scored(y - 1, classes=4), columns=columns).assign(y=y)
+    table.to_csv(tmp_path / "d.csv", index=False)
+    models = [{"name": "m", "predictions": columns}]
+    output = refused(job("d.csv", models=models, metrics=["accuracy"]))
+    assert "is named for the classes 1 to 4, but the labels, of which none is 0, are tak" in output
+    assert "`data.classes: [1, 2, 3, 4]`" in output
+
+
+def test_a_column_named_for_the_negative_class_is_reported(run_job, evalbeam, tmp_path):
+    y = np.tile([0, 1], 60)
+    table = pd.DataFrame({"y": np.where(y == 1, "yes", "no"), "p_no": 1 - scored(y)})
+    table.assign(p_yes=scored(y)).to_csv(tmp_path / "d.csv", index=False)
+    for column, is_doubted in (("p_no", True), ("p_yes", False)):
+        models = [{"name": "m", "predictions": column}]
+        run = run_job(job("d.csv", models=models, metrics=["AUC"]))
+        notes = " ".join(json.loads((run / "manifest.json").read_text())["notes"])
+        said = "column 'p_no' is taken for scores of 'yes', the positive class, though it is named"
+        assert (said in notes) == is_doubted
+
+
+def test_lists_that_are_shorter_than_a_metrics_top_k(refused, run_job, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(120):
+        listed = rng.choice(50, 3, replace=False)
+        label = rng.choice(listed) if rng.random() < 0.4 else rng.integers(50)
+        rows.append({"y": str(label), "c": [str(c) for c in listed], "s": [0.5, 0.3, 0.2]})
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    models = [{"name": "m", "predictions": "s", "classes": "c"}]
+    names = [str(c) for c in range(50)]
+    for metric in (
+        {"class_name": "TopKCategoricalAccuracy", "config": {"k": 5}},
+        "TopKCategoricalAccuracy",
+        {"class_name": "Recall", "config": {"top_k": 10}},
+        {"class_name": "Precision", "binarize": {"top_k_list": [4]}},
+    ):
+        output = refused(job("d.jsonl", data={"classes": names}, models=models, metrics=[metric]))
+        assert "but lists of version 'm' have only 3 in column 'c': the others are not kn" in output
+    run = run_job(
+        job(
+            "d.jsonl",
+            data={"classes": names},
+            models=models,
+            metrics=[{"class_name": "TopKCategoricalAccuracy", "config": {"k": 3}}],
+        )
+    )
+    right = np.mean([row["y"] in row["c"] for row in rows])
+    assert value(run, "top_k_categorical_accuracy") == pytest.approx(right)
+
+
+def test_labels_of_no_class_are_reported(run_job, tmp_path):
+    y = np.tile([0, 1, 2, 0, 1, 2, 0, 1, -1, 2], 20)
+    pd.DataFrame({"y": y, "p": list(scored(y, classes=3))}).to_parquet(tmp_path / "d.parquet")
+    models = [{"name": "m", "predictions": "p"}]
+    run = run_job(job("d.parquet", models=models, metrics=["accuracy"]))
+    notes = " ".join(json.loads((run / "manifest.json").read_text())["notes"])
+    assert "20 of the first 200 labels in 'y' are -1, no class: no prediction of theirs is" in notes
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4])
+def test_labels_that_are_mostly_bits_are_no_regression_without_a_word(
+    refused, run_job, tmp_path, share
+):
+    y = np.tile([0, 1], 100)
+    p = scored(y)
+    y[: int(200 * share)] = -1
+    pd.DataFrame({"y": y, "p": p}).to_csv(tmp_path / "d.csv", index=False)
+    config = job("d.csv", models=[{"name": "m", "predictions": "p"}])
+    output = refused(config)
+    assert f"the labels are 0 and 1, but {int(200 * share)} of 200 are others, such as -1" in output
+    run = run_job({**config, "task": "regression"})
+    assert value(run, "mean_squared_error") == pytest.approx(((y - p) ** 2).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spread", "scale", "doubted"),
+    [
+        (lambda p: p, None, False),
+        (lambda p: p.round(2), None, False),  # equal scores are ties in any count
+        (lambda p: p * 1e-4, None, True),
+        (lambda p: 1 - p * 1e-4, None, True),
+        (lambda p: np.log(p / (1 - p)) * 4, "as_is", True),
+    ],
+)
+def test_scores_that_crowd_in_few_buckets_are_reported(run_job, tmp_path, spread, scale, doubted):
+    y = np.tile([0, 1], 300)
+    p = spread(scored(y))
+    pd.DataFrame({"y": y, "p": p}).to_parquet(tmp_path / "d.parquet")
+    models = [{"name": "m", "predictions": "p", **({"scores": scale} if scale else {})}]
+    run = run_job(job("d.parquet", models=models, metrics=["AUC", "BinaryAccuracy"]))
+    notes = " ".join(json.loads((run / "manifest.json").read_text())["notes"])
+    assert ("where auc see ties" in notes) == doubted
+    off = abs(value(run, "auc") - metrics.roc_auc_score(y, p))
+    if doubted:
+        bound = float(re.search(r"may be off by up to (\d.\d+)", notes)[1])
+        assert off <= 2 * bound  # of pairs of one class each, of which there are half as many
+    else:
+        assert off < 0.001
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "flags"),
+    [
+        ({"from_logits": True}, {}, ()),
+        ({"label_smoothing": 0.1}, {"label_smoothing": 0.4}, ()),
+        ({}, {"label_smoothing": 0.2}, ()),
+        ({"thresholds": [0.3]}, {"thresholds": [0.7]}, ("--engine", "tfma")),
+    ],
+)
+def test_a_metric_by_tfma_hides_no_other(refused, clicks, one, other, flags):
+    clicks.to_parquet("d.parquet")
+    name = "Precision" if flags else "BinaryCrossentropy"
+    listed = [{"class_name": name, "config": config} for config in (one, other)]
+    for metrics_ in (listed, listed[::-1]):
+        models = [{"name": "v1", "predictions": "p", "scores": "as_is"}]
+        output = refused(job("d.parquet", models=models, metrics=metrics_), *flags)
+        assert "are both named '" in output
+        assert "name one: `config: {name: ...}`" in output

@@ -150,8 +150,9 @@ def test_columns_arrive_as_the_data_has_them(examples):
         "lists": "float32",
         "single_lists": "int64",
     }
-    assert seen["text"].tolist() == ["Köln".encode(), b""]
-    assert seen["word"].tolist() == [b"x", b"y"]
+    assert seen["text"].tolist() == ["Köln", ""]
+    assert seen["raw"].tolist() == [b"\xff", b""]
+    assert seen["word"].tolist() == ["x", "y"]
     assert seen["lists"].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert seen["single_lists"].tolist() == [7, 8]
 

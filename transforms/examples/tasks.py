@@ -14,6 +14,8 @@ from evalbeam.transforms.examples.labels import Head, Task
 
 # A task is inferred from at least this share of the values; the others are reported as damage.
 _BULK = 0.9
+# If so many labels are 0 and 1, and predictions are probabilities, the others are a mistake.
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -274,6 +276,13 @@ def _infer_from_scores(values: np.ndarray, predictions: np.ndarray) -> tuple[Tas
     inside = [1 - _outside_share(each, 0, 1) for each in (values, predictions)]
     if min(inside) >= _BULK:
         return "binary", "one prediction per example; labels and predictions are in [0, 1]"
+    others = values[np.isfinite(values) & (values != 0) & (values != 1)]
+    if inside[1] >= _BULK and _share_of_bits(values) >= _MOST and (others % 1 == 0).all():
+        raise errors.ConfigError(
+            f"the labels are 0 and 1, but {len(others)} of {len(values)} are others, such as "
+            f"{others[0]:g}: remove these rows if they are not labelled, set `task: regression` if "
+            "labels are quantities, or list their classes in `data.classes`"
+        )
     what = "labels" if inside[0] < _BULK else "predictions"
     reason = f"one prediction per example; {what} are not in [0, 1]"
     whole = [bool((v[np.isfinite(v)] % 1 == 0).all()) for v in (values, predictions)]

@@ -135,7 +135,8 @@ DIFFERENCES: Mapping[str, str] = {
     "LogLoss": "scikit-learn's; Keras's crossentropies clip by 1e-7",
     "MatthewsCorrelationCoefficient": "TFMA's is of two classes only. Undefined, where "
     "scikit-learn gives 0, if all labels or all decisions are the same",
-    "MeanAbsolutePercentageError": "rows whose label is 0 are left out; scikit-learn divides by "
+    "MeanAbsolutePercentageError": "in percent, 100 times scikit-learn's; rows whose label is 0 "
+    "are left out, where scikit-learn divides by "
     "its smallest number",
     "MeanAbsoluteError": "TFMA counts one bundle twice when it merges",
     "MeanSquaredError": "TFMA counts one bundle twice when it merges",

@@ -50,8 +50,8 @@ class Input:
     Attributes:
       name: the input's name in the model.
       column: the column's name in the data.
-      dtype: the NumPy dtype; object for strings, which are passed as bytes; None to pass numbers
-        and strings as they are in the data.
+      dtype: the NumPy dtype; object for strings, which are passed as bytes; None to pass numbers,
+        strings and bytes as they are in the data.
       shape: the shape of one example, with None for sizes that may vary; None to pass scalars and
         lists as they are in the data.
       image: how images in the column are decoded and scaled, if it holds images.
@@ -213,11 +213,11 @@ def _stack(declared: Input, parts: Sequence[_Part]) -> np.ndarray:
                 f"{declared} stacks numbers and text ({kinds}); stack columns of one kind, and "
                 "pass the others as inputs of their own"
             )
-        dtype = np.dtype(object if are_texts.pop() else np.float64)
-        declared = replace(declared, dtype=dtype)
+        if not are_texts.pop():
+            declared = replace(declared, dtype=np.dtype(np.float64))
     starts = np.cumsum([np.zeros_like(parts[0].lengths), *(part.lengths for part in parts)], axis=0)
     ends = np.cumsum(starts[-1])
-    result = np.empty(ends[-1], declared.dtype)
+    result = np.empty(ends[-1], declared.dtype or object)
     for part, start in zip(parts, starts, strict=False):
         first = ends - starts[-1] + start
         within = np.arange(len(part.values)) - np.repeat(
@@ -304,7 +304,7 @@ def _cast(declared: Input, part: _Part) -> np.ndarray:
         return _to_bytes(values)
     if arrow.is_text(values.type):
         if dtype is None:
-            return _to_bytes(values)
+            return values.to_numpy(zero_copy_only=False)
         values = _parse(declared, dtype, values, part.lengths)
     array = values.to_numpy(zero_copy_only=False)
     if dtype is None or array.dtype == dtype:
