@@ -62,6 +62,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
         consistency.check_thresholds(evaluation, scored)
     heads.check_scores(evaluation, versions, scored)
     heads.check_lists(evaluation, versions, first)
+    heads.check_ordered(evaluation, outputs)
     open_classes = heads.list_open(versions, first, outputs)
     preprocessing.check_ahead(transforms, evaluation, open_classes)
     return Job(
@@ -205,7 +206,8 @@ def _note_tfma(evaluation: Evaluation) -> Iterator[str]:
         ]
         if names:
             yield (
-                "by the threshold 0.5, where evalbeam's own kernels decide by the largest score: "
+                "by the threshold 0.5, over all classes together, where evalbeam's own kernels "
+                "decide by the largest score, class by class: "
                 f"{', '.join(dict.fromkeys(names))}"
             )
         return

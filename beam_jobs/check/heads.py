@@ -160,6 +160,21 @@ def _check_order(where: str, columns: Sequence[str], head: labels.Head, labelled
         )
 
 
+def check_ordered(evaluation: Evaluation, outputs: Sequence[Inferred]) -> None:
+    """Raises ConfigError for a metric of ordered classes whose order nobody has given."""
+    for metric in evaluation.metrics:
+        weights = metric.arguments.get("weights")
+        for each in outputs if metric.class_name == "CohenKappa" and weights else ():
+            names = each.head.names
+            is_known = not names or each.wanted.classes or classes.are_numbers(names)
+            if metric.is_for(each.head.output) and not is_known:
+                raise errors.ConfigError(
+                    f"metrics: CohenKappa with `weights: {weights}` is of classes in an order, but "
+                    f"{classes.describe(names)} are sorted by name: list them in `data.classes`, "
+                    "in their order and that of scores"
+                )
+
+
 def check_lists(evaluation: Evaluation, versions: Versions, first: FirstExamples) -> None:
     """Raises ConfigError for metrics of more top classes than a version's lists have."""
     for spec in versions.specs:
@@ -339,6 +354,11 @@ def note(outputs: Sequence[Inferred]) -> Iterator[str]:
     for each in outputs:
         if each.reason:
             yield _describe(each)
+        if each.head.task == "multilabel":
+            yield (
+                "of a multi-label output, metrics of decisions are over all labels together; "
+                "`aggregate: {average: macro}` is their mean, `binarize` gives each label's"
+            )
         if each.wanted.version:
             yield (
                 f"classes of {each.head.column!r}, as version {each.wanted.version!r} has them: "

@@ -808,6 +808,19 @@ def test_lists_that_are_shorter_than_a_metrics_top_k(refused, run_job, tmp_path)
     assert value(run, "top_k_categorical_accuracy") == pytest.approx(right)
 
 
+def test_weights_of_ordered_classes_need_their_order(refused, run_job, tmp_path):
+    rng = np.random.default_rng(0)
+    names = np.array(["low", "medium", "high"])
+    y, p = rng.integers(0, 3, (2, 120))
+    pd.DataFrame({"y": names[y], "p": names[p]}).to_csv(tmp_path / "d.csv", index=False)
+    listed = [{"class_name": "CohenKappa", "config": {"weights": "quadratic"}}]
+    output = refused(job("d.csv", metrics=listed))
+    assert "'high', 'low', 'medium' are sorted by name: list them in `data.classes`" in output
+    run = run_job(job("d.csv", data={"classes": names.tolist()}, metrics=listed))
+    right = metrics.cohen_kappa_score(y, p, weights="quadratic")
+    assert value(run, "cohen_kappa") == pytest.approx(right)
+
+
 def test_labels_of_no_class_are_reported(run_job, tmp_path):
     y = np.tile([0, 1, 2, 0, 1, 2, 0, 1, -1, 2], 20)
     pd.DataFrame({"y": y, "p": list(scored(y, classes=3))}).to_parquet(tmp_path / "d.parquet")

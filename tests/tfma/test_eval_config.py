@@ -227,6 +227,33 @@ def test_invalid_configs_are_rejected(text: str, message: str) -> None:
         eval_config.interpret(config)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            'model_specs {\n lable_key: "y"\n}',
+            ":2: not a TFMA EvalConfig: ModelSpec has no field 'lable_key'. Did you mean 'label_ke",
+        ),
+        (
+            '{"metricsSpecs": [{"metrics": [\n{"clas_name": "AUC"}]}]}',
+            ":2: not a TFMA EvalConfig: MetricConfig has no field 'clas_name'. Did you mean 'class",
+        ),
+        (
+            "options { min_slice_sizes {} }",
+            ":1: not a TFMA EvalConfig: Options has no field 'min_slice_sizes'. Did you mean 'min",
+        ),
+    ],
+)
+def test_a_misspelt_field_is_named_with_the_nearest(
+    tmp_path: pathlib.Path, content: str, message: str
+) -> None:
+    path = tmp_path / "e.pbtxt"
+    path.write_text(content)
+    with pytest.raises(errors.ConfigError) as caught:
+        eval_config.read_eval_config(str(path))
+    assert f"{path}{message}" in str(caught.value)
+
+
 def test_what_only_tfma_supports() -> None:
     from google.protobuf import text_format
 

@@ -14,14 +14,16 @@ from evalbeam.transforms.metrics.evaluation import MetricSpec
 DEFINITIONS: Mapping[str, str] = {
     "AUC": "the area under the ROC curve (or, `curve: PR`, as AUCPrecisionRecall)",
     "AUCPrecisionRecall": "the area under the precision-recall curve",
-    "BalancedAccuracy": "the mean of recall and specificity; of several classes, their mean recall",
+    "BalancedAccuracy": "the mean of recall and specificity, of all labels together; of several "
+    "classes, their mean recall",
     "BinaryAccuracy": "(TP + TN) / all",
     "BinaryCrossEntropy": "the mean of -log of the probability of the label, not clipped",
     "BinaryCrossentropy": "the mean of -log of the probability of the label, clipped by 1e-7",
     "AbsoluteErrorQuantiles": "quantiles of |label - score|: `quantiles: [0.5, 0.9]`",
     "BinaryIoU": "the mean over both classes of TP / (TP + FP + FN)",
     "BooleanFlipRates": "all five flip rates",
-    "BrierScore": "the mean squared error of probabilities; of several classes they add up",
+    "BrierScore": "the mean squared error of probabilities; of several classes (not labels) they "
+    "add up",
     "Calibration": "mean score / mean label",
     "CalibrationPlot": "sums of labels and scores in buckets of scores",
     "CategoricalAccuracy": "the share of examples whose largest score is the label's",

@@ -116,14 +116,39 @@ def read_eval_config(path: str) -> Any:
         return json_format.ParseDict(fields, protos.config_pb2.EvalConfig())
     except text_format.ParseError as error:
         raise errors.ConfigError(
-            f"{path}:{error.GetLine()}: not a TFMA EvalConfig: {error}"
+            f"{path}:{error.GetLine()}: not a TFMA EvalConfig: {_explain_field(str(error))}"
         ) from error
     except json.JSONDecodeError as error:
         raise errors.ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     except json_format.ParseError as error:
+        where = f"{path}{_find_line(content, str(error))}"
         raise errors.ConfigError(
-            f"{path}{_find_line(content, str(error))}: not a TFMA EvalConfig: {error}"
+            f"{where}: not a TFMA EvalConfig: {_explain_field(str(error))}"
         ) from error
+
+
+# As text_format and json_format put it.
+_UNKNOWN_FIELD = re.compile(
+    r'[Mm]essage type "tensorflow_model_analysis\.([\w.]+)" has no field named "(\w+)"'
+)
+
+
+def _explain_field(text: str) -> str:
+    """The parser's words, or those on a field that a message does not have."""
+    found = _UNKNOWN_FIELD.search(text)
+    if not found:
+        return text
+    message = protos.config_pb2.DESCRIPTOR
+    for name in found[1].split("."):
+        types = getattr(message, "message_types_by_name", None) or message.nested_types_by_name
+        if name not in types:
+            return text
+        message = types[name]
+    fields = list(message.fields_by_name)
+    return (
+        f"{found[1]} has no field {found[2]!r}.{errors.did_you_mean(found[2], fields)} Its fields: "
+        f"{errors.nearest(found[2], fields)}"
+    )
 
 
 def _find_line(content: str, message: str) -> str:
