@@ -23,7 +23,7 @@ THREE = [[0.1, 0.2, 0.7], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]
         ([0, 1, 0.5], [0.1, 0.9, np.nan], "binary", None, "labels and predictions are in"),
         # Logits: a fault of the scores, which is reported, and no other task.
         ([0, 1, 1], [-3.0, 4.0, 7.0], "binary", None, "labels are 0 and 1"),
-        ([0, 1, 3], [0.1, 0.9, 0.2], "regression", None, "labels are not in [0, 1]"),
+        ([0, 2, 3], [0.1, 0.9, 0.2], "regression", None, "labels are not in [0, 1]"),
         ([0.2, 0.7, 0.3], [1.5, 7.0, -3.0], "regression", None, "predictions are not in [0, 1]"),
         ([3, 1, 3], [2.0, 1.0, 3.0], "regression", None, "set `task: multiclass`"),
         ([0, 1], TWO, "binary", None, "two predictions, one per class"),
