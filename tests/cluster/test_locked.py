@@ -29,7 +29,8 @@ def folders() -> list[Path]:
 
 
 def test_nothing_else_can_be_written_to(folders: list[Path]) -> None:
-    for folder in (ROOT, CACHE / "flink", Path.home(), Path("/var/tmp")):
+    others = (ROOT, CACHE / "flink", Path.home(), Path("/var/tmp"))
+    for folder in (each for each in others if not each.is_relative_to(folders[0])):
         command = [*LOCKED, *folders, "--", "touch", folder / "written"]
         ended = subprocess.run(command, capture_output=True, text=True)
         assert "Read-only file system" in ended.stderr
