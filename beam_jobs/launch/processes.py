@@ -7,6 +7,7 @@ working folder.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import queue
@@ -36,6 +37,7 @@ from evalbeam.beam_jobs.launch import local_worker
 local_worker.work(sys.argv[1])
 """
 _SECONDS_TO_FINISH = 10
+_SECONDS_TO_NOTICE = 0.5
 _TAIL_BYTES = 4096
 _TAIL_LINES = 3
 _LINE_CHARACTERS = 200
@@ -66,7 +68,7 @@ def run(built: beam.Pipeline) -> None:
         # Beam may wait forever for what a dead worker should have sent, in a thread of its own.
         threading.Thread(target=crew.execute, args=(built,), daemon=True).start()
         try:
-            outcome = crew.outcomes.get()
+            outcome = crew.wait()
         finally:
             crew.kill()
         if isinstance(outcome, _Worker):
@@ -107,6 +109,13 @@ class _Crew:
             self.outcomes.put(error)
         else:
             self.outcomes.put(None)
+
+    def wait(self) -> BaseException | _Worker | None:
+        """The first outcome."""
+        while True:
+            # In short waits: a signal that another thread received does not end a long one.
+            with contextlib.suppress(queue.Empty):
+                return self.outcomes.get(timeout=_SECONDS_TO_NOTICE)
 
     def start(self, worker: _Worker) -> None:
         with self._lock:
