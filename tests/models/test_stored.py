@@ -53,7 +53,7 @@ def test_errors(examples):
 
 def test_names_of_classes_are_passed_on(examples):
     predictions = models.load(spec(("", "score"))).predict(examples(score=["cat", "dog"]))
-    assert predictions[""].tolist() == [b"cat", b"dog"]
+    assert predictions[""].tolist() == ["cat", "dog"]
 
 
 def test_a_column_without_a_value_is_named(examples):
