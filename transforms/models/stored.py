@@ -49,8 +49,8 @@ class Stored:
         """By output, what the columns hold.
 
         Scores are float64, [N] for scalars and lists of one, else [N, K]; names of classes
-        object[N] of text or bytes; lists of the largest scores a structured array [N] with the fields
-        `classes`, object[k] with None beyond a list's end, and `scores`, float64[k].
+        object[N] of text or bytes; lists of the largest scores a structured array [N] with the
+        fields `classes`, object[k] with None beyond a list's end, and `scores`, float64[k].
         """
         if self.listed:
             (declared,) = self.declared
