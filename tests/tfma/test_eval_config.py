@@ -232,15 +232,18 @@ def test_invalid_configs_are_rejected(text: str, message: str) -> None:
     [
         (
             'model_specs {\n lable_key: "y"\n}',
-            ":2: not a TFMA EvalConfig: ModelSpec has no field 'lable_key'. Did you mean 'label_ke",
+            ':2: not a TFMA EvalConfig: ModelSpec has no field named "lable_key". '
+            "Did you mean 'label_key'? Its fields: 'label_key', 'label_keys', ",
         ),
         (
             '{"metricsSpecs": [{"metrics": [\n{"clas_name": "AUC"}]}]}',
-            ":2: not a TFMA EvalConfig: MetricConfig has no field 'clas_name'. Did you mean 'class",
+            ':2: not a TFMA EvalConfig: MetricConfig has no field named "clas_name". '
+            "Did you mean 'class_name'? Its fields: 'class_name', ",
         ),
         (
             "options { min_slice_sizes {} }",
-            ":1: not a TFMA EvalConfig: Options has no field 'min_slice_sizes'. Did you mean 'min",
+            ':1: not a TFMA EvalConfig: Options has no field named "min_slice_sizes". '
+            "Did you mean 'min_slice_size'? Its fields: 'min_slice_size', ",
         ),
     ],
 )

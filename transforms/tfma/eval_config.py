@@ -146,8 +146,8 @@ def _explain_field(text: str) -> str:
         message = types[name]
     fields = list(message.fields_by_name)
     return (
-        f"{found[1]} has no field {found[2]!r}.{errors.did_you_mean(found[2], fields)} Its fields: "
-        f"{errors.nearest(found[2], fields)}"
+        f'{found[1]} has no field named "{found[2]}".{errors.did_you_mean(found[2], fields)} '
+        f"Its fields: {errors.nearest(found[2], fields)}"
     )
 
 
