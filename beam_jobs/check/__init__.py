@@ -8,7 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from evalbeam.beam_jobs import config
-from evalbeam.beam_jobs.check import consistency, first_examples, heads, preprocessing
+from evalbeam.beam_jobs.check import (
+    consistency,
+    first_examples,
+    heads,
+    predictions,
+    preprocessing,
+)
 from evalbeam.beam_jobs.check import versions as loading
 from evalbeam.beam_jobs.check.versions import Versions
 from evalbeam.beam_jobs.config.resolve import Request, resolve
@@ -47,7 +53,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     projection = _project(request, label_columns.values(), versions, transforms)
     first = _read_first(shards, projection, versions, label_columns, data.weight, transforms)
     outputs = heads.infer(request.settings, versions, first, label_columns)
-    stored_notes = heads.check_stored(versions, first, outputs)
+    stored_notes = predictions.check_stored(versions, first, outputs)
     scored = heads.score(request.settings, versions, first, outputs)
     consistency.check_slices(first.examples, request.slices)
     found = tuple(each.head for each in outputs)
@@ -61,8 +67,8 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
     with _located("metrics"):
         consistency.check_thresholds(evaluation, scored)
     heads.check_scores(evaluation, versions, scored)
-    heads.check_lists(evaluation, versions, first)
-    heads.check_ordered(evaluation, outputs)
+    predictions.check_lists(evaluation, versions, first)
+    predictions.check_ordered(evaluation, outputs)
     open_classes = heads.list_open(versions, first, outputs)
     preprocessing.check_ahead(transforms, evaluation, open_classes)
     return Job(
@@ -84,7 +90,7 @@ def check(settings: config.Config, engine: Engine = "columnar") -> Job:
             *heads.note(outputs),
             *stored_notes,
             *decision_notes,
-            *heads.note_crowded(evaluation, scored),
+            *predictions.note_crowded(evaluation, scored),
             *spelling_notes,
             *request.notes,
             *transforms.notes,

@@ -15,7 +15,7 @@ from evalbeam.transforms.examples import labels, slices
 from evalbeam.transforms.metrics import classes as class_metrics
 from evalbeam.transforms.metrics import metric
 from evalbeam.transforms.metrics.evaluation import Evaluation, MetricSpec
-from evalbeam.transforms.metrics.plan import plan
+from evalbeam.transforms.metrics.plan import plan, report_hidden
 from evalbeam.transforms.tfma import catalog, eval_config
 
 
@@ -239,16 +239,9 @@ def _check_hidden(evaluation: Evaluation) -> None:
         by_tfma = list(evaluation.metrics)
     for spec in by_tfma:
         for other in evaluation.metrics:
-            if (
-                other is not spec
-                and other != spec
-                and _name(other) == _name(spec)
-                and (_overlap(spec, other, evaluation.weighted))
-            ):
-                raise errors.ConfigError(
-                    f"metrics: {spec} and {other} are both named {_name(spec)!r}, so that one "
-                    "would hide the other; name one: `config: {name: ...}`"
-                )
+            is_named_alike = other != spec and _name(other) == _name(spec)
+            if is_named_alike and _overlap(spec, other, evaluation.weighted):
+                raise report_hidden(spec, other, _name(spec))
 
 
 def _name(spec: MetricSpec) -> str:
@@ -260,17 +253,13 @@ def _name(spec: MetricSpec) -> str:
 
 def _overlap(one: MetricSpec, two: MetricSpec, weighted: bool) -> bool:
     """Whether two metrics have a result of the same version, output, class and weighting."""
-    return (
-        all(
-            not a or not b or set(a) & set(b)
-            for a, b in ((one.models, two.models), (one.outputs, two.outputs))
-        )
-        and all(
-            getattr(one, key) == getattr(two, key)
-            for key in ("class_ids", "k_list", "top_k_list", "aggregate", "aggregate_top_k")
-        )
-        and (not weighted or (one.weighted is False) == (two.weighted is False))
-    )
+    for names, others in ((one.models, two.models), (one.outputs, two.outputs)):
+        if names and others and not set(names) & set(others):  # () is all
+            return False
+    for key in ("class_ids", "k_list", "top_k_list", "aggregate", "aggregate_top_k"):
+        if getattr(one, key) != getattr(two, key):
+            return False
+    return not weighted or (one.weighted is False) == (two.weighted is False)
 
 
 def _check_task(spec: MetricSpec, head: labels.Head, heads: Sequence[labels.Head]) -> None:

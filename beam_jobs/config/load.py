@@ -49,8 +49,6 @@ _PARTS: dict[str, type[BaseModel]] = {
 }
 # Keys that are reserved for later versions: ignoring them silently would mislead.
 _LATER = {"gates", "checks"}
-
-
 # More than a person writes; a few lines of aliases can stand for billions of values.
 _MOST_VALUES = 1_000_000
 

@@ -1,9 +1,9 @@
 """Random faults against random small jobs: a run is published whole and right, or not at all.
 
 Faults come at a random moment of a run: its process or one of its workers is killed, interrupted or
-stopped for a while, its disk is full, a file of its data is truncated or replaced, its object store
-is slow or answers with errors. What is published must then be, to the bit, what an undisturbed run
-publishes; otherwise nothing is, a sentence says why, and a retry with the same run id works.
+stopped for a while, a file of its data is truncated or replaced, its object store is slow or
+answers with errors. What is published must then be, to the bit, what an undisturbed run publishes;
+otherwise nothing is, a sentence says why, and a retry with the same run id works.
 
   python tests/faults/soak.py --minutes 60
   python tests/faults/soak.py --minutes 60 --flink   # which make test-cluster fetches
@@ -121,12 +121,12 @@ class Try:
     def output(self) -> str:
         return f"s3://soak/{self.folder.name}" if self.kind.remote else "results"
 
-    def start(self, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def start(self) -> subprocess.Popen[str]:
         """The command, in a session of its own."""
         flags = [*self.kind.flags, *self.runner, *(self.store.flags() if self.kind.remote else ())]
         command = [str(BIN / "evalbeam"), "run", self.kind.config, "--run-id", self.run_id]
         return subprocess.Popen(
-            [*wrapper, *command, "--output", self.output, *flags],
+            [*command, "--output", self.output, *flags],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -206,7 +206,7 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 class Faults:
-    """What happens to a run that has been started; each returns what must come of it."""
+    """What happens to a run that has been started."""
 
     def __init__(self, rng: random.Random, store: Store, spare: Path) -> None:
         self._rng = rng

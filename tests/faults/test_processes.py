@@ -1,4 +1,4 @@
-"""Worker processes that die, launchers that are stopped: what is said, and what is left behind."""
+"""Worker processes that die, launchers that are stopped: what is reported and left behind."""
 
 import contextlib
 import os

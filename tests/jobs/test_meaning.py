@@ -827,7 +827,10 @@ def test_labels_of_no_class_are_reported(run_job, tmp_path):
     models = [{"name": "m", "predictions": "p"}]
     run = run_job(job("d.parquet", models=models, metrics=["accuracy"]))
     notes = " ".join(json.loads((run / "manifest.json").read_text())["notes"])
-    assert "20 of the first 200 labels in 'y' are -1, no class: no prediction of theirs is" in notes
+    assert (
+        "20 of the first 200 labels in 'y' are -1, no class: every prediction for them count"
+        in notes
+    )
 
 
 @pytest.mark.parametrize("share", [0.15, 0.4])

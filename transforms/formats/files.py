@@ -400,7 +400,7 @@ def writing(path: str) -> Iterator[str]:
 def reporting(path: str) -> Iterator[None]:
     """For writing to a local file: raises JobError if the disk is full or read-only.
 
-    An error of the system says so, but neither where nor how much there is.
+    The system's error has neither the file nor the free space.
     """
     try:
         yield

@@ -88,6 +88,14 @@ class Plan:
         return metrics.direction(self.own_name(name))
 
 
+def report_hidden(one: MetricSpec, other: MetricSpec, name: str) -> errors.ConfigError:
+    """The error for two metrics whose results have one name."""
+    return errors.ConfigError(
+        f"metrics: {one} and {other} are both named {name!r}, so that one would hide the other; "
+        "name one: `config: {name: ...}`"
+    )
+
+
 # What tells results of one name apart, beside their sums.
 _VALUED_BY = ("arguments", "class_weights", "zero_division")
 
@@ -117,10 +125,7 @@ def plan(evaluation: Evaluation) -> Plan:
             before = origins.setdefault(part.key, spec)
             same = built.setdefault(part.key, part).statistics == part.statistics
             if not same or any(getattr(before, n) != getattr(spec, n) for n in _VALUED_BY):
-                raise errors.ConfigError(
-                    f"metrics: {before} and {spec} are both named {part.key.metric!r}, so that one "
-                    "would hide the other; name one: `config: {name: ...}`"
-                )
+                raise report_hidden(before, spec, part.key.metric)
     conversions = tuple(_conversions(evaluation))
     for conversion in conversions:
         if conversion.decisions is not None:

@@ -45,7 +45,7 @@ def find(folder: str) -> list[str]:
 
 
 def _is_unsafe(node: Any) -> bool:
-    # tf.print prints, unless it is told to write a file.
+    # tf.print writes to a stream or, if its output stream is a URL, to a file.
     return node.op in _UNSAFE or (
         node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:")
     )

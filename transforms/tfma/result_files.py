@@ -149,6 +149,9 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         if file is None:
             return
         for each in between:
+            baseline = each.baseline.slices[0]
+            if baseline.split != _SPLIT:
+                continue
             differences = {
                 key: difference
                 for key, result in block.results.items()
@@ -156,9 +159,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                 and (difference := _subtract(before, result)) is not None
             }
             encode_metrics = _make_metrics_encoder(differences, self._config)
-            baseline = each.baseline.slices[0]
-            if baseline.split != _SPLIT:
-                continue
             head = _field(1, _serialize_slice_key(baseline))
             keys = {row: _serialize_slice_key(block.slices[row]) for row in each.rows.tolist()}
             tfrecord.write(
